@@ -1,0 +1,29 @@
+// The C unit tests: every program of this folder, built by `make test` with the shim under ASan and UBSan.
+// A program is silent or prints what it likes; it succeeds by exit code 0.
+
+import { describe, expect, test } from "bun:test";
+import { existsSync, readdirSync } from "node:fs";
+import { basename, join } from "node:path";
+
+const root = join(import.meta.dir, "../..");
+const programs = readdirSync(import.meta.dir)
+  .filter((name) => name.endsWith(".c"))
+  .map((name) => basename(name, ".c"));
+
+describe("C unit tests", () => {
+  test("there is at least one program", () => {
+    expect(programs).not.toEqual([]);
+  });
+
+  test.each(programs)("%s", (name) => {
+    const path = join(root, "dist/test/c", name);
+    if (!existsSync(path)) throw new Error(`${path} is not built: run the tests with make test`);
+    const run = Bun.spawnSync([path], {
+      cwd: root,
+      stdin: "ignore",
+      env: { ...process.env, UBSAN_OPTIONS: "print_stacktrace=1" },
+    });
+    const ending = run.signalCode ?? `exit code ${run.exitCode}`;
+    if (run.exitCode !== 0) throw new Error(`${ending}\n${run.stdout}${run.stderr}`);
+  });
+});
