@@ -1,0 +1,341 @@
+/*
+ * Sending: one UDP socket per egress, shared by all workers. Datagrams of one
+ * flow and equal size leave as one message with UDP_SEGMENT (udp(7)), so that
+ * the walk through the network stack is paid once per run.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <errno.h>
+#include <netinet/udp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103
+#endif
+
+/* Packets handed to the kernel in one sendmmsg(2), at most UIO_MAXIOV. */
+#define MESSAGES_MAX 512
+/* UDP_MAX_SEGMENTS of the kernels before 6.9. */
+#define RUN_PACKETS_MAX 64
+/* Below 65,535 less the headers. */
+#define RUN_BYTES_MAX 65000
+#define SEND_BUFFER_BYTES (4 << 20)
+
+union control {
+	struct cmsghdr header;
+	uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
+};
+
+struct mcr_sender {
+	/* The packets of one flow, MESSAGES_MAX at a time. */
+	uint32_t packet_count;
+	struct iovec packets[MESSAGES_MAX];
+	uint16_t ports[MESSAGES_MAX];
+	/* The same as messages: packets one by one, or in runs. */
+	uint32_t message_count;
+	struct mmsghdr messages[MESSAGES_MAX];
+	struct sockaddr_in names[MESSAGES_MAX];
+	union control controls[MESSAGES_MAX];
+};
+
+struct mcr_sender *mcr_sender_open(void)
+{
+	return calloc(1, sizeof(struct mcr_sender));
+}
+
+void mcr_sender_close(struct mcr_sender *sender)
+{
+	free(sender);
+}
+
+/* -- the socket --------------------------------------------------------------- */
+
+static int set_ip_option(int fd, int option, int value)
+{
+	return setsockopt(fd, IPPROTO_IP, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int set_socket_option(int fd, int option, int value)
+{
+	return setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int egress_setup(int fd, const struct mcr_egress_options *options)
+{
+	const struct ip_mreqn out = { .imr_ifindex = (int)options->ifindex };
+	const struct sockaddr_in local = { .sin_family = AF_INET,
+					   .sin_port = htons(options->source_port),
+					   .sin_addr.s_addr = options->source };
+	int error = set_socket_option(fd, SO_BINDTOIFINDEX, (int)options->ifindex);
+
+	if (!error && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &out, sizeof(out)) < 0)
+		error = -errno;
+	if (!error)
+		error = set_ip_option(fd, IP_MULTICAST_LOOP, 0);
+	if (!error)
+		error = set_ip_option(fd, IP_MULTICAST_TTL, options->ttl);
+	if (!error)
+		error = set_ip_option(fd, IP_TTL, options->ttl);
+	if (!error)
+		error = set_ip_option(fd, IP_TOS, options->dscp << 2);
+	/* Without it the kernel hides drops of a full device queue: ip(7). */
+	if (!error)
+		error = set_ip_option(fd, IP_RECVERR, 1);
+	if (!error)
+		error = set_socket_option(fd, SO_SNDBUF, SEND_BUFFER_BYTES);
+	if (!error)
+		error = set_socket_option(fd, SO_RCVBUF, 0);
+	if (!error)
+		error = mcr_socket_receive_nothing(fd);
+	/* Several egresses may ask for one source port. */
+	if (!error && options->source_port)
+		error = set_socket_option(fd, SO_REUSEADDR, 1);
+	if (!error && bind(fd, (const struct sockaddr *)&local, sizeof(local)) < 0)
+		error = -errno;
+	return error;
+}
+
+int32_t mcr_egress_open(const struct mcr_egress_options *options)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	error = egress_setup(fd, options);
+	if (error) {
+		close(fd);
+		return error;
+	}
+	return fd;
+}
+
+int32_t mcr_egress_port(int32_t fd)
+{
+	struct sockaddr_in local;
+	socklen_t bytes = sizeof(local);
+
+	if (getsockname(fd, (struct sockaddr *)&local, &bytes) < 0)
+		return -errno;
+	return ntohs(local.sin_port);
+}
+
+/* -- messages ----------------------------------------------------------------- */
+
+/* How many packets from first on make one message; segment_bytes_max 0: one. */
+static uint32_t run_length(const struct mcr_sender *sender, uint32_t first,
+			   uint32_t segment_bytes_max)
+{
+	size_t segment_bytes = sender->packets[first].iov_len, total = segment_bytes;
+	uint32_t end = first + 1;
+
+	if (segment_bytes == 0 || segment_bytes > segment_bytes_max)
+		return 1;
+	while (end < sender->packet_count && end - first < RUN_PACKETS_MAX) {
+		size_t bytes = sender->packets[end].iov_len;
+
+		if (bytes == 0 || bytes > segment_bytes || total + bytes > RUN_BYTES_MAX ||
+		    sender->ports[end] != sender->ports[first])
+			break;
+		total += bytes;
+		end++;
+		if (bytes < segment_bytes) /* only the last may be shorter */
+			break;
+	}
+	return end - first;
+}
+
+static void set_segment_bytes(struct msghdr *message, union control *control, uint16_t bytes)
+{
+	message->msg_control = control;
+	message->msg_controllen = sizeof(*control);
+	control->header.cmsg_level = SOL_UDP;
+	control->header.cmsg_type = UDP_SEGMENT;
+	control->header.cmsg_len = CMSG_LEN(sizeof(bytes));
+	memcpy(CMSG_DATA(&control->header), &bytes, sizeof(bytes));
+}
+
+static void fill_messages(struct mcr_sender *sender, uint32_t segment_bytes_max)
+{
+	uint32_t first = 0;
+
+	sender->message_count = 0;
+	while (first < sender->packet_count) {
+		uint32_t index = sender->message_count++;
+		uint32_t length = run_length(sender, first, segment_bytes_max);
+		struct msghdr *message = &sender->messages[index].msg_hdr;
+
+		*message = (struct msghdr){ .msg_name = &sender->names[index],
+					    .msg_namelen = sizeof(sender->names[index]),
+					    .msg_iov = &sender->packets[first],
+					    .msg_iovlen = length };
+		if (length > 1)
+			set_segment_bytes(message, &sender->controls[index],
+					  (uint16_t)sender->packets[first].iov_len);
+		first += length;
+	}
+}
+
+/* The same messages to another destination. */
+static void address_messages(struct mcr_sender *sender, const struct sockaddr_in *to)
+{
+	for (uint32_t i = 0; i < sender->message_count; i++) {
+		const struct iovec *first = sender->messages[i].msg_hdr.msg_iov;
+
+		sender->names[i] = *to;
+		if (to->sin_port == 0)
+			sender->names[i].sin_port = htons(sender->ports[first - sender->packets]);
+	}
+}
+
+/* -- sending ------------------------------------------------------------------- */
+
+static uint64_t message_bytes(const struct msghdr *message)
+{
+	uint64_t bytes = 0;
+
+	for (size_t i = 0; i < message->msg_iovlen; i++)
+		bytes += message->msg_iov[i].iov_len;
+	return bytes;
+}
+
+static void count_sent(struct mcr_worker *worker, struct mcr_egress_counters *counters,
+		       const struct msghdr *message)
+{
+	MCR_COUNT(counters->sent_packets, message->msg_iovlen);
+	MCR_COUNT(counters->sent_bytes, message_bytes(message));
+	if (message->msg_iovlen > 1) {
+		MCR_COUNT(worker->counters->runs, 1);
+		MCR_COUNT(worker->counters->run_packets, message->msg_iovlen);
+	}
+}
+
+static bool is_full(int error)
+{
+	return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
+}
+
+static void count_dropped(struct mcr_egress_counters *counters, size_t packets, int error)
+{
+	if (is_full(error))
+		MCR_COUNT(counters->full_packets, packets);
+	else
+		MCR_COUNT(counters->error_packets, packets);
+	__atomic_store_n(&counters->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
+}
+
+/* What a device or route answers that takes no super-frames. */
+static bool is_run_refused(int error)
+{
+	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
+/*
+ * Sends messages[first..end), each exactly once or into one drop counter.
+ * An error that belongs to the socket may be the ICMP answer to an earlier
+ * datagram (ip(7), IP_RECVERR): reporting it clears it, so each message gets a
+ * second try. Returns the index where a run was refused, or end.
+ */
+static uint32_t send_messages(struct mcr_worker *worker, int fd,
+			      struct mcr_egress_counters *counters, struct mmsghdr *messages,
+			      uint32_t first, uint32_t end)
+{
+	uint32_t tried = MCR_NONE;
+
+	while (first < end) {
+		int sent = sendmmsg(fd, &messages[first], end - first, MSG_DONTWAIT);
+		int error = errno;
+
+		MCR_COUNT(worker->counters->sends, 1);
+		if (sent > 0) {
+			for (uint32_t last = first + (uint32_t)sent; first < last; first++)
+				count_sent(worker, counters, &messages[first].msg_hdr);
+			continue;
+		}
+		if (error == EINTR)
+			continue;
+		if (messages[first].msg_hdr.msg_iovlen > 1 && is_run_refused(error))
+			return first;
+		if (!is_full(error) && tried != first) {
+			tried = first;
+			continue;
+		}
+		count_dropped(counters, messages[first].msg_hdr.msg_iovlen, error);
+		first++;
+	}
+	return end;
+}
+
+/* The packets from message index on, one by one. */
+static void send_singly(struct mcr_worker *worker, int fd, struct mcr_egress_counters *counters,
+			uint32_t index, const struct sockaddr_in *to)
+{
+	struct mcr_sender *sender = worker->sender;
+	uint32_t first = (uint32_t)(sender->messages[index].msg_hdr.msg_iov - sender->packets);
+
+	fill_messages(sender, 0);
+	address_messages(sender, to);
+	send_messages(worker, fd, counters, sender->messages, first, sender->message_count);
+}
+
+static void send_to_egress(const struct mcr_table *table, struct mcr_worker *worker,
+			   struct mcr_scratch *scratch, const struct mcr_action *action,
+			   uint32_t *filled_for)
+{
+	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
+	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
+	struct mcr_sender *sender = worker->sender;
+	uint32_t limit = scratch->run_refused[action->egress] ? 0 : egress->segment_bytes_max;
+	uint32_t stopped_at;
+
+	if (egress->fd < 0) {
+		MCR_COUNT(counters->unavailable_packets, sender->packet_count);
+		return;
+	}
+	if (limit != *filled_for) { /* egresses of one MTU share the messages */
+		fill_messages(sender, limit);
+		*filled_for = limit;
+	}
+	address_messages(sender, &action->to);
+	stopped_at = send_messages(worker, egress->fd, counters, sender->messages, 0,
+				   sender->message_count);
+	if (stopped_at < sender->message_count) {
+		scratch->run_refused[action->egress] = 1;
+		send_singly(worker, egress->fd, counters, stopped_at, &action->to);
+		*filled_for = 0;
+	}
+}
+
+void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
+		   struct mcr_scratch *scratch, uint32_t flow)
+{
+	const struct mcr_flow_spec *spec = &table->flows[flow];
+	const struct mcr_action *actions = &table->actions[spec->action_first];
+	struct mcr_sender *sender = worker->sender;
+	uint32_t next = scratch->lists[flow].first;
+
+	while (next != MCR_NONE) {
+		uint32_t filled_for = MCR_NONE;
+
+		sender->packet_count = 0;
+		while (next != MCR_NONE && sender->packet_count < MESSAGES_MAX) {
+			const struct mcr_packet *packet = &worker->packets[next];
+			uint32_t index = sender->packet_count++;
+
+			/* sendmsg(2) takes a pointer to non-const and only reads. */
+			sender->packets[index].iov_base = (void *)(uintptr_t)packet->payload;
+			sender->packets[index].iov_len = packet->bytes;
+			sender->ports[index] = packet->port;
+			next = packet->next;
+		}
+		for (uint32_t i = 0; i < spec->action_count; i++)
+			send_to_egress(table, worker, scratch, &actions[i], &filled_for);
+	}
+}

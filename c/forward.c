@@ -1,0 +1,335 @@
+/*
+ * The hot loop: block -> parse -> match -> batch -> send. One worker, one call;
+ * no allocation, and a system call only to sleep and per message batch.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <errno.h>
+#include <linux/if_ether.h>
+#include <linux/virtio_net.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "frame.h"
+
+/* -- one frame --------------------------------------------------------------- */
+
+/* A ring frame, its offsets checked against the block it lies in. */
+struct frame {
+	const uint8_t *network;
+	size_t captured; /* from the network header on */
+	size_t wire_bytes;
+	uint32_t segment_bytes; /* super-frame: cut the payload here; 0: do not */
+	uint16_t protocol;
+	uint16_t vlan;
+	bool checksum_known;
+	uint64_t received_ns;
+};
+
+static bool frame_read(struct frame *frame, const uint8_t *base, size_t available)
+{
+	const struct tpacket3_hdr *header = (const void *)base;
+	const struct sockaddr_ll *link =
+		(const void *)(base + TPACKET_ALIGN(sizeof(struct tpacket3_hdr)));
+	const struct virtio_net_hdr *offload;
+	size_t link_bytes;
+
+	if (header->tp_net < header->tp_mac || header->tp_mac < sizeof(*offload) ||
+	    header->tp_mac + (size_t)header->tp_snaplen > available)
+		return false;
+	link_bytes = header->tp_net - header->tp_mac;
+	if (header->tp_snaplen < link_bytes || header->tp_len < header->tp_snaplen)
+		return false;
+	/* PACKET_VNET_HDR: written in front of the link header. */
+	offload = (const void *)(base + header->tp_mac - sizeof(*offload));
+
+	frame->network = base + header->tp_net;
+	frame->captured = header->tp_snaplen - link_bytes;
+	frame->wire_bytes = header->tp_len - link_bytes;
+	frame->segment_bytes =
+		(offload->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == 5 /* GSO_UDP_L4 */ ?
+			offload->gso_size :
+			0;
+	frame->protocol = ntohs(link->sll_protocol);
+	frame->vlan = header->tp_status & TP_STATUS_VLAN_VALID ? header->hv1.tp_vlan_tci & 0xfff :
+								 0;
+	frame->checksum_known = header->tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID);
+	frame->received_ns = header->tp_sec * 1000000000ull + header->tp_nsec;
+	return true;
+}
+
+static void count_refused(struct mcr_interface_counters *counters, enum mcr_verdict verdict)
+{
+	MCR_COUNT(counters->packets, 1);
+	switch (verdict) {
+	case MCR_FRAME_FRAGMENT:
+		MCR_COUNT(counters->fragment, 1);
+		break;
+	case MCR_FRAME_TRUNCATED:
+		MCR_COUNT(counters->truncated, 1);
+		break;
+	case MCR_FRAME_BAD_CHECKSUM:
+		MCR_COUNT(counters->bad_checksum, 1);
+		break;
+	case MCR_FRAME_OK:
+	case MCR_FRAME_MALFORMED:
+		MCR_COUNT(counters->malformed, 1);
+		break;
+	}
+}
+
+static void list_append(const struct mcr_table *table, struct mcr_worker *worker,
+			struct mcr_scratch *scratch, uint32_t flow, const uint8_t *payload,
+			uint32_t bytes, uint16_t port)
+{
+	struct mcr_packet_list *list = &scratch->lists[flow];
+	uint32_t index;
+
+	if (worker->packet_count == MCR_BATCH_PACKETS_MAX)
+		mcr_batch_send(table, worker, scratch);
+	index = worker->packet_count++;
+	worker->packets[index] = (struct mcr_packet){
+		.payload = payload, .bytes = bytes, .next = MCR_NONE, .port = port
+	};
+	if (list->first == MCR_NONE) {
+		list->first = index;
+		scratch->touched[scratch->touched_count++] = flow;
+	} else {
+		worker->packets[list->last].next = index;
+	}
+	list->last = index;
+}
+
+static void frame_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			 struct mcr_scratch *scratch, uint32_t interface, const struct frame *frame)
+{
+	struct mcr_interface_counters *counters = &worker->interfaces[interface];
+	struct mcr_key key = { .vlan = frame->vlan, .interface = interface };
+	struct mcr_rule_counters *rule;
+	struct mcr_datagram datagram;
+	enum mcr_verdict verdict = MCR_FRAME_MALFORMED;
+	uint32_t segments, segment_bytes, flow;
+
+	if (frame->protocol == ETH_P_IP)
+		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes,
+					  frame->checksum_known, &datagram);
+	if (verdict != MCR_FRAME_OK) {
+		count_refused(counters, verdict);
+		return;
+	}
+
+	segments = mcr_segment_count(datagram.payload_bytes, frame->segment_bytes);
+	MCR_COUNT(counters->packets, segments);
+	key.address[0] = datagram.destination[0];
+	key.address[1] = datagram.destination[1];
+	key.port = datagram.port;
+	flow = mcr_table_find(table, &key, datagram.source);
+	if (flow == MCR_NONE) {
+		if (frame->vlan)
+			MCR_COUNT(counters->tagged, segments);
+		else
+			MCR_COUNT(counters->no_match, segments);
+		return;
+	}
+
+	MCR_COUNT(counters->matched, segments);
+	MCR_COUNT(counters->bytes, datagram.payload_bytes);
+	rule = &worker->rules[table->flows[flow].rule];
+	MCR_COUNT(rule->packets, segments);
+	MCR_COUNT(rule->bytes, datagram.payload_bytes);
+	__atomic_store_n(&rule->last_ns, frame->received_ns, __ATOMIC_RELAXED);
+
+	segment_bytes = segments > 1 ? frame->segment_bytes : datagram.payload_bytes;
+	for (; segments > 1; segments--) {
+		list_append(table, worker, scratch, flow, datagram.payload, segment_bytes,
+			    datagram.port);
+		datagram.payload += segment_bytes;
+		datagram.payload_bytes -= segment_bytes;
+	}
+	list_append(table, worker, scratch, flow, datagram.payload, datagram.payload_bytes,
+		    datagram.port);
+}
+
+/* -- one batch ----------------------------------------------------------------- */
+
+void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
+		      struct mcr_scratch *scratch, uint32_t interface,
+		      const struct tpacket_block_desc *block, size_t block_bytes)
+{
+	const size_t header_bytes =
+		TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll);
+	size_t offset = block->hdr.bh1.offset_to_first_pkt;
+
+	for (uint32_t left = block->hdr.bh1.num_pkts; left > 0; left--) {
+		const uint8_t *base = (const uint8_t *)block + offset;
+		struct frame frame;
+
+		if (offset > block_bytes - header_bytes ||
+		    !frame_read(&frame, base, block_bytes - offset)) {
+			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
+			if (offset > block_bytes - header_bytes)
+				continue; /* no next offset to follow: count the rest */
+		} else {
+			frame_gather(table, worker, scratch, interface, &frame);
+		}
+		offset += ((const struct tpacket3_hdr *)(const void *)base)->tp_next_offset;
+	}
+}
+
+void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
+		    struct mcr_scratch *scratch)
+{
+	for (uint32_t i = 0; i < scratch->touched_count; i++) {
+		mcr_flow_send(table, worker, scratch, scratch->touched[i]);
+		scratch->lists[scratch->touched[i]].first = MCR_NONE;
+	}
+	scratch->touched_count = 0;
+	worker->packet_count = 0;
+}
+
+static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			struct mcr_scratch *scratch, const struct mcr_port *port)
+{
+	struct mcr_ring *ring = port->ring;
+	struct tpacket_block_desc *block =
+		(void *)(ring->map + (size_t)ring->block_next * ring->block_bytes);
+
+	/* Acquire: the kernel fills the block before it hands over the status. */
+	if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+		return false;
+	mcr_block_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
+	MCR_COUNT(worker->counters->blocks, 1);
+	worker->blocks[worker->block_count++] = block;
+	ring->block_next = (ring->block_next + 1) % ring->block_count;
+	return true;
+}
+
+/* One block of every port in turn, so that a busy interface starves no other. */
+static void ports_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			 struct mcr_scratch *scratch, const struct mcr_port *ports,
+			 uint32_t port_count)
+{
+	bool found = true;
+
+	while (found) {
+		found = false;
+		for (uint32_t i = 0; i < port_count; i++) {
+			if (worker->block_count == MCR_BATCH_BLOCKS_MAX)
+				return;
+			found |= port_gather(table, worker, scratch, &ports[i]);
+		}
+	}
+}
+
+static void blocks_release(struct mcr_worker *worker)
+{
+	for (uint32_t i = 0; i < worker->block_count; i++)
+		/* Release: every read of the block is done, sendmmsg has copied it. */
+		__atomic_store_n(&worker->blocks[i]->hdr.bh1.block_status, TP_STATUS_KERNEL,
+				 __ATOMIC_RELEASE);
+	worker->block_count = 0;
+}
+
+/* -- the worker ------------------------------------------------------------------ */
+
+static int64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+}
+
+static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *ports,
+			     uint32_t port_count, int64_t timeout_ms)
+{
+	struct pollfd fds[MCR_INTERFACES_MAX + 1];
+	uint64_t count;
+	int ready;
+
+	for (uint32_t i = 0; i < port_count; i++)
+		fds[i] = (struct pollfd){ .fd = ports[i].ring->fd, .events = POLLIN | POLLERR };
+	fds[port_count] = (struct pollfd){ .fd = worker->event_fd, .events = POLLIN };
+	ready = poll(fds, port_count + 1, timeout_ms < 0 ? 0 : (int)timeout_ms);
+	if (ready < 0)
+		return -errno;
+	if (ready == 0)
+		return 0;
+	MCR_COUNT(worker->counters->wakeups, 1);
+	if (fds[port_count].revents && read(worker->event_fd, &count, sizeof(count)) < 0 &&
+	    errno != EAGAIN)
+		return -errno;
+	for (uint32_t i = 0; i < port_count; i++) {
+		int error;
+		socklen_t bytes = sizeof(error);
+
+		/* ENETDOWN stays until it is read, and would end every sleep at once. */
+		if (fds[i].revents & POLLERR)
+			getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
+	}
+	return 0;
+}
+
+int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
+{
+	char name[16];
+	cpu_set_t set;
+
+	if (cpu >= CPU_SETSIZE)
+		return -EINVAL;
+	snprintf(name, sizeof(name), "mcr-worker-%u", worker & 0xff);
+	pthread_setname_np(pthread_self(), name);
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
+}
+
+int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_ms)
+{
+	const int64_t deadline_ms = now_ms() + budget_ms;
+	struct mcr_worker *worker;
+
+	if (index >= relay->worker_count)
+		return -EINVAL;
+	worker = &relay->workers[index];
+	for (;;) {
+		/* Read before the rings are: what arrived before the stop is sent. */
+		bool stopping = __atomic_load_n(&relay->stopping, __ATOMIC_ACQUIRE);
+		/* Acquire pairs with mcr_relay_publish. */
+		const struct mcr_table *table = __atomic_load_n(&relay->table, __ATOMIC_ACQUIRE);
+		const struct mcr_port *ports = NULL;
+		uint32_t port_count = 0;
+		bool busy = false;
+		int error;
+
+		if (table) {
+			struct mcr_scratch *scratch = &table->scratch[index];
+
+			/* Release: nothing of an older table is used after this. */
+			__atomic_store_n(&worker->epoch_seen, table->epoch, __ATOMIC_RELEASE);
+			ports = &table->ports[table->port_first[index]];
+			port_count = table->port_first[index + 1] - table->port_first[index];
+			ports_gather(table, worker, scratch, ports, port_count);
+			busy = worker->block_count > 0;
+			mcr_batch_send(table, worker, scratch);
+			blocks_release(worker);
+		}
+		if (busy && now_ms() < deadline_ms)
+			continue;
+		if (stopping && !busy)
+			return 1;
+		if (busy || now_ms() >= deadline_ms)
+			return 0;
+		error = sleep_until_ready(worker, ports, port_count, deadline_ms - now_ms());
+		if (error == -EINTR)
+			return 0;
+		if (error)
+			return error;
+	}
+}

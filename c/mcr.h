@@ -1,0 +1,310 @@
+/*
+ * The ABI between mcr's TypeScript and its C shim: every struct with its
+ * asserted size, every exported function, grouped by the file that holds it.
+ * src/native/ holds the other side; test/native/abi.test.ts compares the two.
+ *
+ * A packet's way. One ring per (worker, ingress interface), filled by the
+ * kernel, emptied by one worker; the main thread opens and closes it.
+ *
+ *   NIC -> fanout (by flow) -> ring of worker w:
+ *       | block 0: frame frame frame ... | block 1: ... | block n-1 |
+ *         ^ TP_STATUS_USER: ours          ^ TP_STATUS_KERNEL: being filled
+ *   worker w: ready blocks -> parse -> match -> one list per flow
+ *             -> for each flow, for each egress: sendmmsg -> blocks released
+ *
+ * Counters. One area per worker, written by that worker only, read by anyone.
+ * Every field is a u64 that only grows (but last_*, which are last values).
+ * A rule, egress or interface keeps its slot number for as long as it lives.
+ *
+ *   worker w: | mcr_worker_counters | interface 0.. | rule 0.. | egress 0.. |
+ *
+ * Accounting, per worker, exact at every batch boundary:
+ *   interface.packets = matched + no_match + tagged + fragment + malformed
+ *                       + truncated + bad_checksum
+ *   sum of rule.packets = sum of interface.matched
+ *   rule.packets = sent + full + error + unavailable, for each of its egresses
+ * Frames that found the ring full are counted by the kernel: mcr_ring_drops().
+ *
+ * Tables. The rules are one immutable table, published by one atomic pointer.
+ * Workers take it up at a batch boundary and say so by its epoch; the main
+ * thread frees an old table, closes rings and sockets, and reuses slots only
+ * when every worker has passed (mcr_relay_epoch_seen).
+ *
+ * Conventions: 0 or -errno is returned, or a handle with the error stored in
+ * *error; nothing is printed; no mutable globals (the library is mapped once
+ * for all workers). Addresses are 16 bytes in network order, IPv4 mapped
+ * (RFC 4291 section 2.5.5.2); ports, lengths and indices are in host order.
+ */
+#ifndef MCR_H
+#define MCR_H
+
+#include <stdint.h>
+
+#define MCR_ABI 1
+#define MCR_EXPORT __attribute__((visibility("default")))
+
+#define MCR_WORKERS_MAX 64
+#define MCR_INTERFACES_MAX 256
+#define MCR_RULES_MAX 65536
+#define MCR_EGRESSES_MAX 262144
+#define MCR_FANOUT_NEW UINT32_MAX
+
+/* -- counters ------------------------------------------------------------- */
+
+struct mcr_worker_counters {
+	uint64_t wakeups; /* poll(2) returned with something to do */
+	uint64_t blocks; /* ring blocks emptied */
+	uint64_t sends; /* sendmmsg(2) calls */
+	uint64_t runs; /* super-frames: several datagrams in one message */
+	uint64_t run_packets; /* datagrams that left in runs */
+	uint64_t reserved[3];
+};
+_Static_assert(sizeof(struct mcr_worker_counters) == 64, "ABI");
+
+struct mcr_interface_counters {
+	uint64_t packets; /* datagrams; a super-frame counts as what it holds */
+	uint64_t bytes; /* UDP payload of matched datagrams */
+	uint64_t matched;
+	uint64_t no_match; /* no rule wants this (group, port, source) */
+	uint64_t tagged; /* 802.1Q tag of another VLAN */
+	uint64_t fragment; /* not reassembled by the kernel */
+	uint64_t malformed; /* lengths that lie, not IPv4 UDP */
+	uint64_t truncated; /* frame larger than the ring takes */
+	uint64_t bad_checksum;
+	uint64_t reserved[7];
+};
+_Static_assert(sizeof(struct mcr_interface_counters) == 128, "ABI");
+
+struct mcr_rule_counters {
+	uint64_t packets;
+	uint64_t bytes; /* UDP payload */
+	uint64_t last_ns; /* kernel receive time of the last packet, CLOCK_REALTIME */
+	uint64_t reserved[5];
+};
+_Static_assert(sizeof(struct mcr_rule_counters) == 64, "ABI");
+
+struct mcr_egress_counters {
+	uint64_t sent_packets;
+	uint64_t sent_bytes; /* UDP payload */
+	uint64_t full_packets; /* dropped: socket buffer or device queue full */
+	uint64_t error_packets; /* dropped: the kernel refused, see last_errno */
+	uint64_t unavailable_packets; /* dropped: interface missing or failed */
+	uint64_t last_errno;
+	uint64_t reserved[2];
+};
+_Static_assert(sizeof(struct mcr_egress_counters) == 64, "ABI");
+
+/* -- relay.c: what all workers share -------------------------------------- */
+
+struct mcr_relay;
+struct mcr_ring;
+struct mcr_table;
+
+MCR_EXPORT int32_t mcr_abi(void);
+
+/*
+ * State for worker_count workers (1..MCR_WORKERS_MAX). NULL and *error =
+ * -EINVAL, -ENOMEM or -EMFILE.
+ */
+MCR_EXPORT struct mcr_relay *mcr_relay_open(uint32_t worker_count,
+					    int32_t *error);
+
+/* Start of worker's counter area; mcr_counters_bytes() long, zeroed. */
+MCR_EXPORT void *mcr_counters(const struct mcr_relay *relay, uint32_t worker);
+MCR_EXPORT int64_t mcr_counters_bytes(void);
+
+/* Slots given to something new start at zero; no worker may use them now. */
+MCR_EXPORT int32_t mcr_rule_counters_reset(struct mcr_relay *relay,
+					   uint32_t slot);
+MCR_EXPORT int32_t mcr_egress_counters_reset(struct mcr_relay *relay,
+					     uint32_t slot);
+
+/* Hands the table to all workers at their next batch boundary; wakes them. */
+MCR_EXPORT void mcr_relay_publish(struct mcr_relay *relay,
+				  struct mcr_table *table);
+/* Epoch of the oldest table that a worker may still use; 0 before the first. */
+MCR_EXPORT int32_t mcr_relay_epoch_seen(const struct mcr_relay *relay);
+
+/* Workers empty their rings once more, then mcr_worker_run returns 1. */
+MCR_EXPORT void mcr_relay_stop(struct mcr_relay *relay);
+
+/* The CPUs this process may run on, sched_getaffinity(2); returns how many. */
+MCR_EXPORT int32_t mcr_cpus(uint32_t *cpus, uint32_t cpus_max);
+
+/* -- forward.c: the hot loop ---------------------------------------------- */
+
+/* Ties the calling thread to cpu and names it for top -H. */
+MCR_EXPORT int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu);
+
+/*
+ * Forwards for about budget_ms, asleep while there is nothing to do.
+ * Returns 0 when the budget is used up (or a signal came: call again),
+ * 1 after mcr_relay_stop, -errno when it cannot go on.
+ */
+MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker,
+				  int32_t budget_ms);
+
+/* -- ring.c: AF_PACKET capture, packet(7) ---------------------------------- */
+
+struct mcr_ring_options {
+	uint32_t ifindex;
+	uint32_t fanout_id; /* MCR_FANOUT_NEW: a new group, id chosen by the kernel */
+	uint32_t block_bytes; /* power of two, at least a page */
+	uint32_t block_count;
+	uint32_t retire_ms; /* a block is handed over after this at the latest */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_ring_options) == 24, "ABI");
+
+struct mcr_address_range {
+	uint32_t first; /* IPv4, host order, inclusive */
+	uint32_t last;
+};
+_Static_assert(sizeof(struct mcr_address_range) == 8, "ABI");
+
+/* 0 when this process may open packet sockets, else -EPERM (or other). */
+MCR_EXPORT int32_t mcr_ring_permitted(void);
+
+/*
+ * A mapped ring that admits nothing yet, member of its fanout group. NULL and
+ * *error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
+ * -ENETDOWN, -ENOMEM when the kernel has no pages for the ring.
+ */
+MCR_EXPORT struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options,
+					  int32_t *error);
+MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
+
+/*
+ * Admits IPv4 UDP to these destinations (sorted, disjoint; 0 ranges: nothing),
+ * in one step: no packet is judged by half a filter.
+ */
+MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring,
+				   const struct mcr_address_range *ranges,
+				   uint32_t range_count);
+
+/* Frames dropped because the ring was full, since the last call. */
+MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
+MCR_EXPORT void mcr_ring_close(struct mcr_ring *ring);
+
+/* -- rules.c: the immutable rule table ------------------------------------- */
+
+struct mcr_ring_spec {
+	struct mcr_ring *ring;
+	uint32_t worker;
+	uint32_t interface; /* slot of its counters, and what matches name */
+};
+_Static_assert(sizeof(struct mcr_ring_spec) == 16, "ABI");
+
+struct mcr_match_spec {
+	uint8_t address[16]; /* destination */
+	uint8_t source[16]; /* all zero: any source */
+	uint16_t port; /* 0: every port that no other match names */
+	uint16_t vlan; /* 0: untagged */
+	uint32_t interface;
+	uint32_t flow;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_match_spec) == 48, "ABI");
+
+struct mcr_flow_spec {
+	uint32_t rule; /* slot of its counters */
+	uint32_t action_first;
+	uint32_t action_count;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_flow_spec) == 16, "ABI");
+
+struct mcr_action_spec {
+	uint8_t address[16];
+	uint16_t port; /* 0: the port it arrived at */
+	uint16_t reserved;
+	uint32_t egress;
+};
+_Static_assert(sizeof(struct mcr_action_spec) == 24, "ABI");
+
+struct mcr_egress_spec {
+	int32_t fd; /* of mcr_egress_open; -1: unavailable, drop and count */
+	uint32_t slot; /* of its counters */
+	uint32_t segment_bytes_max; /* payload that fits one frame: MTU - 28 */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_egress_spec) == 16, "ABI");
+
+struct mcr_table_spec {
+	const struct mcr_ring_spec *rings;
+	const struct mcr_match_spec *matches;
+	const struct mcr_flow_spec *flows;
+	const struct mcr_action_spec *actions;
+	const struct mcr_egress_spec *egresses;
+	uint32_t ring_count;
+	uint32_t match_count;
+	uint32_t flow_count;
+	uint32_t action_count;
+	uint32_t egress_count;
+	uint32_t epoch; /* grows by one from table to table, from 1 */
+};
+_Static_assert(sizeof(struct mcr_table_spec) == 64, "ABI");
+
+/*
+ * Copies the spec into one table. Every index is checked. NULL and *error:
+ * -EINVAL for an index or address out of range, -EEXIST for two matches with
+ * one key, -ENOMEM.
+ */
+MCR_EXPORT struct mcr_table *mcr_table_build(const struct mcr_relay *relay,
+					     const struct mcr_table_spec *spec,
+					     int32_t *error);
+MCR_EXPORT void mcr_table_free(struct mcr_table *table);
+
+/* -- egress.c: UDP sockets that send --------------------------------------- */
+
+struct mcr_egress_options {
+	uint32_t ifindex;
+	uint32_t source; /* IPv4, network order; 0: the interface's own */
+	uint16_t source_port; /* 0: one ephemeral port as long as it is open */
+	uint8_t ttl;
+	uint8_t dscp;
+};
+_Static_assert(sizeof(struct mcr_egress_options) == 12, "ABI");
+
+/*
+ * A non-blocking datagram socket tied to the interface, safe to share among
+ * workers. Returns its descriptor or -errno: -ENODEV without interface,
+ * -EADDRNOTAVAIL for a source that is not this host's.
+ */
+MCR_EXPORT int32_t mcr_egress_open(const struct mcr_egress_options *options);
+/* The port it sends from, or -errno. */
+MCR_EXPORT int32_t mcr_egress_port(int32_t fd);
+
+/* -- member.c: group membership, RFC 3678 ----------------------------------- */
+
+/* A socket that joins groups and receives nothing; a descriptor or -errno. */
+MCR_EXPORT int32_t mcr_member_open(void);
+
+/*
+ * Join or leave (source, group) on ifindex, for as long as fd is open; source
+ * all zero means any source. -ENOBUFS: this socket has reached
+ * net.ipv4.igmp_max_memberships, igmp_max_msf or net.core.optmem_max; -ENODEV:
+ * no such interface or no IPv4 on it; -EADDRINUSE: joined already.
+ */
+MCR_EXPORT int32_t mcr_member_join(int32_t fd, uint32_t ifindex,
+				   const uint8_t group[16],
+				   const uint8_t source[16]);
+MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex,
+				    const uint8_t group[16],
+				    const uint8_t source[16]);
+
+/* -- system.c: what Bun does not offer -------------------------------------- */
+
+struct mcr_interface {
+	uint32_t ifindex;
+	uint32_t flags; /* IFF_UP, IFF_RUNNING, IFF_MULTICAST ...: netdevice(7) */
+	uint32_t mtu;
+	uint32_t address; /* first IPv4, network order; 0: none */
+};
+_Static_assert(sizeof(struct mcr_interface) == 16, "ABI");
+
+/* The interface as it is now in this namespace; -ENODEV when there is none. */
+MCR_EXPORT int32_t mcr_interface_read(const char *name, struct mcr_interface *interface);
+MCR_EXPORT void mcr_close(int32_t fd);
+
+#endif

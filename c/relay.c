@@ -1,0 +1,184 @@
+/*
+ * What all workers share: counters, the published table, wake-ups, stop.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define INTERFACES_OFFSET sizeof(struct mcr_worker_counters)
+#define RULES_OFFSET \
+	(INTERFACES_OFFSET + MCR_INTERFACES_MAX * sizeof(struct mcr_interface_counters))
+#define EGRESSES_OFFSET (RULES_OFFSET + MCR_RULES_MAX * sizeof(struct mcr_rule_counters))
+#define COUNTERS_BYTES (EGRESSES_OFFSET + MCR_EGRESSES_MAX * sizeof(struct mcr_egress_counters))
+_Static_assert(COUNTERS_BYTES % 4096 == 64, "one area is whole pages and the worker's line");
+/* Areas start on a page, so that no two workers write one. */
+#define COUNTERS_STRIDE ((COUNTERS_BYTES + 4095) / 4096 * 4096)
+
+int32_t mcr_abi(void)
+{
+	return MCR_ABI;
+}
+
+int64_t mcr_counters_bytes(void)
+{
+	return COUNTERS_BYTES;
+}
+
+void *mcr_counters(const struct mcr_relay *relay, uint32_t worker)
+{
+	if (worker >= relay->worker_count)
+		return NULL;
+	return relay->counters + worker * COUNTERS_STRIDE;
+}
+
+static int worker_open(struct mcr_relay *relay, uint32_t index)
+{
+	struct mcr_worker *worker = &relay->workers[index];
+	uint8_t *area = mcr_counters(relay, index);
+
+	worker->counters = (void *)area;
+	worker->interfaces = (void *)(area + INTERFACES_OFFSET);
+	worker->rules = (void *)(area + RULES_OFFSET);
+	worker->egresses = (void *)(area + EGRESSES_OFFSET);
+	worker->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (worker->event_fd < 0)
+		return -errno;
+	worker->packets = calloc(MCR_BATCH_PACKETS_MAX, sizeof(*worker->packets));
+	worker->sender = mcr_sender_open();
+	return worker->packets && worker->sender ? 0 : -ENOMEM;
+}
+
+static void relay_close(struct mcr_relay *relay)
+{
+	for (uint32_t i = 0; i < relay->worker_count; i++) {
+		struct mcr_worker *worker = &relay->workers[i];
+
+		if (worker->event_fd >= 0)
+			close(worker->event_fd);
+		free(worker->packets);
+		mcr_sender_close(worker->sender);
+	}
+	if (relay->counters)
+		munmap(relay->counters, relay->counters_bytes);
+	free(relay);
+}
+
+struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *error)
+{
+	size_t bytes = sizeof(struct mcr_relay) + worker_count * sizeof(struct mcr_worker);
+	struct mcr_relay *relay;
+	void *counters;
+
+	if (worker_count == 0 || worker_count > MCR_WORKERS_MAX) {
+		*error = -EINVAL;
+		return NULL;
+	}
+	relay = aligned_alloc(MCR_CACHE_LINE, (bytes + MCR_CACHE_LINE - 1) / MCR_CACHE_LINE *
+						      MCR_CACHE_LINE);
+	if (!relay) {
+		*error = -ENOMEM;
+		return NULL;
+	}
+	memset(relay, 0, bytes);
+	relay->worker_count = worker_count;
+	for (uint32_t i = 0; i < worker_count; i++)
+		relay->workers[i].event_fd = -1;
+
+	/* Room for every slot there may ever be; a page exists once it is written. */
+	relay->counters_bytes = worker_count * COUNTERS_STRIDE;
+	counters = mmap(NULL, relay->counters_bytes, PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (counters == MAP_FAILED) {
+		*error = -errno;
+		relay_close(relay);
+		return NULL;
+	}
+	relay->counters = counters;
+
+	for (uint32_t i = 0; i < worker_count; i++) {
+		*error = worker_open(relay, i);
+		if (*error) {
+			relay_close(relay);
+			return NULL;
+		}
+	}
+	return relay;
+}
+
+int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot)
+{
+	if (slot >= MCR_RULES_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < relay->worker_count; i++)
+		memset(&relay->workers[i].rules[slot], 0, sizeof(struct mcr_rule_counters));
+	return 0;
+}
+
+int32_t mcr_egress_counters_reset(struct mcr_relay *relay, uint32_t slot)
+{
+	if (slot >= MCR_EGRESSES_MAX)
+		return -EINVAL;
+	for (uint32_t i = 0; i < relay->worker_count; i++)
+		memset(&relay->workers[i].egresses[slot], 0, sizeof(struct mcr_egress_counters));
+	return 0;
+}
+
+static void wake_workers(struct mcr_relay *relay)
+{
+	const uint64_t one = 1;
+
+	for (uint32_t i = 0; i < relay->worker_count; i++) {
+		/* EAGAIN only when a wake-up is pending already: nothing is lost. */
+		ssize_t written = write(relay->workers[i].event_fd, &one, sizeof(one));
+
+		(void)written;
+	}
+}
+
+void mcr_relay_publish(struct mcr_relay *relay, struct mcr_table *table)
+{
+	/* Release: a worker that sees the pointer sees the whole table. */
+	__atomic_store_n(&relay->table, table, __ATOMIC_RELEASE);
+	wake_workers(relay);
+}
+
+int32_t mcr_relay_epoch_seen(const struct mcr_relay *relay)
+{
+	uint32_t oldest = UINT32_MAX;
+
+	for (uint32_t i = 0; i < relay->worker_count; i++) {
+		/* Acquire: what the worker did with the older table is done. */
+		uint32_t seen =
+			__atomic_load_n(&relay->workers[i].epoch_seen, __ATOMIC_ACQUIRE);
+
+		if (seen < oldest)
+			oldest = seen;
+	}
+	return (int32_t)oldest;
+}
+
+void mcr_relay_stop(struct mcr_relay *relay)
+{
+	__atomic_store_n(&relay->stopping, 1, __ATOMIC_RELEASE);
+	wake_workers(relay);
+}
+
+int32_t mcr_cpus(uint32_t *cpus, uint32_t cpus_max)
+{
+	cpu_set_t set;
+	uint32_t count = 0;
+
+	if (sched_getaffinity(0, sizeof(set), &set) < 0)
+		return -errno;
+	for (uint32_t cpu = 0; cpu < CPU_SETSIZE && count < cpus_max; cpu++)
+		if (CPU_ISSET(cpu, &set))
+			cpus[count++] = cpu;
+	return (int32_t)count;
+}

@@ -1,0 +1,285 @@
+/*
+ * AF_PACKET capture: TPACKET_V3 rings, the filter in front of them, the fanout
+ * group that spreads the flows of one interface over the workers. packet(7),
+ * Documentation/networking/packet_mmap.rst, filter.rst.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Linux 6.1; without it a fanout group also captures what this host sends. */
+#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
+#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
+#endif
+
+/* A length the kernel checks and V3 does not use. */
+#define FRAME_BYTES 2048u
+
+/* -- the filter ------------------------------------------------------------- */
+
+struct writer {
+	struct sock_filter *program;
+	uint32_t length;
+	uint32_t length_max;
+};
+
+static uint32_t put(struct writer *writer, struct sock_filter instruction)
+{
+	if (writer->length < writer->length_max)
+		writer->program[writer->length] = instruction;
+	return writer->length++;
+}
+
+#define PUT(writer, code, k) put(writer, (struct sock_filter)BPF_STMT(code, k))
+#define PUT_JUMP(writer, code, k, yes, no) \
+	put(writer, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_K | (code), k, yes, no))
+
+#define ACCEPT 0x40000u /* bytes to keep: all */
+#define REJECT 0u
+
+/*
+ * Binary search over sorted ranges, A holding the destination. Conditional
+ * jumps reach 255 instructions only, so the far half is reached by BPF_JA.
+ */
+static void put_ranges(struct writer *writer, const struct mcr_address_range *ranges,
+		       uint32_t count)
+{
+	uint32_t middle = count / 2;
+	uint32_t jump;
+
+	if (count == 1) {
+		PUT_JUMP(writer, BPF_JGE, ranges->first, 0, 2);
+		PUT_JUMP(writer, BPF_JGT, ranges->last, 1, 0);
+		PUT(writer, BPF_RET | BPF_K, ACCEPT);
+		PUT(writer, BPF_RET | BPF_K, REJECT);
+		return;
+	}
+	PUT_JUMP(writer, BPF_JGE, ranges[middle].first, 0, 1);
+	jump = PUT(writer, BPF_JMP | BPF_JA, 0);
+	put_ranges(writer, ranges, middle);
+	if (jump < writer->length_max)
+		writer->program[jump].k = writer->length - jump - 1;
+	put_ranges(writer, ranges + middle, count - middle);
+}
+
+int32_t mcr_filter_build(const struct mcr_address_range *ranges, uint32_t range_count,
+			 struct sock_filter *program, uint32_t length_max)
+{
+	struct writer writer = { .program = program, .length_max = length_max };
+
+	if (range_count > 0) {
+		PUT(&writer, BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE));
+		PUT_JUMP(&writer, BPF_JEQ, PACKET_OUTGOING, 6, 0);
+		/* The metadata's protocol, so that link headers do not matter. */
+		PUT(&writer, BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PROTOCOL));
+		PUT_JUMP(&writer, BPF_JEQ, ETH_P_IP, 0, 4);
+		PUT(&writer, BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_NET_OFF + 9));
+		PUT_JUMP(&writer, BPF_JEQ, IPPROTO_UDP, 0, 2);
+		PUT(&writer, BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_NET_OFF + 16));
+		PUT(&writer, BPF_JMP | BPF_JA, 1);
+		PUT(&writer, BPF_RET | BPF_K, REJECT);
+		put_ranges(&writer, ranges, range_count);
+	} else {
+		PUT(&writer, BPF_RET | BPF_K, REJECT);
+	}
+	return writer.length <= length_max ? (int32_t)writer.length : -E2BIG;
+}
+
+int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_address_range *ranges,
+			uint32_t range_count)
+{
+	struct sock_fprog fprog;
+	int32_t length;
+	int error = 0;
+
+	fprog.filter = malloc(MCR_FILTER_LENGTH_MAX * sizeof(*fprog.filter));
+	if (!fprog.filter)
+		return -ENOMEM;
+	length = mcr_filter_build(ranges, range_count, fprog.filter, MCR_FILTER_LENGTH_MAX);
+	fprog.len = (unsigned short)length;
+	if (length < 0)
+		error = length;
+	else if (setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, &fprog, sizeof(fprog)) < 0)
+		error = -errno;
+	free(fprog.filter);
+	return error;
+}
+
+/* -- the fanout group ------------------------------------------------------- */
+
+/*
+ * Which worker gets a flow: a hash of (destination, port), so that a flow stays
+ * in order on one worker, and groups and ports that count up together spread
+ * evenly. Offset 0 is the IP header here; the kernel takes the result modulo
+ * the number of workers.
+ */
+static int fanout_program(int fd)
+{
+	struct sock_filter program[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 16),
+		BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, 0x9e3779b1),
+		BPF_STMT(BPF_ST, 0),
+		BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
+		BPF_STMT(BPF_LD | BPF_H | BPF_IND, 2),
+		BPF_STMT(BPF_LDX | BPF_MEM, 0),
+		BPF_STMT(BPF_ALU | BPF_ADD | BPF_X, 0),
+		BPF_STMT(BPF_ALU | BPF_MUL | BPF_K, 0x85ebca6b),
+		BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 16),
+		BPF_STMT(BPF_RET | BPF_A, 0),
+	};
+	const struct sock_fprog fprog = { .len = sizeof(program) / sizeof(program[0]),
+					  .filter = program };
+
+	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT_DATA, &fprog, sizeof(fprog)) < 0 ? -errno :
+											   0;
+}
+
+static int fanout_set(int fd, uint32_t id, uint32_t flags)
+{
+	uint32_t argument = id | (PACKET_FANOUT_CBPF | flags) << 16;
+
+	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, sizeof(argument)) < 0 ? -errno :
+											    0;
+}
+
+static int fanout_join(struct mcr_ring *ring, uint32_t id)
+{
+	bool first = id == MCR_FANOUT_NEW;
+	uint32_t flags = PACKET_FANOUT_FLAG_DEFRAG | (first ? PACKET_FANOUT_FLAG_UNIQUEID : 0);
+	uint32_t wanted = first ? 0 : id;
+	uint32_t joined = 0;
+	socklen_t bytes = sizeof(joined);
+	int error = fanout_set(ring->fd, wanted, flags | PACKET_FANOUT_FLAG_IGNORE_OUTGOING);
+
+	if (error == -EINVAL) /* an older kernel: the filter rejects outgoing frames */
+		error = fanout_set(ring->fd, wanted, flags);
+	if (error)
+		return error;
+	if (getsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &joined, &bytes) < 0)
+		return -errno;
+	ring->fanout_id = joined & 0xffff;
+	return first ? fanout_program(ring->fd) : 0;
+}
+
+/* -- the ring --------------------------------------------------------------- */
+
+int32_t mcr_ring_permitted(void)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static int set_option(int fd, int option, int value)
+{
+	return setsockopt(fd, SOL_PACKET, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+static int ring_map(struct mcr_ring *ring, const struct mcr_ring_options *options)
+{
+	struct tpacket_req3 request = {
+		.tp_block_size = options->block_bytes,
+		.tp_block_nr = options->block_count,
+		.tp_frame_size = FRAME_BYTES,
+		.tp_frame_nr = options->block_bytes / FRAME_BYTES * options->block_count,
+		.tp_retire_blk_tov = options->retire_ms,
+	};
+	void *map;
+
+	if (setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
+		return -errno;
+	map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
+		   ring->fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	ring->map = map;
+	return 0;
+}
+
+static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *options)
+{
+	const struct sockaddr_ll address = {
+		.sll_family = AF_PACKET,
+		/* Taps for all protocols run before the kernel's ingress hooks. */
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = (int)options->ifindex,
+	};
+	int error = set_option(ring->fd, PACKET_VERSION, TPACKET_V3);
+
+	if (!error)
+		error = set_option(ring->fd, PACKET_VNET_HDR, 1);
+	if (!error)
+		error = set_option(ring->fd, PACKET_IGNORE_OUTGOING, 1);
+	/* Admit nothing until every worker's ring is in the fanout group: before
+	 * that each of them would see every frame. */
+	if (!error)
+		error = mcr_ring_filter(ring, NULL, 0);
+	if (!error)
+		error = ring_map(ring, options);
+	if (!error && bind(ring->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		error = -errno;
+	return error ? error : fanout_join(ring, options->fanout_id);
+}
+
+struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error)
+{
+	struct mcr_ring *ring;
+
+	*error = -EINVAL;
+	if (options->block_bytes < FRAME_BYTES || options->block_count == 0 ||
+	    (options->fanout_id > 0xffff && options->fanout_id != MCR_FANOUT_NEW))
+		return NULL;
+	*error = -ENOMEM;
+	ring = calloc(1, sizeof(*ring));
+	if (!ring)
+		return NULL;
+	ring->block_bytes = options->block_bytes;
+	ring->block_count = options->block_count;
+	ring->map_bytes = (size_t)options->block_bytes * options->block_count;
+	/* Protocol 0: nothing is captured before bind, when ring and filter stand. */
+	ring->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	*error = ring->fd < 0 ? -errno : ring_setup(ring, options);
+	if (*error) {
+		mcr_ring_close(ring);
+		return NULL;
+	}
+	return ring;
+}
+
+int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
+{
+	return (int32_t)ring->fanout_id;
+}
+
+int64_t mcr_ring_drops(struct mcr_ring *ring)
+{
+	struct tpacket_stats_v3 statistics = { 0 };
+	socklen_t bytes = sizeof(statistics);
+
+	/* Reading resets the kernel's count: packet(7), PACKET_STATISTICS. */
+	if (getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &bytes) < 0)
+		return -errno;
+	return statistics.tp_drops;
+}
+
+void mcr_ring_close(struct mcr_ring *ring)
+{
+	if (!ring)
+		return;
+	if (ring->map)
+		munmap(ring->map, ring->map_bytes);
+	if (ring->fd >= 0)
+		close(ring->fd);
+	free(ring);
+}

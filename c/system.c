@@ -1,0 +1,55 @@
+/*
+ * System calls that Bun does not offer.
+ */
+#define _GNU_SOURCE
+#include "mcr.h"
+
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static int read_fields(int fd, const char *name, struct mcr_interface *interface)
+{
+	struct ifreq request = { 0 };
+	struct sockaddr_in address;
+
+	if (strlen(name) >= sizeof(request.ifr_name))
+		return -ENODEV;
+	strcpy(request.ifr_name, name);
+	if (ioctl(fd, SIOCGIFINDEX, &request) < 0)
+		return -errno;
+	interface->ifindex = (uint32_t)request.ifr_ifindex;
+	if (ioctl(fd, SIOCGIFFLAGS, &request) < 0)
+		return -errno;
+	interface->flags = (uint16_t)request.ifr_flags;
+	if (ioctl(fd, SIOCGIFMTU, &request) < 0)
+		return -errno;
+	interface->mtu = (uint32_t)request.ifr_mtu;
+	interface->address = 0;
+	if (ioctl(fd, SIOCGIFADDR, &request) < 0) /* netdevice(7) */
+		return errno == EADDRNOTAVAIL ? 0 : -errno;
+	memcpy(&address, &request.ifr_addr, sizeof(address));
+	interface->address = address.sin_addr.s_addr;
+	return 0;
+}
+
+int32_t mcr_interface_read(const char *name, struct mcr_interface *interface)
+{
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	int error;
+
+	if (fd < 0)
+		return -errno;
+	error = read_fields(fd, name, interface);
+	close(fd);
+	return error;
+}
+
+void mcr_close(int32_t fd)
+{
+	close(fd);
+}
