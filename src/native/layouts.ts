@@ -1,0 +1,163 @@
+// Struct layouts of c/mcr.h: name → [offset, type], and how to write one. test/native/abi.test.ts compares every
+// offset and size with the compiler's. Only little-endian machines are built for (x86-64, arm64).
+
+export type FieldType = "u8" | "u16" | "u32" | "i32" | "u64" | "bytes16";
+export interface Layout {
+  readonly size: number;
+  readonly fields: Readonly<Record<string, readonly [offset: number, type: FieldType]>>;
+}
+
+export const layouts = {
+  mcr_ring_options: {
+    size: 24,
+    fields: {
+      ifindex: [0, "u32"],
+      fanout_id: [4, "u32"],
+      block_bytes: [8, "u32"],
+      block_count: [12, "u32"],
+      retire_ms: [16, "u32"],
+    },
+  },
+  mcr_address_range: { size: 8, fields: { first: [0, "u32"], last: [4, "u32"] } },
+  mcr_ring_spec: {
+    size: 16,
+    fields: { ring: [0, "u64"], worker: [8, "u32"], interface: [12, "u32"] },
+  },
+  mcr_match_spec: {
+    size: 48,
+    fields: {
+      address: [0, "bytes16"],
+      source: [16, "bytes16"],
+      port: [32, "u16"],
+      vlan: [34, "u16"],
+      interface: [36, "u32"],
+      flow: [40, "u32"],
+    },
+  },
+  mcr_flow_spec: {
+    size: 16,
+    fields: { rule: [0, "u32"], action_first: [4, "u32"], action_count: [8, "u32"] },
+  },
+  mcr_action_spec: {
+    size: 24,
+    fields: { address: [0, "bytes16"], port: [16, "u16"], egress: [20, "u32"] },
+  },
+  mcr_egress_spec: {
+    size: 16,
+    fields: { fd: [0, "i32"], slot: [4, "u32"], segment_bytes_max: [8, "u32"] },
+  },
+  mcr_table_spec: {
+    size: 64,
+    fields: {
+      rings: [0, "u64"],
+      matches: [8, "u64"],
+      flows: [16, "u64"],
+      actions: [24, "u64"],
+      egresses: [32, "u64"],
+      ring_count: [40, "u32"],
+      match_count: [44, "u32"],
+      flow_count: [48, "u32"],
+      action_count: [52, "u32"],
+      egress_count: [56, "u32"],
+      epoch: [60, "u32"],
+    },
+  },
+  mcr_egress_options: {
+    size: 12,
+    fields: {
+      ifindex: [0, "u32"],
+      source: [4, "u32"],
+      source_port: [8, "u16"],
+      ttl: [10, "u8"],
+      dscp: [11, "u8"],
+    },
+  },
+  mcr_interface: {
+    size: 16,
+    fields: { ifindex: [0, "u32"], flags: [4, "u32"], mtu: [8, "u32"], address: [12, "u32"] },
+  },
+} as const satisfies Record<string, Layout>;
+
+/** The counter area of one worker: what c/mcr.h draws. Offsets in bytes, fields in 64-bit words. */
+export const counterArea = {
+  interfacesMax: 256,
+  rulesMax: 65_536,
+  egressesMax: 262_144,
+  worker: ["wakeups", "blocks", "sends", "runs", "run_packets"],
+  interface: [
+    "packets",
+    "bytes",
+    "matched",
+    "no_match",
+    "tagged",
+    "fragment",
+    "malformed",
+    "truncated",
+    "bad_checksum",
+  ],
+  rule: ["packets", "bytes", "last_ns"],
+  egress: [
+    "sent_packets",
+    "sent_bytes",
+    "full_packets",
+    "error_packets",
+    "unavailable_packets",
+    "last_errno",
+  ],
+  bytes: { worker: 64, interface: 128, rule: 64, egress: 64 },
+} as const;
+
+type Value<Type extends FieldType> = Type extends "bytes16" ? Uint8Array : number;
+export type Struct<Name extends keyof typeof layouts> = {
+  readonly [Field in keyof (typeof layouts)[Name]["fields"]]: (typeof layouts)[Name]["fields"][Field] extends readonly [
+    number,
+    infer Type extends FieldType,
+  ]
+    ? Value<Type>
+    : never;
+};
+
+function put(view: DataView, at: number, type: FieldType, value: number | Uint8Array): void {
+  if (typeof value !== "number") {
+    new Uint8Array(view.buffer, view.byteOffset + at, 16).set(value);
+    return;
+  }
+  switch (type) {
+    case "u8":
+      view.setUint8(at, value);
+      break;
+    case "u16":
+      view.setUint16(at, value, true);
+      break;
+    case "u32":
+      view.setUint32(at, value, true);
+      break;
+    case "i32":
+      view.setInt32(at, value, true);
+      break;
+    case "u64":
+      view.setBigUint64(at, BigInt(value), true);
+      break;
+    case "bytes16":
+      throw new TypeError("bytes16 wants 16 bytes");
+  }
+}
+
+/** Structs one after the other, as C reads an array; at least one byte, since ptr() of an empty array is an error. */
+export function encode<Name extends keyof typeof layouts>(
+  name: Name,
+  structs: readonly Struct<Name>[],
+): Uint8Array {
+  const layout: Layout = layouts[name];
+  const bytes = new Uint8Array(Math.max(1, structs.length * layout.size));
+  const view = new DataView(bytes.buffer);
+  const fields = Object.entries(layout.fields);
+  structs.forEach((struct, index) => {
+    const values = struct as Readonly<Record<string, number | Uint8Array>>;
+    for (const [field, [offset, type]] of fields) {
+      const value = values[field];
+      if (value !== undefined) put(view, index * layout.size + offset, type, value);
+    }
+  });
+  return bytes;
+}

@@ -1,0 +1,198 @@
+// What the rest of mcr calls: the shim's functions with TypeScript's types, errors thrown as SystemError.
+// Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
+import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { encode, type Struct } from "./layouts.ts";
+import { extractLibrary, type Library, openLibrary } from "./library.ts";
+import { checked, SystemError } from "./system-error.ts";
+
+declare const kind: unique symbol;
+type Handle<Kind extends string> = Pointer & { readonly [kind]: Kind };
+export type RelayHandle = Handle<"relay">;
+export type RingHandle = Handle<"ring">;
+export type TableHandle = Handle<"table">;
+export type RingOptions = Struct<"mcr_ring_options">;
+export type EgressOptions = Struct<"mcr_egress_options">;
+export type AddressRange = Struct<"mcr_address_range">;
+export type Interface = Struct<"mcr_interface">;
+
+/** The parts of one rule table; indices are checked by the shim. */
+export interface TableParts {
+  readonly epoch: number;
+  readonly rings: readonly { readonly ring: RingHandle; readonly worker: number; readonly interface: number }[];
+  readonly matches: readonly Struct<"mcr_match_spec">[];
+  readonly flows: readonly Struct<"mcr_flow_spec">[];
+  readonly actions: readonly Struct<"mcr_action_spec">[];
+  readonly egresses: readonly Struct<"mcr_egress_spec">[];
+}
+
+export type RunResult = "again" | "stopped";
+
+function cString(text: string): Buffer {
+  return Buffer.from(`${text}\0`);
+}
+
+function opened<H extends Pointer>(open: (error: Int32Array) => Pointer | bigint | null): H {
+  const error = new Int32Array(1);
+  const handle = open(error) as H | null;
+  if (handle === null) throw new SystemError(-(error[0] ?? 0));
+  return handle;
+}
+
+export class Shim {
+  readonly #c: Library;
+
+  /** @param path of the extracted library: workers share the main thread's copy. */
+  constructor(readonly path: string = extractLibrary()) {
+    this.#c = openLibrary(path);
+  }
+
+  // -- relay.c
+
+  openRelay(workerCount: number): RelayHandle {
+    return opened((error) => this.#c.mcr_relay_open(workerCount, error));
+  }
+
+  /** The counters of one worker, live: layouts.ts `counterArea` tells what lies where. */
+  counters(relay: RelayHandle, worker: number): BigUint64Array {
+    const start = this.#c.mcr_counters(relay, worker) as Pointer | null;
+    if (start === null) throw new RangeError(`no worker ${worker}`);
+    return new BigUint64Array(toArrayBuffer(start, 0, Number(this.#c.mcr_counters_bytes())));
+  }
+
+  resetRuleCounters(relay: RelayHandle, slot: number): void {
+    checked(this.#c.mcr_rule_counters_reset(relay, slot));
+  }
+
+  resetEgressCounters(relay: RelayHandle, slot: number): void {
+    checked(this.#c.mcr_egress_counters_reset(relay, slot));
+  }
+
+  publish(relay: RelayHandle, table: TableHandle): void {
+    this.#c.mcr_relay_publish(relay, table);
+  }
+
+  epochSeen(relay: RelayHandle): number {
+    return this.#c.mcr_relay_epoch_seen(relay);
+  }
+
+  stop(relay: RelayHandle): void {
+    this.#c.mcr_relay_stop(relay);
+  }
+
+  /** The CPUs this process may run on. */
+  cpus(): readonly number[] {
+    const cpus = new Uint32Array(1024);
+    return [...cpus.subarray(0, checked(this.#c.mcr_cpus(cpus, cpus.length)))];
+  }
+
+  // -- forward.c
+
+  pinWorker(worker: number, cpu: number): void {
+    checked(this.#c.mcr_worker_pin(worker, cpu));
+  }
+
+  /** Blocks for about budgetMs: worker threads only. */
+  runWorker(relay: RelayHandle, worker: number, budgetMs: number): RunResult {
+    return checked(this.#c.mcr_worker_run(relay, worker, budgetMs)) === 1 ? "stopped" : "again";
+  }
+
+  // -- ring.c
+
+  /** Throws EPERM where this process may not open packet sockets. */
+  checkPermission(): void {
+    checked(this.#c.mcr_ring_permitted());
+  }
+
+  openRing(options: RingOptions): RingHandle {
+    const bytes = encode("mcr_ring_options", [options]);
+    return opened((error) => this.#c.mcr_ring_open(bytes, error));
+  }
+
+  ringFanoutId(ring: RingHandle): number {
+    return this.#c.mcr_ring_fanout_id(ring);
+  }
+
+  filterRing(ring: RingHandle, ranges: readonly AddressRange[]): void {
+    checked(this.#c.mcr_ring_filter(ring, encode("mcr_address_range", ranges), ranges.length));
+  }
+
+  /** Frames dropped because the ring was full, since the last call. */
+  takeRingDrops(ring: RingHandle): number {
+    return checked(Number(this.#c.mcr_ring_drops(ring)));
+  }
+
+  closeRing(ring: RingHandle): void {
+    this.#c.mcr_ring_close(ring);
+  }
+
+  // -- rules.c
+
+  buildTable(relay: RelayHandle, parts: TableParts): TableHandle {
+    const rings = encode("mcr_ring_spec", parts.rings);
+    const matches = encode("mcr_match_spec", parts.matches);
+    const flows = encode("mcr_flow_spec", parts.flows);
+    const actions = encode("mcr_action_spec", parts.actions);
+    const egresses = encode("mcr_egress_spec", parts.egresses);
+    const spec = encode("mcr_table_spec", [
+      {
+        rings: ptr(rings),
+        matches: ptr(matches),
+        flows: ptr(flows),
+        actions: ptr(actions),
+        egresses: ptr(egresses),
+        ring_count: parts.rings.length,
+        match_count: parts.matches.length,
+        flow_count: parts.flows.length,
+        action_count: parts.actions.length,
+        egress_count: parts.egresses.length,
+        epoch: parts.epoch,
+      },
+    ]);
+    const table = opened<TableHandle>((error) => this.#c.mcr_table_build(relay, spec, error));
+    // The pointers in spec do not keep these alive for the collector; this use after the call does.
+    [rings, matches, flows, actions, egresses].forEach((part) => void part.byteLength);
+    return table;
+  }
+
+  freeTable(table: TableHandle): void {
+    this.#c.mcr_table_free(table);
+  }
+
+  // -- egress.c
+
+  openEgress(options: EgressOptions): number {
+    return checked(this.#c.mcr_egress_open(encode("mcr_egress_options", [options])));
+  }
+
+  egressPort(fd: number): number {
+    return checked(this.#c.mcr_egress_port(fd));
+  }
+
+  // -- member.c
+
+  openMember(): number {
+    return checked(this.#c.mcr_member_open());
+  }
+
+  join(fd: number, ifindex: number, group: Uint8Array, source: Uint8Array): void {
+    checked(this.#c.mcr_member_join(fd, ifindex, group, source));
+  }
+
+  leave(fd: number, ifindex: number, group: Uint8Array, source: Uint8Array): void {
+    checked(this.#c.mcr_member_leave(fd, ifindex, group, source));
+  }
+
+  // -- system.c
+
+  /** The interface as it is now, or undefined when there is none of this name. */
+  readInterface(name: string): Interface | undefined {
+    const out = new Uint32Array(4);
+    if (this.#c.mcr_interface_read(cString(name), out) < 0) return undefined;
+    const [ifindex = 0, flags = 0, mtu = 0, address = 0] = out;
+    return { ifindex, flags, mtu, address };
+  }
+
+  close(fd: number): void {
+    this.#c.mcr_close(fd);
+  }
+}
