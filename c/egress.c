@@ -228,6 +228,10 @@ static void count_dropped(struct mcr_egress_counters *counters, size_t packets, 
 		MCR_COUNT(counters->full_packets, packets);
 	else
 		MCR_COUNT(counters->error_packets, packets);
+}
+
+static void set_last_error(struct mcr_egress_counters *counters, int error)
+{
 	__atomic_store_n(&counters->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
 }
 
@@ -263,6 +267,7 @@ static uint32_t send_messages(struct mcr_worker *worker, int fd,
 			continue;
 		if (messages[first].msg_hdr.msg_iovlen > 1 && is_run_refused(error))
 			return first;
+		set_last_error(counters, error);
 		if (!is_full(error) && tried != first) {
 			tried = first;
 			continue;

@@ -8,7 +8,7 @@ import { dirname, join, normalize } from "node:path";
 const rows: readonly (readonly string[])[] = [
   ["main.ts"],
   ["commands/"],
-  ["relay.ts"],
+  ["relay.ts", "workers.ts"],
   ["control/"],
   ["config/", "net/", "stats/"],
   ["worker.ts"],

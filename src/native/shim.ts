@@ -18,7 +18,11 @@ export type Interface = Struct<"mcr_interface">;
 /** The parts of one rule table; indices are checked by the shim. */
 export interface TableParts {
   readonly epoch: number;
-  readonly rings: readonly { readonly ring: RingHandle; readonly worker: number; readonly interface: number }[];
+  readonly rings: readonly {
+    readonly ring: RingHandle;
+    readonly worker: number;
+    readonly interface: number;
+  }[];
   readonly matches: readonly Struct<"mcr_match_spec">[];
   readonly flows: readonly Struct<"mcr_flow_spec">[];
   readonly actions: readonly Struct<"mcr_action_spec">[];

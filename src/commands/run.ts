@@ -1,0 +1,76 @@
+// `mcr run FILE`: relays until it is told to stop. Wires the rule file, the log, the control socket, the signals and
+// the relay together, and waits. Order matters: the socket comes before the first packet, so that a second mcr on
+// the same socket is refused before it relays anything twice.
+import { readFileSync } from "node:fs";
+import * as v from "valibot";
+import { readConfig } from "../config/parse.ts";
+import { openControlServer } from "../control/server.ts";
+import { ExitCode, fail } from "../error.ts";
+import { Log } from "../log.ts";
+import { Shim } from "../native/shim.ts";
+import { SystemError } from "../native/system-error.ts";
+import { parseProcIgmp } from "../net/igmp.ts";
+import { Relay } from "../relay.ts";
+import type { Command } from "./command.ts";
+
+const OptionsSchema = v.object({});
+
+export const runCommand: Command = {
+  name: "run",
+  parameters: "<file>",
+  summary: "relay by this rule file; SIGHUP reloads it, SIGTERM stops, SIGUSR1 logs statistics",
+  options: [],
+  async run([file = ""], options) {
+    v.parse(OptionsSchema, options);
+    const config = await readConfig(file);
+    const log = new Log(config.log);
+    const shim = new Shim();
+    checkPermission(shim);
+
+    const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
+    const relay = new Relay(config, {
+      shim,
+      log,
+      file,
+      readConfig: () => readConfig(file),
+      nowMs: Date.now,
+      pause: (ms) => Bun.sleep(ms),
+      joinedGroups: readJoinedGroups,
+      onFatal: end,
+    });
+    const server = await openControlServer({ path: config.relay.control, relay, log });
+    process.on("SIGHUP", () => void relay.reload());
+    process.on("SIGUSR1", () => relay.logStatistics());
+    process.on("SIGINT", () => end(undefined));
+    process.on("SIGTERM", () => end(undefined));
+    await relay.start();
+    log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
+
+    const fatal = await ended;
+    await relay.stop();
+    await server.close();
+    if (fatal !== undefined) fail(fatal, ExitCode.failed);
+    return ExitCode.ok;
+  },
+};
+
+function checkPermission(shim: Shim): void {
+  try {
+    shim.checkPermission();
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    fail(
+      `cannot open a packet socket: ${error.message}. Run as root, or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)`,
+      ExitCode.noPermission,
+    );
+  }
+}
+
+/** The kernel's own list; undefined where /proc cannot tell. */
+function readJoinedGroups(): ReadonlyMap<string, ReadonlySet<string>> | undefined {
+  try {
+    return parseProcIgmp(readFileSync("/proc/net/igmp", "utf8"));
+  } catch {
+    return undefined;
+  }
+}

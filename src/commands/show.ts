@@ -1,0 +1,142 @@
+// `mcr show`: what runs, how long it has been so, and what keeps a rule or an egress from it. One line for a rule's
+// ingress and one for each egress below it, with room for the ranges of a rule in 100 columns.
+import { request } from "../control/client.ts";
+import {
+  type EgressSnapshot,
+  type RuleSnapshot,
+  RulesSchema,
+  type Status,
+  StatusSchema,
+} from "../control/protocol.ts";
+import { ExitCode } from "../error.ts";
+import { type Cell, formatTable } from "../table.ts";
+import type { Command } from "./command.ts";
+import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
+
+export const showCommand: Command = {
+  name: "show",
+  parameters: "",
+  summary: "Show the rules that run, their states and packets",
+  options: remoteOptions,
+  async run(_positionals, options, io) {
+    const { json, socket } = parseRemote("show", options, io);
+    const rules = await request(socket, "GET", "/v1/rules", RulesSchema);
+    if (json) {
+      io.stdout(formatJson(rules.json));
+      return ExitCode.ok;
+    }
+    const status = await request(socket, "GET", "/v1/status", StatusSchema);
+    io.stdout(formatShow(status.value, rules.value.rules, Date.now(), io.columns));
+    return ExitCode.ok;
+  },
+};
+
+const nameWidthMin = 8;
+const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "PACKETS", "DROPPED"];
+
+/** A row of the table with the remark that goes below it, under its second column. */
+interface Line {
+  readonly row: readonly Cell[];
+  readonly remark?: string | undefined;
+}
+
+export function formatShow(
+  status: Status,
+  rules: readonly RuleSnapshot[],
+  nowMs: number,
+  columns: number,
+): string {
+  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs)}`;
+  if (rules.length === 0) return head;
+  const full = formatRules(rules, nowMs, Number.POSITIVE_INFINITY);
+  const surplus = Math.max(...full.table.map((line) => Bun.stringWidth(line))) - columns;
+  // Names are the one thing that can be cut: everything else would say something else.
+  const { table, lines } = surplus > 0 ? formatRules(rules, nowMs, full.nameWidth - surplus) : full;
+  const indent = " ".repeat(table[0]?.indexOf(headings[1] ?? "") ?? 0);
+  const text = table.flatMap((line, index) => {
+    // The first line of the table is its heading.
+    const remark = lines[index - 1]?.remark;
+    return remark === undefined ? [line] : [line, `${indent}${remark}`];
+  });
+  return `${head}\n${text.join("\n")}\n`;
+}
+
+function formatRules(rules: readonly RuleSnapshot[], nowMs: number, nameWidthMax: number) {
+  const limit = Math.max(nameWidthMin, nameWidthMax);
+  const lines = rules.flatMap((rule) => linesOf({ ...rule, name: cut(rule.name, limit) }, nowMs));
+  const rows = lines.map(({ row }) => row);
+  // Without a limit every row is one line, so that remarks find theirs.
+  const table = formatTable(headings, rows, Number.POSITIVE_INFINITY).trimEnd().split("\n");
+  const nameWidth = Math.max(...rules.map(({ name }) => Bun.stringWidth(name)));
+  return { table, lines, nameWidth };
+}
+
+function linesOf(rule: RuleSnapshot, nowMs: number): Line[] {
+  const age = formatAge(nowMs - Date.parse(rule.since));
+  const ingress = `${rule.interface} ${rule.ingress}${formatSources(rule.source)}`;
+  return [
+    {
+      row: [rule.name, ingress, rule.state, age, rule.packets, ""],
+      remark: rule.reason === null ? undefined : `  ${rule.reason}`,
+    },
+    ...rule.egress.map((egress) => lineOf(egress, nowMs)),
+  ];
+}
+
+function lineOf(egress: EgressSnapshot, nowMs: number): Line {
+  const { full, error, unavailable } = egress.dropped;
+  const target = `→ ${egress.interface} ${egress.destination}`;
+  const age = formatAge(nowMs - Date.parse(egress.since));
+  const refused = egress.last_error === null ? undefined : `last refused packet: ${egress.last_error}`;
+  const remark = egress.reason ?? refused;
+  return {
+    row: ["", target, egress.state, age, egress.sent_packets, full + error + unavailable],
+    remark: remark === undefined ? undefined : `    ${remark}`,
+  };
+}
+
+function formatSources([first, ...others]: readonly string[]): string {
+  if (first === undefined) return "";
+  return others.length === 0 ? ` from ${first}` : ` from ${first} and ${others.length} more`;
+}
+
+function formatStatus({ version, pid, uptime_s, workers, file, rules }: Status): string {
+  const states = Object.entries(rules).filter(([, count]) => count > 0);
+  const total = states.reduce((sum, [, count]) => sum + count, 0);
+  const parts = [
+    `mcr ${version}`,
+    `pid ${pid}`,
+    `up ${formatAge(uptime_s * 1000)}`,
+    formatCount(workers.length, "worker"),
+    `${file}: ${total === 0 ? "no rules" : formatCount(total, "rule")}`,
+  ];
+  const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");
+  return parts.join(", ") + (detail === "" ? "" : `: ${detail}`);
+}
+
+/** The file and what runs differ then, and nobody may have read the log. */
+function formatFailedReload({ last_reload: last }: Status, nowMs: number): string {
+  if (last === null || last.ok) return "";
+  const [first = "", ...others] = last.errors;
+  const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
+  return `last reload refused ${formatAge(nowMs - Date.parse(last.time))} ago: ${first}${more}\n`;
+}
+
+function formatCount(count: number, noun: "rule" | "worker"): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** The two largest units: 12s, 3m, 2h 5m, 3d 4h. A clock that was set back makes it 0s. */
+export function formatAge(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  const days = Math.floor(hours / 24);
+  if (days > 0) return `${days}d ${hours % 24}h`;
+  if (hours > 0) return `${hours}h ${minutes % 60}m`;
+  return minutes > 0 ? `${minutes}m` : `${seconds}s`;
+}
+
+function cut(text: string, widthMax: number): string {
+  return text.length <= widthMax ? text : `${text.slice(0, widthMax - 1)}…`;
+}

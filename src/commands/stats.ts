@@ -1,0 +1,103 @@
+// `mcr stats`: every counter there is, from the totals down to one egress, each drop with its reason. Plain digits
+// and fixed columns, for people and for awk; rates are the reader's subtraction.
+import { request } from "../control/client.ts";
+import { type RuleSnapshot, type Stats, StatsSchema } from "../control/protocol.ts";
+import { ExitCode } from "../error.ts";
+import { type Cell, formatTable } from "../table.ts";
+import type { Command } from "./command.ts";
+import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
+
+export const statsCommand: Command = {
+  name: "stats",
+  parameters: "",
+  summary: "Show every counter: interfaces, workers, rules, egresses, memberships",
+  options: remoteOptions,
+  async run(_positionals, options, io) {
+    const { json, socket } = parseRemote("stats", options, io);
+    const answer = await request(socket, "GET", "/v1/stats", StatsSchema);
+    io.stdout(json ? formatJson(answer.json) : formatStats(answer.value));
+    return ExitCode.ok;
+  },
+};
+
+export function formatStats(stats: Stats): string {
+  return [
+    totalsTable(stats.totals),
+    interfacesTable(stats.interfaces),
+    workersTable(stats.workers),
+    rulesTable(stats.rules),
+    `igmp: ${pairs(stats.igmp)}\n`,
+  ]
+    .filter((section) => section !== "")
+    .join("\n");
+}
+
+function totalsTable(totals: Stats["totals"]): string {
+  return table(
+    ["TOTAL", "PACKETS", "MATCHED", "BYTES", "DROPPED"],
+    [
+      ["ingress", totals.packets, totals.matched, totals.bytes, totals.ingress_dropped],
+      ["egress", totals.sent_packets, "", totals.sent_bytes, totals.egress_dropped],
+    ],
+  );
+}
+
+function interfacesTable(interfaces: Stats["interfaces"]): string {
+  return table(
+    ["INTERFACE", "PACKETS", "MATCHED", "BYTES", "DROPPED", "REASON"],
+    interfaces.map(({ interface: name, packets, matched, bytes, dropped }) => [
+      name,
+      packets,
+      matched,
+      bytes,
+      Object.values(dropped),
+      Object.keys(dropped),
+    ]),
+  );
+}
+
+function workersTable(workers: Stats["workers"]): string {
+  return table(
+    ["WORKER", "CPU", "MATCHED", "SENT", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
+    workers.map((w) => [
+      w.worker,
+      w.cpu,
+      w.matched,
+      w.sent_packets,
+      w.wakeups,
+      w.blocks,
+      w.sends,
+      w.runs,
+      w.run_packets,
+    ]),
+  );
+}
+
+function rulesTable(rules: readonly RuleSnapshot[]): string {
+  return table(
+    ["RULE", "INGRESS, → EGRESS", "PACKETS", "BYTES", "DROPPED: FULL", "ERROR", "UNAVAILABLE"],
+    rules.flatMap((rule) => [
+      [rule.name, `${rule.interface} ${rule.ingress}`, rule.packets, rule.bytes, "", "", ""],
+      ...rule.egress.map(({ interface: name, destination, sent_packets, sent_bytes, dropped }) => [
+        "",
+        `→ ${name} ${destination}`,
+        sent_packets,
+        sent_bytes,
+        dropped.full,
+        dropped.error,
+        dropped.unavailable,
+      ]),
+    ]),
+  );
+}
+
+/** As wide as it must be: a number that is wrapped reads as two. */
+function table(headings: readonly string[], rows: readonly (readonly (Cell | readonly Cell[])[])[]): string {
+  return rows.length === 0 ? "" : formatTable(headings, rows, Number.POSITIVE_INFINITY);
+}
+
+function pairs(counts: Readonly<Record<string, number>>): string {
+  return Object.entries(counts)
+    .map(([name, count]) => `${name}=${count}`)
+    .join(" ");
+}

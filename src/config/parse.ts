@@ -1,0 +1,138 @@
+// TOML text to Config, or one McrError with every mistake of the file as `file:line:column: rule "name": key: text`.
+// Called at start, on reload and by `mcr check`: it never prints and never exits, so that a broken file on reload
+// changes nothing. The fast way is one parser and the schema; positions and drafts are made only for a broken file.
+import { open } from "node:fs/promises";
+import { parse, TomlError } from "smol-toml";
+import * as v from "valibot";
+import { ExitCode, fail, McrError } from "../error.ts";
+import { findCycles } from "./cycle.ts";
+import { type Draft, type DraftRules, readDraft, ruleLabel } from "./draft.ts";
+import { checkNames, findDuplicates } from "./duplicate.ts";
+import { checkFlowCount } from "./flows.ts";
+import { findUnknownKeys } from "./key.ts";
+import { locateIn } from "./locate.ts";
+import { formatPath, type Path, type Problem, printable } from "./problem.ts";
+import { checkRule } from "./rule.ts";
+import { type Config, ConfigSchema } from "./schema.ts";
+import { checkSupport } from "./support.ts";
+
+/** A rule is about 300 bytes, so this is far beyond 65,536 of them; a device given by mistake must end somewhere. */
+const bytesMax = 64 * 1024 * 1024;
+
+export async function readConfig(file: string): Promise<Config> {
+  return parseConfig(decode(await readFile(file), file), file);
+}
+
+export function parseConfig(text: string, file: string): Config {
+  const source = text.startsWith("\uFEFF") ? text.slice(1) : text;
+  const root = parseToml(source, file);
+  const result = v.safeParse(ConfigSchema, root, { abortPipeEarly: true });
+  const draft: Draft = result.success ? result.output : readDraft(root);
+  const problems = [
+    ...(result.issues ?? []).flatMap(toProblem),
+    ...findUnknownKeys(root),
+    ...checkDraft(draft),
+  ];
+  if (!result.success || problems.length > 0)
+    throw new McrError(describe(problems, draft.rules, source, file), ExitCode.config);
+  return result.output;
+}
+
+/** Every check that looks at more than one key. */
+function checkDraft(draft: Draft): Problem[] {
+  const { rules } = draft;
+  const duplicates = findDuplicates(rules);
+  return [
+    ...rules.flatMap((rule, index) => (rule ? within(["rule", index], checkRule(rule)) : [])),
+    ...checkNames(rules),
+    ...checkFlowCount(rules),
+    ...duplicates.problems,
+    ...findCycles(rules, duplicates.rules),
+    ...checkSupport(draft),
+  ];
+}
+
+function within(base: Path, problems: readonly Problem[]): Problem[] {
+  return problems.map((problem) => ({ ...problem, path: [...base, ...problem.path] }));
+}
+
+function toProblem(issue: v.BaseIssue<unknown>): Problem[] {
+  // The schema stops at the first unknown key of a table; findUnknownKeys has them all.
+  if (issue.type === "strict_object" && issue.expected === "never") return [];
+  const items = issue.path ?? [];
+  const path = items.map(({ key }) => (typeof key === "number" ? key : String(key)));
+  return [{ path, text: issue.message, atKey: items.at(-1)?.origin === "key" }];
+}
+
+function describe(problems: readonly Problem[], rules: DraftRules, text: string, file: string): string[] {
+  const locate = locateIn(text);
+  return problems
+    .map((problem) => ({ problem, at: locate(problem.path, problem.atKey) }))
+    .sort((a, b) => a.at.line - b.at.line || a.at.column - b.at.column)
+    .map(({ problem, at }) => {
+      const sentence =
+        typeof problem.text === "string" ? problem.text : problem.text((path) => locate(path).line);
+      const [list, index, ...rest] = problem.path;
+      const isInRule = list === "rule" && typeof index === "number";
+      const where = isInRule ? [ruleLabel(rules, index), formatPath(rest)] : [formatPath(problem.path)];
+      return [`${file}:${at.line}:${at.column}`, ...where.filter(Boolean), sentence].join(": ");
+    });
+}
+
+function parseToml(text: string, file: string): unknown {
+  try {
+    return parse(text);
+  } catch (thrown) {
+    // Every error has a line and column in this engine, but only this class means the file's.
+    if (!(thrown instanceof TomlError)) throw thrown;
+    const [first = ""] = thrown.message.replace(/^Invalid TOML document: /, "").split("\n");
+    return fail(
+      `${file}:${thrown.line}:${thrown.column}: not valid TOML: ${printable(first)}`,
+      ExitCode.config,
+    );
+  }
+}
+
+async function readFile(file: string): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let size = 0;
+  try {
+    await using handle = await open(file, "r");
+    for (;;) {
+      const { bytesRead, buffer } = await handle.read(Buffer.alloc(256 * 1024));
+      if (bytesRead === 0) return Buffer.concat(chunks);
+      chunks.push(buffer.subarray(0, bytesRead));
+      size += bytesRead;
+      if (size > bytesMax) break;
+    }
+  } catch (thrown) {
+    return fail(`cannot read ${file}: ${readingTrouble(thrown)}`, ExitCode.config);
+  }
+  return fail(`cannot read ${file}: it is larger than 64 MiB; give the rule file`, ExitCode.config);
+}
+
+function readingTrouble(thrown: unknown): string {
+  const code = thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
+  switch (code) {
+    case "ENOENT":
+      return "no such file; give the path of the rule file, or create it";
+    case "EACCES":
+      return `permission denied; run as a user who may read it, or let this one: chmod o+r, chgrp or setfacl`;
+    case "EISDIR":
+      return "it is a directory; give the path of a file in it";
+    case "ENOTDIR":
+      return "a part of the path is not a directory; give the path of the rule file";
+    case "ELOOP":
+      return "too many symbolic links; give the path of the file itself";
+    default:
+      return `${thrown instanceof Error ? thrown.message : String(thrown)}; give the path of the rule file`;
+  }
+}
+
+function decode(bytes: Uint8Array, file: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    return fail(`${file}: is not UTF-8 text, as TOML must be; convert it: iconv -t UTF-8`, ExitCode.config);
+  }
+}

@@ -1,0 +1,60 @@
+// What the rule file can say and the data plane cannot do yet: one line per restriction. Called by parse.ts.
+// Such a value is refused by name, never accepted and ignored. To lift a restriction, delete its line.
+import type { Draft } from "./draft.ts";
+import { type Path, type Problem, quote, valuesAt } from "./problem.ts";
+
+interface Restriction {
+  readonly path: Path;
+  /** Of a list, every element is asked. */
+  readonly refuses: (value: unknown) => boolean;
+  /** What to do until then. */
+  readonly instead: string;
+}
+
+const every = (): boolean => true;
+const isIpv6 = (value: unknown): boolean => typeof value === "string" && value.includes(":");
+const is =
+  (...words: readonly unknown[]) =>
+  (value: unknown): boolean =>
+    words.includes(value);
+
+const ingress = (...keys: Path): Path => ["rules", "*", "ingress", ...keys];
+const egress = (...keys: Path): Path => ["rules", "*", "egress", "*", ...keys];
+
+const restrictions: readonly Restriction[] = [
+  { path: ["relay", "profile"], refuses: is("throughput", "latency"), instead: 'give "balanced"' },
+  { path: ["relay", "fanout"], refuses: is("hash", "cpu", "qm"), instead: 'give "flow"' },
+  { path: ["relay", "metrics"], refuses: every, instead: "leave metrics out" },
+  { path: ingress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
+  { path: ingress("address"), refuses: every, instead: "give a group" },
+  { path: ingress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
+  { path: ingress("vlan"), refuses: every, instead: "name the VLAN interface, such as eth0.5" },
+  { path: ingress("exclusive"), refuses: is(true), instead: "leave exclusive out" },
+  { path: ingress("protocol"), refuses: is("esp"), instead: 'give "udp"' },
+  { path: egress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
+  { path: egress("address"), refuses: isIpv6, instead: "give an IPv4 address" },
+  { path: egress("ttl"), refuses: is("keep", "decrement"), instead: "give 1-255" },
+  { path: egress("source"), refuses: is("keep"), instead: 'give "interface" or an address' },
+  { path: egress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
+  { path: egress("source_port"), refuses: is("keep"), instead: "give 1-65535" },
+  { path: egress("path"), refuses: is("frame"), instead: 'give "socket"' },
+  { path: egress("dscp"), refuses: is("keep"), instead: "give 0-63" },
+];
+
+export function checkSupport(draft: Draft): Problem[] {
+  const problems: Problem[] = [];
+  for (const { path: pattern, refuses, instead } of restrictions) {
+    for (const [path, value] of valuesAt(draft, pattern)) {
+      // null is a mistake that is reported already.
+      for (const one of Array.isArray(value) ? value : [value])
+        if (one !== null && refuses(one))
+          problems.push({ path: inFile(path), text: `${instead}; ${quote(one)} is not supported yet` });
+    }
+  }
+  return problems;
+}
+
+/** The list is `rules` in a draft and `rule` in the file. */
+function inFile(path: Path): Path {
+  return path[0] === "rules" ? ["rule", ...path.slice(1)] : path;
+}

@@ -1,0 +1,161 @@
+// Running rules and counters → what the control socket and the log tell. Reads only; sums over workers.
+import type { Egress, Rule } from "../config/schema.ts";
+import { SystemError } from "../native/system-error.ts";
+import type { RunningEgress, RunningRule } from "../net/running.ts";
+import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
+
+const nsPerMs = 1_000_000;
+
+/** What the numbers are taken from. */
+export interface Source {
+  readonly counters: Counters;
+  readonly rules: readonly RunningRule[];
+  /** Every interface that ever captured, with its counter slot and the kernel's ring drops. */
+  readonly interfaces: readonly {
+    readonly name: string;
+    readonly slot: number;
+    readonly ringDropped: number;
+  }[];
+  /** CPU of each worker, in order. */
+  readonly cpus: readonly number[];
+}
+
+export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnapshot {
+  const { rule, status } = running;
+  const counts = counters.rule(running.slot);
+  return {
+    name: rule.name,
+    state: status.state,
+    since: isoTime(status.sinceMs),
+    reason: status.reason,
+    interface: rule.ingress.interface,
+    ingress: `${groupOf(rule.ingress)}:${rule.ingress.port ?? "*"}`,
+    source: [...(rule.ingress.source ?? [])],
+    flows: running.flows.length,
+    packets: counts.packets,
+    bytes: counts.bytes,
+    last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
+    egress: running.egresses.map((egress) => egressSnapshot(rule, egress, counters)),
+  };
+}
+
+function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters): EgressSnapshot {
+  const { egress, status } = running;
+  const counts = counters.egress(running.slot);
+  return {
+    interface: egress.interface,
+    destination: destinationOf(rule, egress),
+    ttl: typeof egress.ttl === "number" ? egress.ttl : 0,
+    path: "socket",
+    state: status.state,
+    since: isoTime(status.sinceMs),
+    reason: status.reason,
+    source_port: running.sourcePort,
+    sent_packets: counts.sent_packets,
+    sent_bytes: counts.sent_bytes,
+    dropped: {
+      full: counts.full_packets,
+      error: counts.error_packets,
+      unavailable: counts.unavailable_packets,
+    },
+    last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
+  };
+}
+
+/** `group:port` as it leaves, with what the rule leaves out filled in from its ingress. */
+export function destinationOf({ ingress }: Rule, egress: Egress): string {
+  return `${egress.group ?? egress.address ?? groupOf(ingress)}:${egress.port ?? ingress.port ?? "*"}`;
+}
+
+function groupOf(ingress: Rule["ingress"]): string {
+  return ingress.group ?? ingress.address ?? "";
+}
+
+export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number): Stats {
+  const { counters } = source;
+  const rules = source.rules.map((rule) => ruleSnapshot(rule, counters));
+  const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
+    interfaceStats(name, counters.interface(slot), ringDropped),
+  );
+  const egresses = rules.flatMap(({ egress }) => egress);
+  return {
+    time: isoTime(nowMs),
+    totals: {
+      packets: sum(interfaces.map(({ packets }) => packets)),
+      matched: sum(interfaces.map(({ matched }) => matched)),
+      bytes: sum(interfaces.map(({ bytes }) => bytes)),
+      sent_packets: sum(egresses.map(({ sent_packets }) => sent_packets)),
+      sent_bytes: sum(egresses.map(({ sent_bytes }) => sent_bytes)),
+      ingress_dropped: sum(interfaces.flatMap(({ dropped }) => Object.values(dropped))),
+      egress_dropped: sum(egresses.flatMap(({ dropped }) => Object.values(dropped))),
+    },
+    interfaces,
+    workers: source.cpus.map((cpu, worker) => workerStats(source, worker, cpu)),
+    rules,
+    igmp,
+  };
+}
+
+function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: number): InterfaceStats {
+  return {
+    interface: name,
+    packets: counts.packets,
+    matched: counts.matched,
+    bytes: counts.bytes,
+    dropped: {
+      ring: ringDropped,
+      no_match: counts.no_match,
+      tagged: counts.tagged,
+      fragment: counts.fragment,
+      malformed: counts.malformed,
+      truncated: counts.truncated,
+      bad_checksum: counts.bad_checksum,
+    },
+  };
+}
+
+function workerStats(
+  { counters, interfaces, rules }: Source,
+  worker: number,
+  cpu: number,
+): Stats["workers"][number] {
+  const egresses = rules.flatMap((rule) => rule.egresses);
+  return {
+    worker,
+    cpu,
+    matched: sum(interfaces.map(({ slot }) => counters.interface(slot, worker).matched)),
+    sent_packets: sum(egresses.map(({ slot }) => counters.egress(slot, worker).sent_packets)),
+    ...counters.worker(worker),
+  };
+}
+
+/** The lines at stop and on USR1. */
+export function statisticsLines({ totals, interfaces, rules, workers, igmp }: Stats): readonly string[] {
+  const egresses = rules.flatMap(({ egress }) => egress);
+  const dropped = (reason: keyof EgressSnapshot["dropped"]) =>
+    sum(egresses.map((egress) => egress.dropped[reason]));
+  return [
+    ...interfaces.map(
+      ({ interface: name, packets, matched, bytes, dropped: drops }) =>
+        `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(drops, "dropped_")}`,
+    ),
+    `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} dropped_full=${dropped("full")} dropped_error=${dropped("error")} dropped_unavailable=${dropped("unavailable")}`,
+    ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
+    `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,
+  ];
+}
+
+function pairs(counts: Readonly<Record<string, number>>, prefix = ""): string {
+  return Object.entries(counts)
+    .map(([name, value]) => `${prefix}${name}=${value}`)
+    .join(" ");
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}
+
+export function isoTime(ms: number): string {
+  return new Date(ms).toISOString();
+}

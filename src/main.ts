@@ -1,0 +1,122 @@
+// mcr, the multicast relay: the table of its commands and its exit codes. The only file that ends the process.
+//
+// Where things are, each part using only those below it:
+//   commands/   one file per command, all of the shape in command.ts: options in, text or JSON and an exit code out
+//   relay.ts    the control plane of `mcr run`: wanted rules → rings, sockets, rule table, memberships, workers
+//   control/    the control socket of a running mcr: server, client, and what they say to each other
+//   config/     the rule file: TOML → Config, every mistake with its line and column, the difference of two files
+//   net/        addresses, interfaces, captures, memberships
+//   stats/      the counters that the workers write and everybody reads
+//   worker.ts   the data plane: a thread in one native call; the second entry point, beside this one
+//   native/     the C shim of c/, and the only importer of bun:ffi
+//   error.ts log.ts table.ts   trouble as a sentence with an exit code, log lines, columns of text
+//
+// A packet never gets here: it stays in the C shim. A rule goes from the file down to the shim's rule table.
+import packageJson from "../package.json" with { type: "json" };
+import type { Command, Io } from "./commands/command.ts";
+import { ExitCode, fail, McrError, messageOf } from "./error.ts";
+
+// Imported when they are called for: `mcr --version` needs none of them, `mcr show` not the relay.
+const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, () => Promise<Command>>([
+  ["run", async () => (await import("./commands/run.ts")).runCommand],
+  ["check", async () => (await import("./commands/check.ts")).checkCommand],
+  ["show", async () => (await import("./commands/show.ts")).showCommand],
+  ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
+  ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
+]);
+const columnsDefault = 100;
+
+const io: Io = {
+  stdout: (text) => void process.stdout.write(text),
+  stderr: (text) => void process.stderr.write(text),
+  env: process.env,
+  get isTTY() {
+    return process.stdout.isTTY === true;
+  },
+  get columns() {
+    // watch(1) gives its width so.
+    return process.stdout.columns || Number(process.env["COLUMNS"]) || columnsDefault;
+  },
+};
+
+process.on("uncaughtException", (thrown) => process.exit(report(thrown)));
+process.on("unhandledRejection", (thrown) => process.exit(report(thrown)));
+// A log that nobody reads any more, or that is on a full disk, must not end a relay.
+process.stderr.on("error", () => {});
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  // `mcr show | head`: who closes the pipe has read enough.
+  if (error.code !== "EPIPE")
+    process.exit(report(new McrError([`cannot write: ${error.message}`], ExitCode.failed)));
+});
+
+const exitCode = await main(process.argv.slice(2)).catch(report);
+// exit() drops what a pipe has not taken yet, so that goes first. A thread or a socket that is still open must not
+// keep a command alive that has ended.
+await Promise.all([drain(process.stdout), drain(process.stderr)]);
+process.exit(exitCode);
+
+async function main([name, ...words]: readonly string[]): Promise<ExitCode> {
+  switch (name) {
+    case "--version":
+    case "-V":
+      io.stdout(`mcr ${packageJson.version}\n`);
+      return ExitCode.ok;
+    case "--help":
+    case "-h":
+      io.stdout(await help());
+      return ExitCode.ok;
+    case undefined:
+      io.stderr(await help());
+      return ExitCode.usage;
+    default:
+      return runCommand(name, words);
+  }
+}
+
+async function runCommand(name: string, words: readonly string[]): Promise<ExitCode> {
+  const load = commands.get(name);
+  if (!load) {
+    const kind = name.startsWith("-") ? "option" : "command";
+    return fail(`unknown ${kind} '${name}'; mcr --help lists the ${kind}s`, ExitCode.usage);
+  }
+  const { parseArguments } = await import("./commands/arguments.ts");
+  const command = await load();
+  const { wantsHelp, positionals, options } = parseArguments(command, words);
+  if (!wantsHelp) return command.run(positionals, options, io);
+  const { formatCommandHelp } = await import("./commands/help.ts");
+  io.stdout(formatCommandHelp(command));
+  return ExitCode.ok;
+}
+
+async function help(): Promise<string> {
+  const { formatHelp } = await import("./commands/help.ts");
+  return formatHelp(packageJson.version, await Promise.all([...commands.values()].map((load) => load())));
+}
+
+/** Prints what was thrown, one line for each sentence, and tells the exit code. */
+function report(thrown: unknown): ExitCode {
+  if (thrown instanceof McrError) {
+    for (const line of thrown.lines) io.stderr(`${withProgram(line)}\n`);
+    return thrown.exitCode;
+  }
+  io.stderr(`mcr: internal error: ${oneLine(messageOf(thrown))}\n`);
+  if (process.env["MCR_DEBUG"] === "1" && thrown instanceof Error) io.stderr(`${thrown.stack}\n`);
+  return ExitCode.failed;
+}
+
+/** A line about a place in the rule file begins with that place, as compilers write it; usage with `mcr check: `. */
+function withProgram(line: string): string {
+  const isWhole = /:\d+:\d+: /.test(line) || line.startsWith("mcr ");
+  return oneLine(isWhole ? line : `mcr: ${line}`);
+}
+
+/** What came from a file or the command line may hold anything; a terminal must not act on it. */
+function oneLine(text: string): string {
+  return text.replace(/\p{Cc}+/gu, " ");
+}
+
+function drain(stream: NodeJS.WriteStream): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  stream.write("", () => resolve());
+  return promise;
+}

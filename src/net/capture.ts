@@ -1,0 +1,92 @@
+// Capture of one ingress interface: a ring for each worker, all in one fanout group, one filter for all of them.
+// Opened and closed by the relay on the main thread; the workers read the rings through the rule table.
+
+import type { AddressRange, RingHandle, Shim } from "../native/shim.ts";
+import { parseAddressRange } from "./address.ts";
+import type { InterfaceState } from "./interfaces.ts";
+
+/** The `balanced` profile: a block is handed over when it is full, or after 1 ms. 64 MiB per ring. */
+const ringShape = { block_bytes: 256 << 10, block_count: 256, retire_ms: 1 } as const;
+const newFanoutGroup = 0xffff_ffff; // MCR_FANOUT_NEW
+
+/** More ranges than this are merged with their neighbours, so that two filters fit the 20 KiB that older kernels allow
+ * a socket (net.core.optmem_max): the filter may admit more than the rules want. */
+const filterRangesMax = 128;
+
+export type RingShim = Pick<Shim, "openRing" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops">;
+
+export class Capture {
+  readonly rings: readonly RingHandle[];
+  readonly fanoutId: number;
+  #ranges = "";
+
+  /** Throws SystemError; nothing stays open then. Admits nothing until `admit`. */
+  constructor(
+    readonly shim: RingShim,
+    readonly state: InterfaceState,
+    workerCount: number,
+  ) {
+    const rings: RingHandle[] = [];
+    let fanoutId = newFanoutGroup;
+    try {
+      for (let worker = 0; worker < workerCount; worker += 1) {
+        const ring = shim.openRing({ ...ringShape, ifindex: state.ifindex, fanout_id: fanoutId });
+        rings.push(ring);
+        fanoutId = shim.ringFanoutId(ring);
+      }
+    } catch (error) {
+      for (const ring of rings) shim.closeRing(ring);
+      throw error;
+    }
+    this.rings = rings;
+    this.fanoutId = fanoutId;
+  }
+
+  /** Admits IPv4 UDP to these groups (`A` or `A-B`), and nothing else. */
+  admit(groups: Iterable<string>): void {
+    const ranges = mergeRanges(groups, filterRangesMax);
+    const key = JSON.stringify(ranges);
+    if (key === this.#ranges) return;
+    for (const ring of this.rings) this.shim.filterRing(ring, ranges);
+    this.#ranges = key;
+  }
+
+  /** Frames that found a ring full, since the last call. */
+  takeDrops(): number {
+    return this.rings.reduce((sum, ring) => sum + this.shim.takeRingDrops(ring), 0);
+  }
+
+  /** Only when no worker uses the rings any more. */
+  close(): void {
+    for (const ring of this.rings) this.shim.closeRing(ring);
+  }
+}
+
+function ipv4Number(address: string): number {
+  return address.split(".").reduce((value, part) => value * 256 + Number(part), 0);
+}
+
+/** Sorted, disjoint, adjacent ones joined; then, beyond `rangesMax`, the ones with the smallest gaps joined as well. */
+export function mergeRanges(groups: Iterable<string>, rangesMax: number): readonly AddressRange[] {
+  const sorted = [...new Set(groups)]
+    .map((group) => parseAddressRange(group))
+    .filter((range) => range !== undefined)
+    .map(({ first, last }) => ({ first: ipv4Number(first), last: ipv4Number(last) }))
+    .sort((a, b) => a.first - b.first);
+  const disjoint = joinWithin(sorted, 1);
+  if (disjoint.length <= rangesMax) return disjoint;
+  const gaps = disjoint.slice(1).map((range, i) => range.first - (disjoint[i]?.last ?? 0));
+  gaps.sort((a, b) => a - b);
+  return joinWithin(disjoint, gaps[disjoint.length - rangesMax - 1] ?? 1);
+}
+
+/** Joins sorted ranges that lie at most `gap` apart. */
+function joinWithin(sorted: readonly AddressRange[], gap: number): readonly AddressRange[] {
+  const joined: { first: number; last: number }[] = [];
+  for (const { first, last } of sorted) {
+    const previous = joined.at(-1);
+    if (previous && first - previous.last <= gap) previous.last = Math.max(previous.last, last);
+    else joined.push({ first, last });
+  }
+  return joined;
+}

@@ -1,0 +1,154 @@
+// Every interface that rules capture from: opens and closes its rings, keeps its filter, adds up its ring drops.
+// An ingress keeps its counter slot for as long as the process lives, so that its counters only grow.
+import type { Log } from "../log.ts";
+import { counterArea } from "../native/layouts.ts";
+import { SystemError } from "../native/system-error.ts";
+import { Capture, type RingShim } from "./capture.ts";
+import { type InterfaceReader, type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
+import type { TableInterface } from "./rule-table.ts";
+import type { RunningRule } from "./running.ts";
+
+interface Ingress {
+  readonly slot: number;
+  capture: Capture | undefined;
+  hasCaptured: boolean;
+  failure: string | undefined;
+  ringDropped: number;
+}
+
+export class Ingresses {
+  readonly #ingresses = new Map<string, Ingress>();
+
+  constructor(
+    readonly shim: RingShim & InterfaceReader,
+    readonly log: Log,
+    readonly workerCount: number,
+  ) {}
+
+  /** Opens what is missing; returns the captures to close once no worker reads them. */
+  refresh(
+    interfaces: ReadonlyMap<string, InterfaceState | Unusable>,
+    wanted: ReadonlySet<string>,
+  ): readonly Capture[] {
+    const stale: Capture[] = [];
+    for (const [name, ingress] of this.#ingresses) {
+      const { capture } = ingress;
+      if (!wanted.has(name)) ingress.failure = undefined;
+      // Down is not gone: the kernel keeps ring and filter for when the interface comes up again.
+      const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.state.ifindex;
+      if (!capture || (wanted.has(name) && isSame)) continue;
+      ingress.ringDropped += capture.takeDrops();
+      ingress.capture = undefined;
+      stale.push(capture);
+    }
+    for (const name of wanted) {
+      const state = interfaces.get(name);
+      const ingress = this.#ingressOf(name);
+      if (ingress && !ingress.capture && state && isUsable(state)) this.#open(ingress, state);
+    }
+    return stale;
+  }
+
+  /** Admits the groups of these rules, and of no others, on every interface. */
+  admit(rules: readonly RunningRule[]): void {
+    for (const [name, { capture }] of this.#ingresses) {
+      const groups = rules
+        .filter(({ rule }) => rule.ingress.interface === name)
+        .flatMap(({ rule: { ingress } }) => ingress.group ?? []);
+      capture?.admit(groups);
+    }
+  }
+
+  /** Adds the kernel's ring drops to ours. */
+  takeRingDrops(): void {
+    for (const [name, ingress] of this.#ingresses) {
+      const dropped = ingress.capture?.takeDrops() ?? 0;
+      if (dropped === 0) continue;
+      ingress.ringDropped += dropped;
+      this.log.writeRepeating(
+        `ring ${name}`,
+        "Ingress",
+        "warning",
+        `${dropped} frames on ${name} found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)`,
+      );
+    }
+  }
+
+  /** Why there is no capture on an interface that is there and up. */
+  failureOf(name: string): string | undefined {
+    const ingress = this.#ingresses.get(name);
+    return ingress
+      ? ingress.failure
+      : `more than ${counterArea.interfacesMax} ingress interfaces: split the rules over two instances`;
+  }
+
+  get hasFailure(): boolean {
+    return [...this.#ingresses.values()].some(({ failure }) => failure !== undefined);
+  }
+
+  /** What the rule table needs of the interfaces that capture now. */
+  get capturing(): ReadonlyMap<string, TableInterface & { readonly fanoutId: number }> {
+    return new Map(
+      [...this.#ingresses].flatMap(([name, { slot, capture }]) =>
+        capture ? [[name, { slot, rings: capture.rings, fanoutId: capture.fanoutId }] as const] : [],
+      ),
+    );
+  }
+
+  /** Every interface that ever captured. */
+  get statistics(): readonly {
+    readonly name: string;
+    readonly slot: number;
+    readonly ringDropped: number;
+  }[] {
+    return [...this.#ingresses]
+      .filter(([, { hasCaptured }]) => hasCaptured)
+      .map(([name, { slot, ringDropped }]) => ({ name, slot, ringDropped }));
+  }
+
+  /** undefined when there are more ingress interfaces than counter slots. */
+  #ingressOf(name: string): Ingress | undefined {
+    const found = this.#ingresses.get(name);
+    const slot = this.#ingresses.size;
+    if (found || slot === counterArea.interfacesMax) return found;
+    const ingress: Ingress = {
+      slot,
+      capture: undefined,
+      hasCaptured: false,
+      failure: undefined,
+      ringDropped: 0,
+    };
+    this.#ingresses.set(name, ingress);
+    return ingress;
+  }
+
+  #open(ingress: Ingress, state: InterfaceState): void {
+    try {
+      ingress.capture = new Capture(this.shim, state, this.workerCount);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      ingress.failure = openFailure(state.name, error);
+      return;
+    }
+    ingress.hasCaptured = true;
+    ingress.failure = undefined;
+    const { fanoutId } = ingress.capture;
+    this.log.info(
+      "Ingress",
+      `capturing on ${state.name}: fanout id ${fanoutId}, mode flow, rings for ${this.workerCount} workers`,
+    );
+  }
+}
+
+function openFailure(name: string, error: SystemError): string {
+  const what = `cannot capture on ${name}: ${error.message}`;
+  switch (error.code) {
+    case "EPERM":
+    case "EACCES":
+      return `${what}; run as root, or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)`;
+    case "ENOMEM":
+      return `${what}; the rings take 64 MiB for each worker and interface: set fewer workers in [relay]`;
+    default:
+      return `${what}; check ip link show ${name}`;
+  }
+}

@@ -1,0 +1,53 @@
+// Running rules → the parts of one immutable rule table (c/mcr.h, rules.c). Pure: indices in, indices out.
+import type { RingHandle, TableParts } from "../native/shim.ts";
+import { addressBytes } from "./address.ts";
+import type { RunningRule } from "./running.ts";
+
+const anySource = new Uint8Array(16);
+
+/** Rings of one ingress interface, one for each worker, and the interface's counter slot. */
+export interface TableInterface {
+  readonly slot: number;
+  readonly rings: readonly RingHandle[];
+}
+
+/** @param interfaces the ones that capture; rules of any other interface match nothing and are left out. */
+export function tableParts(
+  epoch: number,
+  rules: readonly RunningRule[],
+  interfaces: ReadonlyMap<string, TableInterface>,
+): TableParts {
+  const rings = [...interfaces.values()].flatMap(({ slot, rings }) =>
+    rings.map((ring, worker) => ({ ring, worker, interface: slot })),
+  );
+  const matches: TableParts["matches"][number][] = [];
+  const flows: TableParts["flows"][number][] = [];
+  const actions: TableParts["actions"][number][] = [];
+  const egresses: TableParts["egresses"][number][] = [];
+
+  for (const running of rules) {
+    const from = interfaces.get(running.rule.ingress.interface);
+    if (!from) continue;
+    const egressFirst = egresses.length;
+    for (const { fd, slot, segmentBytesMax } of running.egresses)
+      egresses.push({ fd, slot, segment_bytes_max: segmentBytesMax });
+    for (const flow of running.flows) {
+      const address = addressBytes(flow.address);
+      const sources = flow.sources.length > 0 ? flow.sources.map(addressBytes) : [anySource];
+      for (const source of sources)
+        matches.push({
+          address,
+          source,
+          port: flow.port,
+          vlan: 0,
+          interface: from.slot,
+          flow: flows.length,
+        });
+      flows.push({ rule: running.slot, action_first: actions.length, action_count: flow.egress.length });
+      flow.egress.forEach((to, index) => {
+        actions.push({ address: addressBytes(to.address), port: to.port, egress: egressFirst + index });
+      });
+    }
+  }
+  return { epoch, rings, matches, flows, actions, egresses };
+}

@@ -1,0 +1,131 @@
+// A rule as it runs: its flows, counter slots, egress sockets and states. The relay owns these; a rule that a reload
+// leaves unchanged keeps its RunningRule, and with it packets, counters, sockets and source ports.
+import { expandFlows, type Flow } from "../config/flows.ts";
+import type { Egress, Rule } from "../config/schema.ts";
+import type { Shim } from "../native/shim.ts";
+import { SystemError } from "../native/system-error.ts";
+import type { Counters } from "../stats/counters.ts";
+import { addressBytes } from "./address.ts";
+import { type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
+import { type EgressState, type RuleState, Since } from "./state.ts";
+
+const ipv4HeaderBytes = 20;
+const udpHeaderBytes = 8;
+/** No socket: the packets are dropped and counted as unavailable. */
+const noSocket = -1;
+
+export type EgressShim = Pick<Shim, "openEgress" | "egressPort" | "close">;
+
+export class RunningEgress {
+  readonly status: Since<EgressState>;
+  fd = noSocket;
+  sourcePort: number | null = null;
+  /** Payload that fits one frame of the interface. */
+  segmentBytesMax = 0;
+  #openedOn = "";
+  #refusedBefore = 0;
+
+  constructor(
+    readonly egress: Egress,
+    readonly slot: number,
+    nowMs: number,
+  ) {
+    this.status = new Since("waiting", null, nowMs);
+  }
+
+  /**
+   * Brings the socket in line with the interface. Returns the descriptor that is no longer used, for closing once no
+   * worker sends on it, and whether the state changed.
+   */
+  refresh(
+    shim: EgressShim,
+    state: InterfaceState | Unusable,
+    nowMs: number,
+  ): { stale: number | undefined; changed: boolean } {
+    if (!isUsable(state))
+      return { stale: this.#drop(), changed: this.status.change("waiting", state.unusable, nowMs) };
+    if (this.egress.source === "interface" && state.address === 0) {
+      const reason = `interface ${state.name} has no IPv4 address to send from (ip address add ADDRESS/24 dev ${state.name})`;
+      return { stale: this.#drop(), changed: this.status.change("failed", reason, nowMs) };
+    }
+    this.segmentBytesMax = Math.max(0, state.mtu - ipv4HeaderBytes - udpHeaderBytes);
+    const opensOn = `${state.ifindex} ${state.address}`;
+    if (this.fd !== noSocket && opensOn === this.#openedOn) return { stale: undefined, changed: false };
+    const stale = this.#drop();
+    try {
+      this.fd = shim.openEgress(socketOptions(this.egress, state));
+      this.sourcePort = shim.egressPort(this.fd);
+    } catch (error) {
+      if (!(error instanceof SystemError)) throw error;
+      return { stale, changed: this.status.change("failed", openFailure(this.egress, error), nowMs) };
+    }
+    this.#openedOn = opensOn;
+    return { stale, changed: this.status.change("active", null, nowMs) };
+  }
+
+  /** Packets refused since the last call, and why; undefined when there were none. */
+  newDrops(counters: Counters): { readonly packets: number; readonly reason: string } | undefined {
+    const { packets, errno } = counters.egressRefused(this.slot);
+    const fresh = packets - this.#refusedBefore;
+    this.#refusedBefore = packets;
+    return fresh > 0 ? { packets: fresh, reason: new SystemError(errno).message } : undefined;
+  }
+
+  /** The descriptor in use until now, or undefined. */
+  #drop(): number | undefined {
+    const stale = this.fd === noSocket ? undefined : this.fd;
+    this.fd = noSocket;
+    this.sourcePort = null;
+    return stale;
+  }
+}
+
+function socketOptions(egress: Egress, state: InterfaceState) {
+  const isFixed = egress.source !== "interface" && egress.source !== "keep";
+  return {
+    ifindex: state.ifindex,
+    source: isFixed ? networkOrder(egress.source) : 0,
+    source_port: typeof egress.source_port === "number" ? egress.source_port : 0,
+    ttl: typeof egress.ttl === "number" ? egress.ttl : 1,
+    dscp: typeof egress.dscp === "number" ? egress.dscp : 0,
+  };
+}
+
+function networkOrder(address: string): number {
+  const bytes = addressBytes(address);
+  return new DataView(bytes.buffer, bytes.byteOffset).getUint32(12, true);
+}
+
+function openFailure(egress: Egress, error: SystemError): string {
+  const what = `cannot send out of ${egress.interface}: ${error.message}`;
+  switch (error.code) {
+    case "EADDRNOTAVAIL":
+      return `${what}; ${egress.source} is no address of this host (ip address add ${egress.source}/24 dev ${egress.interface})`;
+    case "EADDRINUSE":
+      return `${what}; source port ${egress.source_port} is taken (ss -ulpn shows by whom)`;
+    case "EACCES":
+      return `${what}; source ports below 1024 need CAP_NET_BIND_SERVICE`;
+    case "EMFILE":
+    case "ENFILE":
+      return `${what}; raise the limit of open files (ulimit -n, LimitNOFILE=)`;
+    default:
+      return `${what}; check ip link show ${egress.interface}`;
+  }
+}
+
+export class RunningRule {
+  readonly flows: readonly Flow[];
+  readonly status: Since<RuleState>;
+  /** When the last of its memberships was seen joined; undefined while one is missing. */
+  joinedAtMs: number | undefined;
+
+  constructor(
+    readonly rule: Rule,
+    readonly slot: number,
+    readonly egresses: readonly RunningEgress[],
+    nowMs: number,
+  ) {
+    this.flows = expandFlows(rule);
+    this.status = new Since("waiting", null, nowMs);
+  }
+}

@@ -1,0 +1,74 @@
+// Reads the counters that the workers write: slot of a worker, or the sum over all workers. Reading disturbs nobody.
+// What lies where is drawn in c/mcr.h; the names are those of its structs.
+import { counterArea } from "../native/layouts.ts";
+
+type Kind = "worker" | "interface" | "rule" | "egress";
+type Counts<K extends Kind> = Readonly<Record<(typeof counterArea)[K][number], number>>;
+
+const wordBytes = 8;
+const nsPerMs = 1_000_000;
+const { bytes, interfacesMax, rulesMax } = counterArea;
+const start: Readonly<Record<Kind, number>> = {
+  worker: 0,
+  interface: bytes.worker,
+  rule: bytes.worker + interfacesMax * bytes.interface,
+  egress: bytes.worker + interfacesMax * bytes.interface + rulesMax * bytes.rule,
+};
+
+export type InterfaceCounts = Counts<"interface">;
+export type RuleCounts = Counts<"rule">;
+export type EgressCounts = Counts<"egress">;
+export type WorkerCounts = Counts<"worker">;
+
+/** Last values, not sums: the newest or highest of the workers stands for all. */
+const lastValues: ReadonlySet<string> = new Set(["last_ns", "last_errno"]);
+
+export class Counters {
+  /** @param areas one per worker, each as c/mcr.h draws it. */
+  constructor(readonly areas: readonly BigUint64Array[]) {}
+
+  interface(slot: number, worker?: number): InterfaceCounts {
+    return this.#read("interface", slot, worker);
+  }
+  rule(slot: number, worker?: number): RuleCounts {
+    return this.#read("rule", slot, worker);
+  }
+  egress(slot: number, worker?: number): EgressCounts {
+    return this.#read("egress", slot, worker);
+  }
+  worker(worker: number): WorkerCounts {
+    return this.#read("worker", 0, worker);
+  }
+
+  /** When the last packet of this rule arrived, ms since 1970; 0 when there was none. */
+  lastPacketMs(slot: number): number {
+    return Math.max(0, ...this.areas.map((area) => this.#word(area, "rule", slot, 2))) / nsPerMs;
+  }
+
+  /** Packets this egress refused so far, full and error, and the last errno. Cheap: it is asked for every egress. */
+  egressRefused(slot: number): { readonly packets: number; readonly errno: number } {
+    let packets = 0;
+    let errno = 0;
+    for (const area of this.areas) {
+      packets += this.#word(area, "egress", slot, 2) + this.#word(area, "egress", slot, 3);
+      errno = Math.max(errno, this.#word(area, "egress", slot, 5));
+    }
+    return { packets, errno };
+  }
+
+  #word(area: BigUint64Array, kind: Kind, slot: number, index: number): number {
+    return Number(area[(start[kind] + slot * bytes[kind]) / wordBytes + index] ?? 0n);
+  }
+
+  #read<K extends Kind>(kind: K, slot: number, worker?: number): Counts<K> {
+    const areas = worker === undefined ? this.areas : this.areas.slice(worker, worker + 1);
+    const first = (start[kind] + slot * bytes[kind]) / wordBytes;
+    const names: readonly (typeof counterArea)[K][number][] = counterArea[kind];
+    const entries = names.map((name, index) => {
+      const values = areas.map((area) => Number(area[first + index] ?? 0n));
+      const total = lastValues.has(name) ? Math.max(0, ...values) : values.reduce((sum, n) => sum + n, 0);
+      return [name, total];
+    });
+    return Object.fromEntries(entries);
+  }
+}

@@ -1,0 +1,60 @@
+// The data-plane threads: one for each CPU given, started once, ended only by the relay's stop.
+// Spawns them, so it lies beside worker.ts: a compiled program finds a worker only beside its entry.
+import { Worker } from "node:worker_threads";
+import { messageOf } from "./error.ts";
+import type { Log } from "./log.ts";
+import type { RelayHandle, Shim } from "./native/shim.ts";
+import type { WorkerData } from "./native/worker-data.ts";
+
+/** INT and TERM end within 2 s, whatever a worker does. */
+const stopMs = 1_500;
+
+export class Workers {
+  readonly #threads: Worker[] = [];
+  #isStopping = false;
+
+  constructor(
+    readonly shim: Shim,
+    readonly relay: RelayHandle,
+    readonly cpus: readonly number[],
+    readonly log: Log,
+    /** A worker ended unasked: the process has to end, and the service manager starts it again. */
+    readonly onFatal: (reason: string) => void,
+  ) {}
+
+  /** Returns when every worker is on its CPU. */
+  async start(): Promise<void> {
+    await Promise.all(this.cpus.map((cpu, worker) => this.#start(worker, cpu)));
+  }
+
+  /** The workers send what is captured, then end. */
+  async stop(pause: (ms: number) => Promise<void>): Promise<void> {
+    this.#isStopping = true;
+    const ended = this.#threads.map((thread) => new Promise((done) => thread.once("exit", done)));
+    this.shim.stop(this.relay);
+    await Promise.race([Promise.all(ended), pause(stopMs)]);
+  }
+
+  #start(worker: number, cpu: number): Promise<void> {
+    const workerData: WorkerData = { path: this.shim.path, relay: this.relay, worker, cpu };
+    const thread = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
+    this.#threads.push(thread);
+    return new Promise((ready) => {
+      let reason = "it ended unasked";
+      thread.on("error", (error) => {
+        reason = messageOf(error);
+      });
+      thread.on("message", (message: unknown) => {
+        if (message === "ready") {
+          this.log.info("DataPlane", `worker ${worker} on CPU ${cpu}`);
+          ready();
+        } else if (typeof message === "object" && message !== null && "fatal" in message) {
+          reason = String(message.fatal);
+        }
+      });
+      thread.on("exit", () => {
+        if (!this.#isStopping) this.onFatal(`worker ${worker} on CPU ${cpu} failed: ${reason}`);
+      });
+    });
+  }
+}

@@ -1,0 +1,194 @@
+// A relay that relays nothing: answers for the control server that are the same in every test, and can be replaced.
+// Also a directory of its own for each test's socket.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type {
+  ControlledRelay,
+  EgressSnapshot,
+  ReloadResult,
+  RuleSnapshot,
+  Stats,
+  Status,
+} from "../../src/control/protocol.ts";
+
+export const now = new Date("2026-11-21T12:00:00.000Z");
+
+export const egress: EgressSnapshot = {
+  interface: "eth1",
+  destination: "239.10.1.1:6001",
+  ttl: 1,
+  path: "socket",
+  state: "active",
+  since: "2026-11-21T09:55:00.000Z",
+  reason: null,
+  source_port: 40001,
+  sent_packets: 1234567,
+  sent_bytes: 1264196608,
+  dropped: { full: 0, error: 0, unavailable: 0 },
+  last_error: null,
+};
+
+export const rule: RuleSnapshot = {
+  name: "studio-a",
+  state: "active",
+  since: "2026-11-21T09:55:00.000Z",
+  reason: null,
+  interface: "eth0",
+  ingress: "239.1.1.1:5001",
+  source: [],
+  flows: 1,
+  packets: 1234567,
+  bytes: 1264196608,
+  last_packet: "2026-11-21T11:59:59.990Z",
+  egress: [egress],
+};
+
+/** Every kind of rule and egress that show has something to say of. */
+export const rules: readonly RuleSnapshot[] = [
+  {
+    ...rule,
+    source: ["10.10.1.100", "10.10.1.101"],
+    egress: [
+      egress,
+      {
+        ...egress,
+        interface: "wg0",
+        destination: "10.100.0.2:6001",
+        sent_packets: 1234500,
+        dropped: { full: 60, error: 7, unavailable: 0 },
+        last_error: "network is unreachable (ENETUNREACH)",
+      },
+    ],
+  },
+  {
+    ...rule,
+    name: "wall",
+    state: "waiting",
+    since: "2026-11-21T11:59:18.000Z",
+    reason: "interface eth9 does not exist",
+    interface: "eth9",
+    ingress: "239.1.1.1-239.1.1.50:5001-5050",
+    flows: 50,
+    packets: 0,
+    bytes: 0,
+    last_packet: null,
+    egress: [
+      {
+        ...egress,
+        destination: "239.10.1.1-239.10.1.50:6001-6050",
+        state: "waiting",
+        since: "2026-11-17T08:00:00.000Z",
+        reason: "interface eth1 is down: ip link set eth1 up",
+        source_port: null,
+        sent_packets: 0,
+        sent_bytes: 0,
+      },
+    ],
+  },
+];
+
+export const status: Status = {
+  version: "0.1.0",
+  pid: 123,
+  file: "/etc/mcr/rules.toml",
+  started: "2026-11-21T09:54:00.000Z",
+  uptime_s: 7560,
+  workers: [
+    { worker: 0, cpu: 0 },
+    { worker: 1, cpu: 1 },
+  ],
+  interfaces: [{ interface: "eth0", fanout_id: 4711 }],
+  rules: { waiting: 1, joining: 0, active: 1, silent: 0, failed: 0 },
+  last_reload: null,
+};
+
+export const stats: Stats = {
+  time: now.toISOString(),
+  totals: {
+    packets: 1234667,
+    matched: 1234567,
+    bytes: 1264196608,
+    sent_packets: 2469067,
+    sent_bytes: 2528324608,
+    ingress_dropped: 100,
+    egress_dropped: 67,
+  },
+  interfaces: [
+    {
+      interface: "eth0",
+      packets: 1234667,
+      matched: 1234567,
+      bytes: 1264196608,
+      dropped: {
+        ring: 1,
+        no_match: 90,
+        tagged: 5,
+        fragment: 0,
+        malformed: 2,
+        truncated: 0,
+        bad_checksum: 2,
+      },
+    },
+  ],
+  workers: [0, 1].map((worker) => ({
+    worker,
+    cpu: worker,
+    matched: 617283 + worker,
+    sent_packets: 1234533 + worker,
+    wakeups: 1000,
+    blocks: 1200,
+    sends: 5000,
+    runs: 4000,
+    run_packets: 32000,
+  })),
+  rules: [...rules],
+  igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },
+};
+
+export const reloaded: ReloadResult = {
+  time: now.toISOString(),
+  ok: true,
+  difference: "2 added, 1 removed, 1 changed, 47 unchanged",
+  added: ["studio-b", "studio-c"],
+  removed: ["old"],
+  changed: ["wall"],
+  unchanged: 47,
+  errors: [],
+  notes: ["[relay] workers changes only with a restart"],
+};
+
+export const refused: ReloadResult = {
+  time: now.toISOString(),
+  ok: false,
+  difference: null,
+  added: [],
+  removed: [],
+  changed: [],
+  unchanged: 0,
+  errors: [
+    '/etc/mcr/rules.toml:13:9: rule "wall": ingress.port: 70000 is not a port: give 1 to 65535',
+    "/etc/mcr/rules.toml:20:1: unknown key",
+  ],
+  notes: [],
+};
+
+export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRelay {
+  return {
+    status: () => status,
+    rules: () => rules,
+    stats: () => stats,
+    reload: async () => reloaded,
+    ...changes,
+  };
+}
+
+export class SocketDirectory {
+  readonly path = mkdtempSync(join(tmpdir(), "mcr-test-"));
+  readonly socket = join(this.path, "mcr.sock");
+
+  [Symbol.dispose](): void {
+    rmSync(this.path, { recursive: true, force: true });
+  }
+}

@@ -1,0 +1,419 @@
+// The control server on a real socket: its routes, its socket file, and clients that mean harm.
+
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
+import { createConnection, type Socket } from "node:net";
+import { join } from "node:path";
+import * as v from "valibot";
+import {
+  type ControlledRelay,
+  ErrorSchema,
+  ReloadSchema,
+  RulesSchema,
+  StatsSchema,
+  StatusSchema,
+} from "../../src/control/protocol.ts";
+import { type ControlServer, openControlServer } from "../../src/control/server.ts";
+import { McrError } from "../../src/error.ts";
+import { Log } from "../../src/log.ts";
+import { Process } from "../support/process.ts";
+import { waitUntil } from "../support/wait.ts";
+import { fakeRelay, refused, reloaded, rules, SocketDirectory, stats, status } from "./fake-relay.ts";
+
+const isRoot = process.getuid?.() === 0;
+/** What an honest client may wait while others misbehave. */
+const promptMs = 100;
+
+let directory: SocketDirectory;
+let logged: string[];
+let servers: ControlServer[];
+let sockets: Socket[];
+
+beforeEach(() => {
+  directory = new SocketDirectory();
+  logged = [];
+  servers = [];
+  sockets = [];
+});
+afterEach(async () => {
+  for (const socket of sockets) socket.destroy();
+  for (const server of servers) await server.close();
+  directory[Symbol.dispose]();
+});
+
+async function open(relay: Partial<ControlledRelay> = {}, path = directory.socket): Promise<ControlServer> {
+  const log = new Log(
+    { level: "trace", format: "text", facility: {} },
+    { write: (line) => logged.push(line), now: () => new Date(0), isJournal: false },
+  );
+  const server = await openControlServer({ path, relay: fakeRelay(relay), log });
+  servers.push(server);
+  return server;
+}
+
+async function openError(path = directory.socket): Promise<McrError> {
+  const thrown: unknown = await open({}, path).catch((error: unknown) => error);
+  if (!(thrown instanceof McrError)) throw new Error(`expected a refusal, got ${Bun.inspect(thrown)}`);
+  return thrown;
+}
+
+async function ask(path: string, method = "GET", body?: string) {
+  const init = body === undefined ? {} : { body };
+  const response = await fetch(`http://mcr${path}`, { unix: directory.socket, method, ...init });
+  return { status: response.status, headers: response.headers, json: JSON.parse(await response.text()) };
+}
+
+async function promptness(): Promise<number> {
+  const begin = performance.now();
+  expect((await ask("/v1/status")).status).toBe(200);
+  return performance.now() - begin;
+}
+
+/** A client that sends bytes and does as it likes with the answer. */
+async function connect(bytes = ""): Promise<Socket> {
+  const socket = createConnection(directory.socket);
+  sockets.push(socket);
+  socket.on("error", () => {});
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.once("connect", resolve);
+  await promise;
+  if (bytes !== "") socket.write(bytes);
+  return socket;
+}
+
+/** All of the answer to a request given as bytes, to the end of the connection. */
+async function exchange(bytes: string): Promise<string> {
+  const socket = await connect(bytes);
+  let text = "";
+  const { promise, resolve } = Promise.withResolvers<void>();
+  socket.on("data", (data) => {
+    text += data.toString();
+  });
+  socket.once("close", resolve);
+  await promise;
+  return text;
+}
+
+/** The path of a socket whose owner was killed. */
+async function leaveStaleSocket(): Promise<void> {
+  const killed = new Process([
+    process.execPath,
+    "-e",
+    `Bun.serve({ unix: ${JSON.stringify(directory.socket)}, fetch: () => new Response() }); console.log("up");`,
+  ]);
+  await killed.waitForOutput("up");
+  killed.kill("SIGKILL");
+  await killed.exited;
+  expect(lstatSync(directory.socket).isSocket()).toBe(true);
+}
+
+describe("routes", () => {
+  test("every route answers what the relay says, as its schema promises", async () => {
+    await open();
+    const answers = {
+      status: await ask("/v1/status"),
+      rules: await ask("/v1/rules"),
+      stats: await ask("/v1/stats"),
+      reload: await ask("/v1/reload", "POST"),
+    };
+    expect(v.parse(StatusSchema, answers.status.json)).toEqual(status);
+    expect(v.parse(RulesSchema, answers.rules.json)).toEqual({ rules: [...rules] });
+    expect(v.parse(StatsSchema, answers.stats.json)).toEqual(stats);
+    expect(v.parse(ReloadSchema, answers.reload.json)).toEqual(reloaded);
+    for (const { status, headers } of Object.values(answers)) {
+      expect(status).toBe(200);
+      expect(headers.get("content-type")).toBe("application/json");
+    }
+  });
+
+  test("any other path is 404, any other method 405, both with a JSON error", async () => {
+    await open();
+    for (const path of ["/", "/v1", "/v1/", "/v1/rules/", "/v1/nothing", "/v2/status"]) {
+      const { status, json } = await ask(path);
+      expect([path, status]).toEqual([path, 404]);
+      expect(v.parse(ErrorSchema, json).error).toContain("GET /v1/status");
+    }
+    for (const [method, path] of [
+      ["POST", "/v1/status"],
+      ["DELETE", "/v1/rules"],
+      ["PUT", "/v1/stats"],
+      ["GET", "/v1/reload"],
+    ] as const) {
+      const { status, json, headers } = await ask(path, method);
+      expect([path, status]).toEqual([path, 405]);
+      expect(v.is(ErrorSchema, json)).toBe(true);
+      expect(headers.get("allow")).toBe(path === "/v1/reload" ? "POST" : "GET");
+    }
+  });
+
+  test("a query string changes nothing", async () => {
+    await open();
+    expect((await ask("/v1/status?pretty=1")).status).toBe(200);
+  });
+
+  test("reload answers when the relay is done, and others are answered meanwhile", async () => {
+    const { promise, resolve } = Promise.withResolvers<typeof reloaded>();
+    await open({ reload: () => promise });
+    let isAnswered = false;
+    const reload = ask("/v1/reload", "POST").finally(() => {
+      isAnswered = true;
+    });
+    expect(await promptness()).toBeLessThan(promptMs);
+    expect(isAnswered).toBe(false);
+    resolve(reloaded);
+    expect((await reload).json).toEqual(reloaded);
+  });
+
+  test("a reload that was refused is an answer like any other", async () => {
+    await open({ reload: async () => refused });
+    const { status, json } = await ask("/v1/reload", "POST");
+    expect(status).toBe(200);
+    expect(json).toEqual(refused);
+  });
+
+  test("a reload may take longer than Bun's own limit of 10 s", async () => {
+    await open({
+      reload: async () => {
+        await Bun.sleep(14_000);
+        return reloaded;
+      },
+    });
+    expect((await ask("/v1/reload", "POST")).json).toEqual(reloaded);
+  }, 20_000);
+
+  test("a handler that throws answers 500, logs once, and the server goes on", async () => {
+    await open({
+      rules: () => {
+        throw new Error("counters are gone");
+      },
+      reload: () => Promise.reject(new Error("relay is gone")),
+    });
+    for (let round = 0; round < 3; round += 1)
+      expect(await ask("/v1/rules")).toMatchObject({ status: 500, json: { error: "counters are gone" } });
+    expect(await ask("/v1/reload", "POST")).toMatchObject({ status: 500, json: { error: "relay is gone" } });
+    expect(logged).toHaveLength(2);
+    expect(logged[0]).toContain("error [ControlSocket] GET /v1/rules: counters are gone");
+    expect((await ask("/v1/status")).status).toBe(200);
+  });
+});
+
+describe("the socket file", () => {
+  test("is for its owner and group only", async () => {
+    await open();
+    expect(lstatSync(directory.socket).mode & 0o7777).toBe(0o660);
+  });
+
+  test("is the only file that is left in its directory", async () => {
+    await open();
+    expect(readdirSync(directory.path)).toEqual(["mcr.sock"]);
+  });
+
+  test("leaves the umask of the process as it was", async () => {
+    const before = process.umask();
+    await open();
+    expect(process.umask()).toBe(before);
+  });
+
+  test("gets its directory made", async () => {
+    const path = join(directory.path, "a/b/mcr.sock");
+    await open({}, path);
+    expect(lstatSync(path).isSocket()).toBe(true);
+    expect(lstatSync(join(directory.path, "a/b")).mode & 0o777).toBe(0o755 & ~process.umask());
+  });
+
+  test("may have the longest path that the rule file allows", async () => {
+    const path = `${directory.path}/${"s".repeat(107 - directory.path.length - 1)}`;
+    await open({}, path);
+    const response = await fetch("http://mcr/v1/status", { unix: path });
+    expect(response.status).toBe(200);
+  });
+
+  test("is replaced when a killed mcr left it", async () => {
+    await leaveStaleSocket();
+    await open();
+    expect((await ask("/v1/status")).status).toBe(200);
+  });
+
+  test("is left alone when another mcr answers on it, which is said", async () => {
+    await open();
+    const error = await openError();
+    expect(error.lines).toEqual([
+      `another mcr is running: ${directory.socket} answers. Stop it, or give this one its own [relay] control path`,
+    ]);
+    expect(error.exitCode).toBe(1);
+    expect((await ask("/v1/status")).status).toBe(200);
+    expect(readdirSync(directory.path)).toEqual(["mcr.sock"]);
+  });
+
+  test("of two that start at once goes to one", async () => {
+    const results = await Promise.allSettled([open(), open()]);
+    expect(results.map((result) => result.status).sort()).toEqual(["fulfilled", "rejected"]);
+    expect((await ask("/v1/status")).status).toBe(200);
+  });
+
+  test("does not replace what is not a socket", async () => {
+    const things: readonly (readonly [string, () => void])[] = [
+      ["a regular file", () => writeFileSync(directory.socket, "precious")],
+      ["a directory", () => mkdirSync(directory.socket)],
+      ["a symbolic link", () => symlinkSync("/nonexistent", directory.socket)],
+    ];
+    for (const [what, make] of things) {
+      make();
+      const error = await openError();
+      expect(error.message).toBe(
+        `cannot open the control socket ${directory.socket}: ${what} is there. Remove it, or set another path: [relay] control`,
+      );
+      expect(error.exitCode).toBe(78);
+      rmSync(directory.socket, { recursive: true });
+    }
+  });
+
+  test("in a directory that cannot be made names the reason and the cure", async () => {
+    const file = join(directory.path, "file");
+    writeFileSync(file, "");
+    const error = await openError(join(file, "mcr.sock"));
+    expect(error.message).toMatch(
+      /^cannot open the control socket .*: (not a directory|file already exists)\. Set another path/,
+    );
+    expect(error.exitCode).toBe(78);
+  });
+
+  test.skipIf(isRoot)("in a directory that may not be written is a matter of permission", async () => {
+    chmodSync(directory.path, 0o555);
+    const error = await openError();
+    chmodSync(directory.path, 0o755);
+    expect(error.message).toContain("permission denied. Run as root");
+    expect(error.exitCode).toBe(77);
+  });
+
+  test("is removed at close", async () => {
+    const server = await open();
+    await server.close();
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test("is not removed at close when another has taken its place", async () => {
+    const server = await open();
+    rmSync(directory.socket);
+    writeFileSync(directory.socket, "not ours");
+    await server.close();
+    expect(existsSync(directory.socket)).toBe(true);
+  });
+
+  test("is closed at once even while clients are connected and a reload is under way", async () => {
+    const server = await open({ reload: () => new Promise(() => {}) });
+    for (let count = 0; count < 20; count += 1) await connect();
+    const waiting = await connect("POST /v1/reload HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    const closed = new Promise((resolve) => waiting.once("close", resolve));
+    expect(await promptness()).toBeLessThan(promptMs);
+    const begin = performance.now();
+    await server.close();
+    expect(performance.now() - begin).toBeLessThan(200);
+    await closed;
+  });
+});
+
+describe("hostile clients do not disturb others", () => {
+  test("100 that connect and say nothing", async () => {
+    await open();
+    for (let count = 0; count < 100; count += 1) await connect(count % 2 === 0 ? "" : "GET /v1/st");
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
+  test("a silent one is cut off", async () => {
+    await open();
+    const socket = await connect("GET /v1/st");
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    socket.resume();
+    await closed;
+  }, 20_000);
+
+  test("a request of 10 MB is refused", async () => {
+    await open();
+    const head = `POST /v1/reload HTTP/1.1\r\nhost: mcr\r\ncontent-length: 10000000\r\n\r\n`;
+    expect(await exchange(head)).toStartWith("HTTP/1.1 413");
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
+  test("a body without an end goes with its connection", async () => {
+    let reloads = 0;
+    await open({
+      reload: async () => {
+        reloads += 1;
+        return reloaded;
+      },
+    });
+    const socket = await connect("POST /v1/reload HTTP/1.1\r\nhost: mcr\r\ntransfer-encoding: chunked\r\n\r\n");
+    const chunk = `10000\r\n${"z".repeat(0x10000)}\r\n`;
+    let isClosed = false;
+    socket.once("close", () => {
+      isClosed = true;
+    });
+    socket.resume();
+    await waitUntil(
+      () => {
+        if (!isClosed) socket.write(chunk);
+        return isClosed;
+      },
+      { what: "the server to end the connection", intervalMs: 1 },
+    );
+    expect(reloads).toBeLessThanOrEqual(1);
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
+  test("headers without an end are refused", async () => {
+    await open();
+    expect(await exchange(`GET /v1/status HTTP/1.1\r\nx: ${"y".repeat(100_000)}`)).toStartWith(
+      "HTTP/1.1 431",
+    );
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
+  test("clients that ask for much and never read", async () => {
+    const wide = Array.from({ length: 2000 }, () => rules).flat();
+    await open({ rules: () => wide });
+    const memory = process.memoryUsage.rss();
+    for (let count = 0; count < 20; count += 1) {
+      const socket = await connect("GET /v1/rules HTTP/1.1\r\nhost: mcr\r\n\r\n".repeat(1000));
+      socket.pause();
+    }
+    expect(await promptness()).toBeLessThan(promptMs);
+    // 20 answers, not 20,000: one is 2.3 MB.
+    expect(process.memoryUsage.rss() - memory).toBeLessThan(500e6);
+  });
+
+  test("a slow reader gets all of a large answer", async () => {
+    const wide = Array.from({ length: 2000 }, () => rules).flat();
+    await open({ rules: () => wide });
+    const socket = await connect("GET /v1/rules HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    socket.pause();
+    await promptness();
+    let text = "";
+    for await (const data of socket) text += String(data);
+    const [, body = ""] = text.split("\r\n\r\n");
+    expect(v.parse(RulesSchema, JSON.parse(body)).rules).toHaveLength(wide.length);
+  });
+
+  test("what is not HTTP is refused or cut off, and no nonsense logs a line", async () => {
+    await open();
+    for (const bytes of [
+      "\x16\x03\x01\x02\x00\x01\xff\xff\r\n\r\n",
+      "BREW /v1/status HTTP/1.1\r\nhost: mcr\r\n\r\n",
+      "GET /v1/status HTTP/1.1\r\n\r\n",
+      "GET /v1/nothing HTTP/1.1\r\nhost: ]]] x\r\n\r\n",
+      "GET http://[/ HTTP/1.1\r\nhost: mcr\r\n\r\n",
+    ])
+      expect([bytes, await exchange(bytes)]).toEqual([bytes, expect.stringMatching(/^(HTTP\/1.1 4\d\d|$)/)]);
+    expect(logged).toEqual([]);
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+});

@@ -1,0 +1,45 @@
+// What every end-to-end case must show: the receiver got each datagram exactly once and intact, and sender, relay and
+// receiver agree on the numbers, packet by packet and by name.
+
+import { expect } from "bun:test";
+import type { Stats } from "../../src/control/protocol.ts";
+import { faultsOf, noFaults, type ReceiveResult, type SendResult } from "./traffic.ts";
+
+export interface Case {
+  readonly sent: SendResult;
+  readonly received: ReceiveResult;
+  readonly stats: Stats;
+  /** How many egresses each stream goes to. */
+  readonly copies?: number;
+}
+
+/** 0 lost, 0 duplicated, in order, identical; and the relay's counters equal the receiver's. */
+export function expectEveryPacket({ sent, received, stats, copies = 1 }: Case): void {
+  expect(faultsOf(received)).toEqual(noFaults);
+  expect(received.received).toBe(sent.sent * copies);
+  if (copies === 1)
+    expect(received.streams.map((stream) => stream.received)).toEqual(
+      sent.streams.map((stream) => stream.sent),
+    );
+  expectAccounted({ sent, received, stats, copies });
+}
+
+/** Sent = received + the relay's named drops; and what the relay says it sent is what arrived. */
+export function expectAccounted({ sent, received, stats, copies = 1 }: Case): void {
+  const { totals } = stats;
+  expect(totals.packets + ringDropped(stats)).toBe(sent.sent);
+  expect(totals.matched + totals.ingress_dropped).toBe(sent.sent);
+  expect(totals.sent_packets + totals.egress_dropped).toBe(totals.matched * copies);
+  expect(totals.sent_packets).toBe(received.received);
+  expect(sum(stats.rules.map((rule) => rule.packets))).toBe(totals.matched);
+  expect(sum(stats.workers.map((worker) => worker.matched))).toBe(totals.matched);
+  expect(sum(stats.workers.map((worker) => worker.sent_packets))).toBe(totals.sent_packets);
+}
+
+function ringDropped(stats: Stats): number {
+  return sum(stats.interfaces.map(({ dropped }) => dropped.ring));
+}
+
+function sum(numbers: readonly number[]): number {
+  return numbers.reduce((total, number) => total + number, 0);
+}

@@ -1,0 +1,140 @@
+// The executable under test, as an operator runs it: a rule file in a directory of its own, `mcr run` in relay-ns,
+// and its counters read through `mcr show --json` and `mcr stats --json` on the control socket.
+
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as v from "valibot";
+import {
+  type ReloadResult,
+  ReloadSchema,
+  type RuleSnapshot,
+  RulesSchema,
+  type Stats,
+  StatsSchema,
+  type Status,
+  StatusSchema,
+} from "../../src/control/protocol.ts";
+import { offsetAddress } from "../../src/net/address.ts";
+import type { Completed, Process } from "./process.ts";
+import { repository, type Topology } from "./topology.ts";
+import type { StreamRange } from "./traffic.ts";
+import { waitFor } from "./wait.ts";
+
+export const executable = `${repository}/dist/mcr`;
+const namespace = "relay-ns";
+
+export interface RuleText {
+  readonly name: string;
+  readonly ingress: string;
+  readonly egress: readonly string[];
+}
+
+/** One `[[rule]]` of a rule file. */
+export function ruleText({ name, ingress, egress }: RuleText): string {
+  return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egress.map((each) => `{ ${each} }`).join(", ")}]\n`;
+}
+
+/** A rule for each stream: group and port counted up on both sides, veth1 → veth2. */
+export function streamRules(ingress: StreamRange, egress: StreamRange): string {
+  return Array.from({ length: ingress.streams ?? 1 }, (_, i) =>
+    ruleText({
+      name: `stream-${i}`,
+      ingress: `interface = "veth1", group = "${offsetAddress(ingress.group, i)}", port = ${ingress.port + i}`,
+      egress: [`interface = "veth2", group = "${offsetAddress(egress.group, i)}", port = ${egress.port + i}`],
+    }),
+  ).join("\n");
+}
+
+export class RelayUnderTest {
+  constructor(
+    readonly topology: Topology,
+    readonly file: string,
+    readonly process: Process,
+  ) {}
+
+  /** Any mcr command in the relay's namespace. */
+  run(...argv: readonly string[]): Promise<Completed> {
+    return this.topology.run(namespace, [executable, ...argv]);
+  }
+
+  async rules(): Promise<readonly RuleSnapshot[]> {
+    return v.parse(RulesSchema, await this.#json("show")).rules;
+  }
+
+  async rule(name: string): Promise<RuleSnapshot> {
+    const found = (await this.rules()).find((rule) => rule.name === name);
+    if (!found) throw new Error(`mcr show lists no rule "${name}"`);
+    return found;
+  }
+
+  async stats(): Promise<Stats> {
+    return v.parse(StatsSchema, await this.#json("stats"));
+  }
+
+  async status(): Promise<Status> {
+    const answer = await this.topology.output(namespace, [
+      "curl",
+      "--silent",
+      "--unix-socket",
+      "/run/mcr/mcr.sock",
+      "http://mcr/v1/status",
+    ]);
+    return v.parse(StatusSchema, JSON.parse(answer));
+  }
+
+  /** `mcr reload`: waits for the result, good or bad. */
+  async reload(): Promise<ReloadResult> {
+    const { stdout } = await this.run("reload", "--json");
+    return v.parse(ReloadSchema, JSON.parse(stdout));
+  }
+
+  write(rules: string): Promise<void> {
+    return writeFile(this.file, rules);
+  }
+
+  async waitForState(name: string, state: RuleSnapshot["state"], deadlineMs = 5_000): Promise<RuleSnapshot> {
+    const what = `rule "${name}" to be ${state}`;
+    return waitFor(
+      () => this.rule(name),
+      (rule) => rule.state === state,
+      { what, deadlineMs, intervalMs: 50 },
+    );
+  }
+
+  /** SIGTERM, and how it ended. */
+  async stop(): Promise<Completed> {
+    this.process.kill("SIGTERM");
+    return this.process.exited;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.process.kill("SIGKILL");
+    await this.process.exited;
+    await rm(join(this.file, ".."), { recursive: true, force: true });
+  }
+
+  async #json(command: "show" | "stats"): Promise<unknown> {
+    return JSON.parse(await this.topology.output(namespace, [executable, command, "--json"]));
+  }
+}
+
+export interface StartOptions {
+  /** Lines in front of the rules: [relay], [log]. */
+  readonly settings?: string;
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** Returns when every rule that can be relayed is. */
+export async function startRelay(
+  topology: Topology,
+  rules: string,
+  { settings = "", env = {} }: StartOptions = {},
+): Promise<RelayUnderTest> {
+  const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
+  const file = join(directory, "rules.toml");
+  await writeFile(file, `${settings}\n${rules}`);
+  const started = topology.spawn(namespace, [executable, "run", file], { env });
+  await started.waitForOutput(/running \d+ rules/, 15_000);
+  return new RelayUnderTest(topology, file, started);
+}
