@@ -160,6 +160,7 @@ help: ## this list
 needs_compiler = printf '\043include <stdio.h>\n\043include <linux/if_packet.h>\n' | $(CC) -E - >/dev/null 2>&1 || echo gcc libc6-dev
 needs_bun = [ -x $(BUN) ] || command -v npm >/dev/null || echo npm ca-certificates
 needs_ip = PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
+needs_curl = command -v curl >/dev/null || echo curl
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
 
@@ -167,6 +168,7 @@ needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=lib
 needs := $(needs_compiler)
 needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
 needs += $(if $(filter demo test bench,$(goals)),; $(needs_ip))
+needs += $(if $(filter test,$(goals)),; $(needs_curl))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

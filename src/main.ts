@@ -49,11 +49,8 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
     process.exit(report(new McrError([`cannot write: ${error.message}`], ExitCode.failed)));
 });
 
-const exitCode = await main(process.argv.slice(2)).catch(report);
-// exit() drops what a pipe has not taken yet, so that goes first. A thread or a socket that is still open must not
-// keep a command alive that has ended.
-await Promise.all([drain(process.stdout), drain(process.stderr)]);
-process.exit(exitCode);
+// Not exit(): it drops what a pipe has not taken yet. The commands close what they open, so the process ends here.
+process.exitCode = await main(process.argv.slice(2)).catch(report);
 
 async function main([name, ...words]: readonly string[]): Promise<ExitCode> {
   switch (name) {
@@ -113,10 +110,4 @@ function withProgram(line: string): string {
 /** What came from a file or the command line may hold anything; a terminal must not act on it. */
 function oneLine(text: string): string {
   return text.replace(/\p{Cc}+/gu, " ");
-}
-
-function drain(stream: NodeJS.WriteStream): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  stream.write("", () => resolve());
-  return promise;
 }

@@ -100,7 +100,7 @@ export class Relay implements ControlledRelay {
     this.#memberships.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
-    await this.#workers.stop(pause);
+    await this.#workers.stop();
     this.logStatistics();
     log.notice("Supervisor", "stopped");
   }

@@ -27,12 +27,18 @@ export class Workers {
     await Promise.all(this.cpus.map((cpu, worker) => this.#start(worker, cpu)));
   }
 
-  /** The workers send what is captured, then end. */
-  async stop(pause: (ms: number) => Promise<void>): Promise<void> {
+  /** The workers send what is captured, then end; one that does not within the time is ended. */
+  async stop(): Promise<void> {
     this.#isStopping = true;
-    const ended = this.#threads.map((thread) => new Promise((done) => thread.once("exit", done)));
+    const ended = Promise.all(
+      this.#threads.map((thread) => new Promise((done) => thread.once("exit", done))),
+    );
     this.shim.stop(this.relay);
-    await Promise.race([Promise.all(ended), pause(stopMs)]);
+    const timer = setTimeout(() => {
+      for (const thread of this.#threads) void thread.terminate();
+    }, stopMs);
+    await ended;
+    clearTimeout(timer);
   }
 
   #start(worker: number, cpu: number): Promise<void> {

@@ -1,7 +1,7 @@
 // A relay that relays nothing: answers for the control server that are the same in every test, and can be replaced.
 // Also a directory of its own for each test's socket.
 
-import { mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type {
@@ -191,4 +191,18 @@ export class SocketDirectory {
   [Symbol.dispose](): void {
     rmSync(this.path, { recursive: true, force: true });
   }
+}
+
+/** Until it is disposed, this process may neither write nor enter the directory, even if it is root's. */
+export function asOrdinaryUser(path: string): Disposable {
+  const nobody = 65534;
+  const isRoot = process.geteuid?.() === 0;
+  chmodSync(path, 0);
+  if (isRoot) process.seteuid?.(nobody);
+  return {
+    [Symbol.dispose]() {
+      if (isRoot) process.seteuid?.(0);
+      chmodSync(path, 0o755);
+    },
+  };
 }

@@ -2,7 +2,6 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import {
-  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -27,9 +26,8 @@ import { McrError } from "../../src/error.ts";
 import { Log } from "../../src/log.ts";
 import { Process } from "../support/process.ts";
 import { waitUntil } from "../support/wait.ts";
-import { fakeRelay, refused, reloaded, rules, SocketDirectory, stats, status } from "./fake-relay.ts";
+import { asOrdinaryUser, fakeRelay, refused, reloaded, rules, SocketDirectory, stats, status } from "./fake-relay.ts";
 
-const isRoot = process.getuid?.() === 0;
 /** What an honest client may wait while others misbehave. */
 const promptMs = 100;
 
@@ -287,10 +285,9 @@ describe("the socket file", () => {
     expect(error.exitCode).toBe(78);
   });
 
-  test.skipIf(isRoot)("in a directory that may not be written is a matter of permission", async () => {
-    chmodSync(directory.path, 0o555);
+  test("in a directory that may not be written is a matter of permission", async () => {
+    using _ = asOrdinaryUser(directory.path);
     const error = await openError();
-    chmodSync(directory.path, 0o755);
     expect(error.message).toContain("permission denied. Run as root");
     expect(error.exitCode).toBe(77);
   });

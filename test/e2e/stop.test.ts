@@ -68,7 +68,7 @@ test("kill -9 leaves nothing behind that hinders the next start", async () => {
   first.process.kill("SIGKILL");
   expect((await first.process.exited).signal).toBe("SIGKILL");
   expect(await joinedGroups(topology, "relay-ns", "veth1")).toEqual([]);
-expect((await topology.output("gen-ns", ["ip", "netns", "pids", "relay-ns"])).trim()).toBe("");
+  expect((await topology.output("gen-ns", ["ip", "netns", "pids", "relay-ns"])).trim()).toBe("");
   await using second = await startRelay(topology, rules);
   expect(await second.rules()).toHaveLength(ingress.streams);
   expect(await joinedGroups(topology, "relay-ns", "veth1")).toHaveLength(ingress.streams);

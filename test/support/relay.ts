@@ -51,6 +51,8 @@ export class RelayUnderTest {
     readonly topology: Topology,
     readonly file: string,
     readonly process: Process,
+    /** Removed with the relay. */
+    readonly directory?: string,
   ) {}
 
   /** Any mcr command in the relay's namespace. */
@@ -111,7 +113,7 @@ export class RelayUnderTest {
   async [Symbol.asyncDispose](): Promise<void> {
     this.process.kill("SIGKILL");
     await this.process.exited;
-    await rm(join(this.file, ".."), { recursive: true, force: true });
+    if (this.directory !== undefined) await rm(this.directory, { recursive: true, force: true });
   }
 
   async #json(command: "show" | "stats"): Promise<unknown> {
@@ -136,5 +138,5 @@ export async function startRelay(
   await writeFile(file, `${settings}\n${rules}`);
   const started = topology.spawn(namespace, [executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
-  return new RelayUnderTest(topology, file, started);
+  return new RelayUnderTest(topology, file, started, directory);
 }

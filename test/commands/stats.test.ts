@@ -1,0 +1,79 @@
+// `mcr stats`: every counter in the text, and its JSON.
+
+import { describe, expect, test } from "bun:test";
+import * as v from "valibot";
+import { formatStats, statsCommand } from "../../src/commands/stats.ts";
+import { StatsSchema } from "../../src/control/protocol.ts";
+import { stats } from "../control/fake-relay.ts";
+import { runRemote } from "./remote.ts";
+
+describe("mcr stats", () => {
+  test("shows totals, interfaces with every drop reason, workers, rules with their egresses, and IGMP", () => {
+    expect(formatStats(stats)).toMatchInlineSnapshot(`
+      "TOTAL    PACKETS  MATCHED       BYTES  DROPPED
+      ingress  1234667  1234567  1264196608      100
+      egress   2469067           2528324608       67
+
+      INTERFACE  PACKETS  MATCHED       BYTES  DROPPED  REASON
+      eth0       1234667  1234567  1264196608        1  ring
+                                                    90  no_match
+                                                     5  tagged
+                                                     0  fragment
+                                                     2  malformed
+                                                     0  truncated
+                                                     2  bad_checksum
+
+      WORKER  CPU  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
+           0    0   617283  1234533     1000    1200   5000  4000        32000
+           1    1   617284  1234534     1000    1200   5000  4000        32000
+
+      RULE      INGRESS, → EGRESS                        PACKETS       BYTES  DROPPED: FULL  ERROR  UNAVAILABLE
+      studio-a  eth0 239.1.1.1:5001                      1234567  1264196608
+                → eth1 239.10.1.1:6001                   1234567  1264196608              0      0            0
+                → wg0 10.100.0.2:6001                    1234500  1264196608             60      7            0
+      wall      eth9 239.1.1.1-239.1.1.50:5001-5050            0           0
+                → eth1 239.10.1.1-239.10.1.50:6001-6050        0           0              0      0            0
+
+      igmp: attempted=5 succeeded=5 failed=0 active_groups=5
+      "
+    `);
+  });
+
+  test("never wraps a number, however large", () => {
+    const large = Number.MAX_SAFE_INTEGER;
+    const workers = stats.workers.map((worker) => ({
+      ...worker,
+      wakeups: large,
+      blocks: large,
+      sends: large,
+      runs: large,
+    }));
+    const text = formatStats({ ...stats, workers });
+    expect(text.match(new RegExp(String(large), "g"))).toHaveLength(8);
+  });
+
+  test("leaves out what there is none of", () => {
+    const text = formatStats({ ...stats, interfaces: [], rules: [] });
+    expect(text).not.toContain("INTERFACE");
+    expect(text).not.toContain("RULE");
+    expect(text).not.toContain("\n\n\n");
+  });
+
+  test("asks the running mcr", async () => {
+    const { exitCode, stdout } = await runRemote(statsCommand, {});
+    expect(exitCode).toBe(0);
+    expect(stdout).toBe(formatStats(stats));
+  });
+
+  test("--json prints the answer as it came", async () => {
+    const newer = { ...stats, new_in_a_later_version: 1 };
+    const { exitCode, stdout } = await runRemote(statsCommand, { stats: () => newer }, { json: true });
+    expect(exitCode).toBe(0);
+    expect(stdout).toBe(`${JSON.stringify(newer, null, 2)}\n`);
+    expect(v.parse(StatsSchema, JSON.parse(stdout))).toEqual(stats);
+  });
+
+  test("without a running mcr ends with 69", async () => {
+    expect((await runRemote(statsCommand, null)).exitCode).toBe(69);
+  });
+});
