@@ -1,3 +1,5 @@
+// The topologies are what they promise: addresses, snooping that is in effect, and an end with their owner.
+
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readlinkSync } from "node:fs";
 import { joinedGroups, snoopedGroups } from "./igmp.ts";

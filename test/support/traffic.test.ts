@@ -1,3 +1,5 @@
+// The instruments measured: what send and receive count is what was there, faults included.
+
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { joinedGroups, joinedSources, parseGroups, parseSources } from "./igmp.ts";
 import { linkCounters } from "./link.ts";
