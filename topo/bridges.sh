@@ -25,12 +25,12 @@ veth bystander-ns veth5 bridge-b-ns bystander
 snooping_bridge bridge-a-ns br-a gen relay bystander
 snooping_bridge bridge-b-ns br-b relay sink bystander
 
-ip -n gen-ns address add 10.0.0.1/24 dev veth0
-ip -n relay-ns address add 10.0.0.2/24 dev veth1
-ip -n relay-ns address add 10.0.1.1/24 dev veth2
-ip -n sink-ns address add 10.0.1.2/24 dev veth3
-ip -n bystander-ns address add 10.0.0.3/24 dev veth4
-ip -n bystander-ns address add 10.0.1.3/24 dev veth5
+address gen-ns veth0 10.0.0.1/24
+address relay-ns veth1 10.0.0.2/24
+address relay-ns veth2 10.0.1.1/24
+address sink-ns veth3 10.0.1.2/24
+address bystander-ns veth4 10.0.0.3/24
+address bystander-ns veth5 10.0.1.3/24
 
 wait_up gen-ns bridge-a-ns relay-ns bridge-b-ns sink-ns bystander-ns
 exec "${@:-${SHELL:-sh}}"

@@ -14,10 +14,10 @@ namespaces gen-ns relay-ns sink-ns
 veth gen-ns veth0 relay-ns veth1
 veth relay-ns veth2 sink-ns veth3
 
-ip -n gen-ns address add 10.0.0.1/24 dev veth0
-ip -n relay-ns address add 10.0.0.2/24 dev veth1
-ip -n relay-ns address add 10.0.1.1/24 dev veth2
-ip -n sink-ns address add 10.0.1.2/24 dev veth3
+address gen-ns veth0 10.0.0.1/24
+address relay-ns veth1 10.0.0.2/24
+address relay-ns veth2 10.0.1.1/24
+address sink-ns veth3 10.0.1.2/24
 
 wait_up gen-ns relay-ns sink-ns
 exec "${@:-${SHELL:-sh}}"

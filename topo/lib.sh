@@ -44,6 +44,16 @@ veth() { # NAMESPACE INTERFACE NAMESPACE INTERFACE: a link between the two, both
 	ip -n "$3" link set "$4" up
 }
 
+address() { # NAMESPACE INTERFACE ADDRESS/PREFIX
+	ip -n "$1" address add "$3" dev "$2"
+}
+
+background() { # NAMESPACE COMMAND…: ends with the topology's own command
+	name=$1
+	shift
+	setpriv --pdeathsig KILL ip netns exec "$name" "$@" </dev/null >/dev/null 2>&1 &
+}
+
 # A bridge floods a group nobody has joined until it believes in a querier, and it believes in its own only after
 # mcast_query_response_interval has passed since mcast_querier was set. So that interval is 0 at that moment and gets
 # a real value afterwards: the bridge floods nothing from its first packet on, and there is nothing to wait for.

@@ -36,6 +36,33 @@ export function expectAccounted({ sent, received, stats, copies = 1 }: Case): vo
   expect(sum(stats.workers.map((worker) => worker.sent_packets))).toBe(totals.sent_packets);
 }
 
+/** Several receivers, or several senders, as one; what each of them got is compared on its own where it matters. */
+export function receivedTogether(results: readonly ReceiveResult[]): ReceiveResult {
+  const [first] = results;
+  if (!first) throw new Error("there is a receiver");
+  const total = (read: (result: ReceiveResult) => number) => sum(results.map(read));
+  return {
+    ...first,
+    received: total((result) => result.received),
+    duplicated: total((result) => result.duplicated),
+    reordered: total((result) => result.reordered),
+    corrupt: total((result) => result.corrupt),
+    wrong_stream: total((result) => result.wrong_stream),
+    socket_drops: total((result) => result.socket_drops),
+    streams: results.flatMap((result) => result.streams),
+  };
+}
+
+export function sentTogether(results: readonly SendResult[]): SendResult {
+  const [first] = results;
+  if (!first) throw new Error("there is a sender");
+  return {
+    ...first,
+    sent: sum(results.map((result) => result.sent)),
+    streams: results.flatMap((result) => result.streams),
+  };
+}
+
 function ringDropped(stats: Stats): number {
   return sum(stats.interfaces.map(({ dropped }) => dropped.ring));
 }

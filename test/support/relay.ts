@@ -1,5 +1,5 @@
-// The executable under test, as an operator runs it: a rule file in a directory of its own, `mcr run` in relay-ns,
-// and its counters read through `mcr show --json` and `mcr stats --json` on the control socket.
+// The executable under test, as an operator runs it: a rule file in a directory of its own, `mcr run` in relay-ns or
+// another namespace, and its counters read through `mcr show --json` and `mcr stats --json` on the control socket.
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ import type { StreamRange } from "./traffic.ts";
 import { waitFor } from "./wait.ts";
 
 export const executable = `${repository}/dist/mcr`;
-const namespace = "relay-ns";
+const usualNamespace = "relay-ns";
 
 export interface RuleText {
   readonly name: string;
@@ -35,13 +35,24 @@ export function ruleText({ name, ingress, egress }: RuleText): string {
   return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egress.map((each) => `{ ${each} }`).join(", ")}]\n`;
 }
 
-/** A rule for each stream: group and port counted up on both sides, veth1 → veth2. */
-export function streamRules(ingress: StreamRange, egress: StreamRange): string {
+export interface Interfaces {
+  readonly ingress: string;
+  readonly egress: string;
+}
+
+/** A rule for each stream: group and port counted up on both sides. */
+export function streamRules(
+  ingress: StreamRange,
+  egress: StreamRange,
+  through: Interfaces = { ingress: "veth1", egress: "veth2" },
+): string {
   return Array.from({ length: ingress.streams ?? 1 }, (_, i) =>
     ruleText({
       name: `stream-${i}`,
-      ingress: `interface = "veth1", group = "${offsetAddress(ingress.group, i)}", port = ${ingress.port + i}`,
-      egress: [`interface = "veth2", group = "${offsetAddress(egress.group, i)}", port = ${egress.port + i}`],
+      ingress: `interface = "${through.ingress}", group = "${offsetAddress(ingress.group, i)}", port = ${ingress.port + i}`,
+      egress: [
+        `interface = "${through.egress}", group = "${offsetAddress(egress.group, i)}", port = ${egress.port + i}`,
+      ],
     }),
   ).join("\n");
 }
@@ -53,11 +64,16 @@ export class RelayUnderTest {
     readonly process: Process,
     /** Removed with the relay. */
     readonly directory?: string,
+    readonly namespace = usualNamespace,
   ) {}
+
+  get socket(): string {
+    return controlSocket(this.namespace);
+  }
 
   /** Any mcr command in the relay's namespace. */
   run(...argv: readonly string[]): Promise<Completed> {
-    return this.topology.run(namespace, [executable, ...argv]);
+    return this.topology.run(this.namespace, [executable, ...argv], { env: { MCR_SOCKET: this.socket } });
   }
 
   async rules(): Promise<readonly RuleSnapshot[]> {
@@ -75,13 +91,8 @@ export class RelayUnderTest {
   }
 
   async status(): Promise<Status> {
-    const answer = await this.topology.output(namespace, [
-      "curl",
-      "--silent",
-      "--unix-socket",
-      "/run/mcr/mcr.sock",
-      "http://mcr/v1/status",
-    ]);
+    const argv = ["curl", "--silent", "--unix-socket", this.socket, "http://mcr/v1/status"];
+    const answer = await this.topology.output(this.namespace, argv);
     return v.parse(StatusSchema, JSON.parse(answer));
   }
 
@@ -117,7 +128,9 @@ export class RelayUnderTest {
   }
 
   async #json(command: "show" | "stats"): Promise<unknown> {
-    return JSON.parse(await this.topology.output(namespace, [executable, command, "--json"]));
+    const { exitCode, stdout, stderr } = await this.run(command, "--json");
+    if (exitCode !== 0) throw new Error(`mcr ${command} failed: ${stderr}`);
+    return JSON.parse(stdout);
   }
 }
 
@@ -125,18 +138,33 @@ export interface StartOptions {
   /** Lines in front of the rules: [relay], [log]. */
   readonly settings?: string;
   readonly env?: Readonly<Record<string, string>>;
+  /** Where it runs; relay-ns by default. */
+  readonly namespace?: string;
 }
 
 /** Returns when every rule that can be relayed is. */
 export async function startRelay(
   topology: Topology,
   rules: string,
-  { settings = "", env = {} }: StartOptions = {},
+  { settings = "", env = {}, namespace = usualNamespace }: StartOptions = {},
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
-  await writeFile(file, `${settings}\n${rules}`);
+  await writeFile(file, `${withControl(settings, namespace)}\n${rules}`);
   const started = topology.spawn(namespace, [executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
-  return new RelayUnderTest(topology, file, started, directory);
+  return new RelayUnderTest(topology, file, started, directory, namespace);
+}
+
+/** /run is one for all namespaces of a topology, so each relay beyond the usual one has a socket of its own name. */
+function controlSocket(namespace: string): string {
+  return namespace === usualNamespace ? "/run/mcr/mcr.sock" : `/run/mcr/${namespace}.sock`;
+}
+
+function withControl(settings: string, namespace: string): string {
+  if (namespace === usualNamespace) return settings;
+  const control = `[relay]\ncontrol = "${controlSocket(namespace)}"`;
+  return /^\[relay\]$/m.test(settings)
+    ? settings.replace(/^\[relay\]$/m, control)
+    : `${control}\n${settings}`;
 }

@@ -5,7 +5,7 @@ import { readlinkSync } from "node:fs";
 import { joinedGroups, snoopedGroups } from "./igmp.ts";
 import { linkCounters } from "./link.ts";
 import { Process } from "./process.ts";
-import { address, openTopology, repository, whyNoTopology } from "./topology.ts";
+import { address, openTopology, repository, type TopologyName, whyNoTopology } from "./topology.ts";
 import { faultsOf, noFaults, send, startReceiver } from "./traffic.ts";
 import { waitUntil } from "./wait.ts";
 
@@ -134,6 +134,30 @@ netTest("bridges: a joined port gets every packet from the first on, an unjoined
   // Queries and neighbour discovery reach every port: some hundred bytes each, a fraction of one stream's 1.5 MB.
   const after = await linkCounters(bridges, "bystander-ns", "veth4");
   expect(after.rx.bytes - before.rx.bytes).toBeLessThan(5000);
+});
+
+const drawn: readonly (readonly [TopologyName, string, readonly string[]])[] = [
+  ["hops", "1", ["gen-ns", "relay-1-ns", "sink-ns"]],
+  ["hops", "3", ["gen-ns", "relay-1-ns", "relay-2-ns", "relay-3-ns", "sink-ns"]],
+  ["tree", "", ["gen-ns", "relay-ns", "sink-1-ns", "sink-2-ns", "sink-3-ns"]],
+  ["converge", "", ["gen-1-ns", "gen-2-ns", "gen-3-ns", "relay-ns", "sink-ns"]],
+  ["downstream", "", ["bridge-ns", "gen-ns", "relay-ns", "sink-1-ns", "sink-2-ns"]],
+  ["loop", "", ["bridge-a-ns", "bridge-b-ns", "gen-ns", "relay-1-ns", "relay-2-ns", "sink-ns"]],
+  ["late", "", ["gen-ns", "relay-ns", "sink-ns"]],
+  ["tunnel", "vxlan", ["gen-ns", "relay-1-ns", "relay-2-ns", "sink-ns"]],
+];
+
+netTest.each(drawn)("%s %s: opens with the namespaces it draws", async (name, parameter, namespaces) => {
+  await using topology = await openTopology(name, ...(parameter === "" ? [] : [parameter]));
+  const listed = await topology.output(namespaces[0] ?? "", ["ip", "netns", "list"]);
+  const names = listed.split("\n").map((line) => line.split(" ")[0] ?? "");
+  expect(names.filter((each) => each !== "").sort()).toEqual([...namespaces]);
+});
+
+netTest.each(["gre", "ipip"])("a tunnel is there, or the kernel is named that has none: %s", (kind) => {
+  expect([undefined, `tunnel.sh: this kernel has no ${kind} tunnels.`]).toContain(
+    whyNoTopology("tunnel", kind),
+  );
 });
 
 const isRoot = process.getuid?.() === 0;

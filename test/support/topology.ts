@@ -8,9 +8,18 @@ import { type Completed, Process, type SpawnOptions } from "./process.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
 
-export type TopologyName = "chain" | "bridges";
+export type TopologyName =
+  | "bridges"
+  | "chain"
+  | "converge"
+  | "downstream"
+  | "hops"
+  | "late"
+  | "loop"
+  | "tree"
+  | "tunnel";
 
-/** The addresses of both topologies. */
+/** The addresses of chain and bridges; every other drawing says its own. */
 export const address = {
   gen: "10.0.0.1",
   relayIngress: "10.0.0.2",
@@ -29,16 +38,20 @@ export interface RunOptions extends InsideOptions {
 }
 
 /** Why this host cannot hold a topology, in one sentence; undefined when it can. For test.skipIf. */
-export function whyNoTopology(): string | undefined {
-  probed ??= Bun.spawnSync([`${repository}/topo/chain.sh`, "true"]);
-  return probed.exitCode === 0 ? undefined : probed.stderr.toString().trim();
+export function whyNoTopology(name: TopologyName = "chain", ...parameters: string[]): string | undefined {
+  const { exitCode, stderr } = Bun.spawnSync([script(name), ...parameters, "true"]);
+  return exitCode === 0 ? undefined : stderr.toString().trim();
 }
-let probed: Bun.SyncSubprocess<"pipe", "pipe"> | undefined;
 
-export async function openTopology(name: TopologyName): Promise<Topology> {
-  const holder = new Process([`${repository}/topo/${name}.sh`, "sh", "-c", "echo ready; exec cat"]);
+/** The parameters are those the script takes before its command: how many hops, which tunnel. */
+export async function openTopology(name: TopologyName, ...parameters: string[]): Promise<Topology> {
+  const holder = new Process([script(name), ...parameters, "sh", "-c", "echo ready; exec cat"]);
   await holder.waitForOutput("ready", 15_000);
   return new Topology(name, holder);
+}
+
+function script(name: TopologyName): string {
+  return `${repository}/topo/${name}.sh`;
 }
 
 export class Topology {
