@@ -45,7 +45,8 @@
 
 #define MCR_WORKERS_MAX 64
 #define MCR_INTERFACES_MAX 256
-#define MCR_RULES_MAX 65536
+/* Twice what a rule file may hold: a reload has the old and the new at once. */
+#define MCR_RULES_MAX 131072
 #define MCR_EGRESSES_MAX 262144
 #define MCR_FANOUT_NEW UINT32_MAX
 

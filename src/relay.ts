@@ -19,6 +19,7 @@ import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
 
@@ -49,6 +50,7 @@ export class Relay implements ControlledRelay {
   readonly #startedMs: number;
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
+  readonly #retired: Retired;
   readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
   readonly #workers: Workers;
@@ -66,6 +68,8 @@ export class Relay implements ControlledRelay {
   #ticker: ReturnType<typeof setInterval> | undefined;
   #isTicking = false;
   #isStopping = false;
+  /** The final statistics tell what was joined until the stop, not that nothing is any more. */
+  #groupsAtStop: number | undefined;
 
   /** Opens what all workers share; nothing runs before `start`. */
   constructor(config: Config, dependencies: RelayDependencies) {
@@ -78,6 +82,7 @@ export class Relay implements ControlledRelay {
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
     this.#counters = new Counters(this.#cpus.map((_, worker) => shim.counters(this.#handle, worker)));
+    this.#retired = new Retired(this.#counters);
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount);
     this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
@@ -97,6 +102,7 @@ export class Relay implements ControlledRelay {
     clearInterval(this.#ticker);
     const { pause, log } = this.#deps;
     await this.#queue;
+    this.#groupsAtStop = this.#memberships.activeGroups;
     this.#memberships.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
@@ -144,9 +150,13 @@ export class Relay implements ControlledRelay {
       counters: this.#counters,
       rules: this.#rules,
       interfaces: this.#ingresses.statistics,
+      retired: this.#retired.workers,
       cpus: this.#cpus,
     };
-    const igmp = { ...this.#memberships.statistics, active_groups: this.#memberships.activeGroups };
+    const igmp = {
+      ...this.#memberships.statistics,
+      active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
+    };
     return statsSnapshot(source, igmp, this.#deps.nowMs());
   }
 
@@ -250,7 +260,10 @@ export class Relay implements ControlledRelay {
     for (const fd of staleSockets) shim.close(fd);
     for (const { slot, egresses } of removed) {
       this.#ruleSlots.release(slot);
-      for (const egress of egresses) this.#egressSlots.release(egress.slot);
+      for (const egress of egresses) {
+        this.#retired.add(egress.slot);
+        this.#egressSlots.release(egress.slot);
+      }
     }
     this.#updateStates();
   }

@@ -47,6 +47,7 @@ interface Entry {
   state: "wanted" | "joined" | "failed";
   socket: MemberSocket | undefined;
   failure: FailedJoin | undefined;
+  /** In a row, joins that the kernel then did not list among them. */
   failures: number;
   /** Names of the rules that count on it; it is left when there are none. */
   users: ReadonlySet<string>;
@@ -67,12 +68,13 @@ export class Memberships {
   readonly statistics = { attempted: 0, succeeded: 0, failed: 0 };
   readonly #entries = new Map<string, Entry>();
   readonly #sockets = new Map<number, MemberSocket[]>();
-  #active = 0;
+  /** Joined groups by interface, with how many memberships (sources) each has. */
+  readonly #active = new Map<string, number>();
 
   constructor(readonly dependencies: MembershipDependencies) {}
 
   get activeGroups(): number {
-    return this.#active;
+    return this.#active.size;
   }
 
   /** Why this membership is not there, `joining` while it is about to be, `joined`. */
@@ -135,7 +137,7 @@ export class Memberships {
       for (const socket of sockets) this.dependencies.shim.close(socket.fd);
     this.#sockets.clear();
     this.#entries.clear();
-    this.#active = 0;
+    this.#active.clear();
   }
 
   #join(entry: Entry): boolean {
@@ -150,16 +152,18 @@ export class Memberships {
       return false;
     }
     this.statistics.succeeded += 1;
-    this.#active += 1;
+    this.#countActive(membership, 1);
     entry.state = "joined";
     entry.failure = undefined;
-    entry.failures = 0;
-    const from = membership.source === undefined ? "" : ` from ${membership.source}`;
-    log.info(
-      "Ingress",
-      `IGMP join successful: ${membership.group}${from} on ${membership.interface} (total groups: ${this.activeGroups})`,
-    );
+    log.info("Ingress", `IGMP join successful: ${describe(membership)} (total groups: ${this.activeGroups})`);
     return true;
+  }
+
+  #countActive({ ifindex, group }: Membership, change: 1 | -1): void {
+    const key = `${ifindex} ${group}`;
+    const count = (this.#active.get(key) ?? 0) + change;
+    if (count > 0) this.#active.set(key, count);
+    else this.#active.delete(key);
   }
 
   #fail(entry: Entry, why: string): void {
@@ -169,7 +173,7 @@ export class Memberships {
     entry.failures += 1;
     entry.state = "failed";
     const retryMs = Math.min(retryMsMin * 2 ** (entry.failures - 1), retryMsMax);
-    const reason = `cannot join ${membership.group} on ${membership.interface}: ${why}`;
+    const reason = `cannot join ${describe(membership)}: ${why}`;
     entry.failure = { reason, retryAtMs: nowMs() + retryMs };
     const rules = [...entry.users].map((name) => `"${name}"`).join(", ");
     log.error("Ingress", `${reason} (rule ${rules}; next try in ${retryMs / 1000} s)`);
@@ -212,7 +216,7 @@ export class Memberships {
     const { shim, log } = this.dependencies;
     const { membership, socket } = entry;
     if (!socket) return;
-    this.#active -= 1;
+    this.#countActive(membership, -1);
     const { ifindex, group, source } = membership;
     try {
       shim.leave(
@@ -224,13 +228,13 @@ export class Memberships {
     } catch (error) {
       // The interface is gone, and its memberships with it: ENODEV, EADDRNOTAVAIL.
       if (!(error instanceof SystemError)) throw error;
-      log.debug("Ingress", `leaving ${group} on ${membership.interface}: ${error.message}`);
+      log.debug("Ingress", `leaving ${describe(membership)}: ${error.message}`);
     }
     const sources = socket.groups.get(group);
     if (source !== undefined) sources?.delete(source);
     if (!sources || sources.size === 0) socket.groups.delete(group);
     socket.isFull = false;
-    log.info("Ingress", `IGMP leave: ${group} on ${membership.interface}`);
+    log.info("Ingress", `IGMP leave: ${describe(membership)}`);
     if (socket.groups.size > 0) return;
     shim.close(socket.fd);
     const sockets = this.#sockets.get(ifindex);
@@ -251,6 +255,11 @@ export class Memberships {
       this.#fail(entry, `/proc/net/igmp does not list it; check ip maddress show dev ${name}`);
     }
   }
+}
+
+/** `239.1.1.1 on veth1`, `232.1.1.1 from 10.0.0.1 on veth1`. */
+function describe({ interface: name, group, source }: Membership): string {
+  return source === undefined ? `${group} on ${name}` : `${group} from ${source} on ${name}`;
 }
 
 function hasRoom(socket: MemberSocket, { group, source }: Membership): boolean {

@@ -1,6 +1,7 @@
 // Memberships against a kernel that keeps the kernel's limits: pooling, failures and their retries, users, proof.
 
 import { describe, expect, test } from "bun:test";
+import type { InterfaceState, Unusable } from "../../src/net/interfaces.ts";
 import { type Membership, Memberships, membershipKey } from "../../src/net/memberships.ts";
 import { RunningRule } from "../../src/net/running.ts";
 import { type Interfaces, wantedMemberships } from "../../src/net/wanted.ts";
@@ -171,6 +172,15 @@ describe("the sockets of an interface", () => {
     expect(memberships.statistics).toEqual({ attempted: 25, succeeded: 25, failed: 0 });
   });
 
+  test("take no more than that where the kernel would", async () => {
+    const shim = new FakeMembers();
+    shim.groupsMax = 100;
+    shim.sourcesMax = 100;
+    const { want } = setUp({ shim });
+    await want(...groups(21), ...sources(11, "239.1.0.0"));
+    expect(shim.groupsPerSocket).toEqual([20, 2, 1]);
+  });
+
   test("that the kernel fills at 4 sources are left for another", async () => {
     const shim = new FakeMembers();
     shim.sourcesMax = 4;
@@ -313,7 +323,7 @@ describe("the rules that use a membership", () => {
   });
 
   test("are counted from the running rules themselves, a range as its groups", () => {
-    const interfaces: Interfaces = new Map([
+    const interfaces: Interfaces = new Map<string, InterfaceState | Unusable>([
       ["veth1", interfaceState({ name: "veth1", ifindex: 3 })],
       ["veth7", { name: "veth7", unusable: "interface veth7 does not exist" }],
     ]);
@@ -455,7 +465,7 @@ describe("a join that fails", () => {
     };
     const membership = on(3, "239.1.1.1");
     memberships.want(new Map([[membershipKey(membership), { membership, users: new Set(["a"]) }]]));
-    expect(memberships.settle()).rejects.toThrow("not a system error");
+    await expect(memberships.settle()).rejects.toThrow("not a system error");
   });
 });
 
@@ -483,6 +493,19 @@ describe("a join the kernel does not list", () => {
     expect(memberships.stateOf(ghost)).toBe("joined");
     expect(memberships.statistics).toEqual({ attempted: 3, succeeded: 2, failed: 1 });
     expect(memberships.activeGroups).toBe(2);
+  });
+
+  test("is tried again ever more rarely", async () => {
+    const { want, memberships, clock } = haunted();
+    await want([ghost, "b"]);
+    const waited: number[] = [];
+    for (let i = 0; i < 8; i += 1) {
+      const nextMs = memberships.nextRetryMs ?? Number.NaN;
+      waited.push((nextMs - clock.ms) / 1000);
+      clock.ms = nextMs;
+      await memberships.settle();
+    }
+    expect(waited).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
 
   test("leaves no socket behind, and is not left a second time", async () => {

@@ -70,7 +70,7 @@ describe("counters", () => {
     const [first, second] = areas(2);
     if (!first || !second) throw new Error("two workers");
     first.set("rule", 0, { packets: 1, last_ns: 5_000_000 }).set("egress", 0, { last_errno: 11 });
-    second.set("rule", 0, { packets: 1, last_ns: 7_000_000 });
+    second.set("rule", 0, { packets: 1, last_ns: 7_000_000 }).set("egress", 0, { last_errno: 11 });
     const counters = countersOf([first, second]);
     expect(counters.rule(0)).toEqual({ packets: 2, bytes: 0, last_ns: 7_000_000 });
     expect(counters.egress(0).last_errno).toBe(11);
