@@ -12,8 +12,9 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Memberships } from "./net/memberships.ts";
+import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
@@ -24,8 +25,6 @@ import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
 
 const tickMs = 500;
-/** A rule that has been joined this long without a packet is silent. */
-const silentMs = 5_000;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
@@ -46,7 +45,8 @@ export interface RelayDependencies {
 
 export class Relay implements ControlledRelay {
   readonly #deps: RelayDependencies;
-  #config: Config;
+  /** What only a restart changes. */
+  readonly #startedWith: Config["relay"];
   readonly #startedMs: number;
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
@@ -72,13 +72,13 @@ export class Relay implements ControlledRelay {
   #groupsAtStop: number | undefined;
 
   /** Opens what all workers share; nothing runs before `start`. */
-  constructor(config: Config, dependencies: RelayDependencies) {
+  constructor(settings: Config["relay"], dependencies: RelayDependencies) {
     const { shim, nowMs, log, pause, joinedGroups } = dependencies;
     this.#deps = dependencies;
-    this.#config = config;
+    this.#startedWith = settings;
     this.#startedMs = nowMs();
     const cpus = shim.cpus();
-    const workerCount = config.relay.workers === "auto" ? Math.min(cpus.length, 64) : config.relay.workers;
+    const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
     this.#counters = new Counters(this.#cpus.map((_, worker) => shim.counters(this.#handle, worker)));
@@ -89,10 +89,11 @@ export class Relay implements ControlledRelay {
   }
 
   /** Workers first, then the rules: when this returns, what can be relayed is. */
-  async start(): Promise<void> {
+  async start(rules: readonly Rule[]): Promise<void> {
     await this.#workers.start();
-    await this.#enqueue(() => this.#apply(this.#config));
-    this.#ticker = setInterval(() => this.#tick(), tickMs);
+    if (this.#isStopping) return;
+    await this.#enqueue(() => this.#apply(rules));
+    if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);
   }
 
   /** Leaves every group, lets the workers send what is captured, and ends them. */
@@ -184,11 +185,11 @@ export class Relay implements ControlledRelay {
     };
     try {
       const config = await this.#deps.readConfig();
-      const notes = restartNotes(this.#config, config);
+      const notes = restartNotes(this.#startedWith, config.relay);
       const running = this.#rules.map(({ rule }) => rule);
       const difference = diffRules(running, config.rules);
       log.configure(config.log);
-      await this.#apply(config);
+      await this.#apply(config.rules);
       const text = formatDiff(difference);
       log.notice("Supervisor", `reload: ${text}`);
       for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
@@ -212,13 +213,12 @@ export class Relay implements ControlledRelay {
   }
 
   /** Unchanged rules keep their RunningRule, so their counters, sockets and states. */
-  async #apply(config: Config): Promise<void> {
+  async #apply(rules: readonly Rule[]): Promise<void> {
     const byRule = new Map(this.#rules.map((running) => [running.rule, running]));
-    const { unchanged } = diffRules([...byRule.keys()], config.rules);
+    const { unchanged } = diffRules([...byRule.keys()], rules);
     const kept = new Map(unchanged.map((rule) => [rule.name, byRule.get(rule)]));
     const before = this.#rules;
-    this.#config = config;
-    this.#rules = config.rules.map((rule) => kept.get(rule.name) ?? this.#run(rule));
+    this.#rules = rules.map((rule) => kept.get(rule.name) ?? this.#run(rule));
     const keptRules = new Set(this.#rules);
     await this.#settle(before.filter((running) => !keptRules.has(running)));
   }
@@ -275,7 +275,10 @@ export class Relay implements ControlledRelay {
     const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.capturing);
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
-    while (shim.epochSeen(this.#handle) < this.#epoch) await pause(1);
+    while (shim.epochSeen(this.#handle) < this.#epoch) {
+      if (this.#workers.hasEnded) return; // the process is about to end, too
+      await pause(1);
+    }
     if (this.#table !== undefined) shim.freeTable(this.#table);
     this.#table = table;
   }
@@ -328,24 +331,17 @@ export class Relay implements ControlledRelay {
 
   #stateOf(running: RunningRule, nowMs: number): readonly [RuleState, string | null] {
     const name = running.rule.ingress.interface;
-    const state = this.#interface(name);
-    if (!isUsable(state)) return ["waiting", state.unusable];
-    const failure = this.#ingresses.failureOf(name);
-    if (failure !== undefined) return ["failed", failure];
-    let isJoining = false;
-    for (const membership of membershipsOf(running, this.#interfaces)) {
-      const joined = this.#memberships.stateOf(membership);
-      if (joined === "joining") isJoining = true;
-      else if (joined !== "joined")
-        return ["failed", `${joined.reason}; next try at ${isoTime(joined.retryAtMs)}`];
-    }
-    if (isJoining) {
-      running.joinedAtMs = undefined;
-      return ["joining", null];
-    }
-    running.joinedAtMs ??= nowMs;
-    const lastMs = this.#counters.lastPacketMs(running.slot);
-    return nowMs - Math.max(lastMs, running.joinedAtMs) < silentMs ? ["active", null] : ["silent", null];
+    const joins = membershipsOf(running, this.#interfaces).map((each) => this.#memberships.stateOf(each));
+    const isJoined = joins.length > 0 && joins.every((join) => join === "joined");
+    running.joinedAtMs = isJoined ? (running.joinedAtMs ?? nowMs) : undefined;
+    return ruleState({
+      interface: this.#interface(name),
+      captureFailure: this.#ingresses.failureOf(name),
+      joins,
+      joinedAtMs: running.joinedAtMs ?? nowMs,
+      lastPacketMs: this.#counters.lastPacketMs(running.slot),
+      nowMs,
+    });
   }
 
   #warnOfEgressDrops(): void {
@@ -399,11 +395,9 @@ export class Relay implements ControlledRelay {
 }
 
 /** [relay] keys that the file changes and only a restart can. */
-function restartNotes(running: Config, wanted: Config): string[] {
+function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
   const keys = ["workers", "profile", "fanout", "control", "metrics"] as const;
   return keys
-    .filter((key) => running.relay[key] !== wanted.relay[key])
-    .map(
-      (key) => `relay.${key} is ${wanted.relay[key] ?? "off"} in the file and takes effect at the next start`,
-    );
+    .filter((key) => running[key] !== wanted[key])
+    .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);
 }

@@ -28,7 +28,7 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const relay = new Relay(config, {
+    const relay = new Relay(config.relay, {
       shim,
       log,
       file,
@@ -43,10 +43,10 @@ export const runCommand: Command = {
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
     process.on("SIGTERM", () => end(undefined));
-    await relay.start();
-    log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
-
-    const fatal = await ended;
+    const started = relay.start(config.rules).then(() => {
+      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
+    });
+    const fatal = await Promise.race([ended, started.then(() => ended)]);
     await relay.stop();
     await server.close();
     if (fatal !== undefined) fail(fatal, ExitCode.failed);
