@@ -49,7 +49,7 @@ function checkPositionals(command: Command, positionals: readonly string[]): voi
   if (missing?.startsWith("<"))
     fail(`mcr ${name}: ${missing} is missing; usage: ${formatUsage(command)}`, ExitCode.usage);
   // What a script passes when its variable is unset.
-  const empty = positionals.findIndex((positional) => positional === "");
+  const empty = positionals.indexOf("");
   if (empty !== -1 && empty < expected.length)
     fail(`mcr ${name}: ${expected[empty]} is empty; usage: ${formatUsage(command)}`, ExitCode.usage);
   const surplus = positionals[expected.length];

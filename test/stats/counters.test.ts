@@ -14,12 +14,12 @@ function countersOf(of: readonly FakeCounterArea[]): Counters {
 
 describe("counters", () => {
   test("lie where c/mcr.h draws them", () => {
-    const words = new BigUint64Array((4_227_136 + 128) / 8);
+    const words = new BigUint64Array((8_421_440 + 128) / 8);
     const wordAt = (byte: number) => byte / 8;
     words[wordAt(0) + 4] = 1n; // the worker's run_packets
     words[wordAt(64 + 3 * 128) + 8] = 2n; // bad_checksum of interface 3
     words[wordAt(32_832 + 5 * 64) + 1] = 3n; // bytes of rule 5
-    words[wordAt(4_227_136 + 64) + 4] = 4n; // unavailable_packets of egress 1
+    words[wordAt(8_421_440 + 64) + 4] = 4n; // unavailable_packets of egress 1
     const counters = new Counters([words]);
     expect(counters.worker(0).run_packets).toBe(1);
     expect(counters.interface(3).bad_checksum).toBe(2);
