@@ -60,6 +60,8 @@ export class RunningEgress {
       this.#keptPort = this.sourcePort;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
+      const unused = this.#drop(); // no worker knows it yet
+      if (unused !== undefined) shim.close(unused);
       return { stale, changed: this.status.change("failed", openFailure(this.egress, error), nowMs) };
     }
     this.#openedOn = state.ifindex;

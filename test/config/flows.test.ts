@@ -1,7 +1,7 @@
 // A rule as its flows: how ranges pair up, how many there may be, and that a huge range costs nothing.
 
 import { describe, expect, test } from "bun:test";
-import { countFlows, expandFlows } from "../../src/config/flows.ts";
+import { checkEgressCount, countFlows, expandFlows } from "../../src/config/flows.ts";
 import { mistakesOf, parseRule, type RuleParts, ruleText } from "./rules.ts";
 
 describe("flows of a rule", () => {
@@ -155,4 +155,12 @@ test("what is too large is not expanded for the other checks either", () => {
   expect(mistakesOf(text)).toHaveLength(2);
   expect(performance.now() - begin).toBeLessThan(500);
   expect(ruleText(text)).toContain("239.0.0.0/8");
+});
+
+test("more than 131,072 egresses in a file are refused at the rule that goes over", () => {
+  const egress = new Array<null>(65_536).fill(null);
+  expect(checkEgressCount([{ egress }, { egress }])).toEqual([]);
+  expect(checkEgressCount([{ egress }, { egress }, { egress: [null] }, { egress }])).toEqual([
+    { path: ["rule", 2, "egress"], text: "brings the file to 131,073 egresses: it may have 131,072 in all" },
+  ]);
 });

@@ -222,6 +222,21 @@ describe("an egress that sends", () => {
     expect(egress.status.state).toBe("failed");
     expect(egress.fd).toBe(-1);
   });
+
+  test("does not send from a socket whose port cannot be read: it is closed, and the next try opens another", () => {
+    const { egress, shim } = active();
+    egress.refresh(shim, missing, startMs + 9);
+    const egressPort = shim.egressPort.bind(shim);
+    shim.egressPort = () => {
+      throw systemError("ENOBUFS");
+    };
+    expect(egress.refresh(shim, interfaceState(), startMs + 10)).toEqual({ stale: undefined, changed: true });
+    expect([egress.status.state, egress.fd, egress.sourcePort]).toEqual(["failed", -1, null]);
+    expect(shim.closed).toEqual([202]);
+    shim.egressPort = egressPort;
+    egress.refresh(shim, interfaceState(), startMs + 11);
+    expect([egress.status.state, egress.fd, egress.sourcePort]).toEqual(["active", 203, 40_001]);
+  });
 });
 
 describe("what an egress refused", () => {
