@@ -105,9 +105,11 @@ static int egress_setup(int fd, const struct mcr_egress_options *options)
 
 int32_t mcr_egress_open(const struct mcr_egress_options *options)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int error;
+	int fd, error;
 
+	if (options->ifindex == 0) /* would send wherever the routes say */
+		return -ENODEV;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	error = egress_setup(fd, options);

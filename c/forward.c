@@ -165,8 +165,11 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 	const size_t header_bytes =
 		TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll);
 	size_t offset = block->hdr.bh1.offset_to_first_pkt;
+	uint32_t left = block->hdr.bh1.num_pkts;
 
-	for (uint32_t left = block->hdr.bh1.num_pkts; left > 0; left--) {
+	if (left > block_bytes / header_bytes) /* more than can lie in it */
+		left = (uint32_t)(block_bytes / header_bytes);
+	for (; left > 0; left--) {
 		const struct tpacket3_hdr *header;
 		struct frame frame;
 

@@ -59,6 +59,8 @@ export class Relay implements ControlledRelay {
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
   #rules: readonly RunningRule[] = [];
+  /** Removed from the rules, and still in a table that a worker uses. */
+  #leaving: readonly RunningRule[] = [];
   #table: TableHandle | undefined;
   #epoch = 0;
   #queue: Promise<unknown> = Promise.resolve();
@@ -150,6 +152,7 @@ export class Relay implements ControlledRelay {
     const source = {
       counters: this.#counters,
       rules: this.#rules,
+      leaving: this.#leaving,
       interfaces: this.#ingresses.statistics,
       retired: this.#retired.workers,
       cpus: this.#cpus,
@@ -220,7 +223,8 @@ export class Relay implements ControlledRelay {
     const before = this.#rules;
     this.#rules = rules.map((rule) => kept.get(rule.name) ?? this.#run(rule));
     const keptRules = new Set(this.#rules);
-    await this.#settle(before.filter((running) => !keptRules.has(running)));
+    this.#leaving = before.filter((running) => !keptRules.has(running));
+    await this.#settle();
   }
 
   #run(rule: Rule): RunningRule {
@@ -236,8 +240,9 @@ export class Relay implements ControlledRelay {
   }
 
   /** Brings rings, sockets, table and memberships in line with the rules and interfaces of this moment. */
-  async #settle(removed: readonly RunningRule[]): Promise<void> {
+  async #settle(): Promise<void> {
     const { shim } = this.#deps;
+    const leaving = this.#leaving;
     const nowMs = this.#deps.nowMs();
     this.#interfaces = this.#readInterfaces();
     this.#retryAtMs = nowMs + retryMs;
@@ -246,10 +251,10 @@ export class Relay implements ControlledRelay {
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
     const staleSockets = [
       ...this.#rules.flatMap((running) => this.#refreshEgresses(running, nowMs)),
-      ...removed.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
+      ...leaving.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
-    this.#ingresses.admit([...this.#rules, ...removed]);
+    this.#ingresses.admit([...this.#rules, ...leaving]);
     await this.#publish();
 
     this.#memberships.want(wantedMemberships(this.#rules, this.#interfaces));
@@ -258,13 +263,14 @@ export class Relay implements ControlledRelay {
 
     for (const capture of staleCaptures) capture.close();
     for (const fd of staleSockets) shim.close(fd);
-    for (const { slot, egresses } of removed) {
+    for (const { slot, egresses } of leaving) {
       this.#ruleSlots.release(slot);
       for (const egress of egresses) {
         this.#retired.add(egress.slot);
         this.#egressSlots.release(egress.slot);
       }
     }
+    this.#leaving = [];
     this.#updateStates();
   }
 
@@ -366,7 +372,7 @@ export class Relay implements ControlledRelay {
     this.#updateStates();
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;
-    this.#enqueue(() => this.#settle([]))
+    this.#enqueue(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
       .finally(() => {
         this.#isTicking = false;

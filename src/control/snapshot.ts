@@ -12,6 +12,8 @@ const nsPerMs = 1_000_000;
 export interface Source {
   readonly counters: Counters;
   readonly rules: readonly RunningRule[];
+  /** Removed, and not yet in `retired`: a worker may still count for them. */
+  readonly leaving: readonly RunningRule[];
   /** Every interface that ever captured, with its counter slot and the kernel's ring drops. */
   readonly interfaces: readonly {
     readonly name: string;
@@ -82,10 +84,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
     interfaceStats(name, counters.interface(slot), ringDropped),
   );
   const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
-  const sent = sumOf([
-    ...source.retired,
-    ...source.rules.flatMap(({ egresses }) => egresses.map(({ slot }) => counters.egress(slot))),
-  ]);
+  const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   return {
     time: isoTime(nowMs),
     totals: {
@@ -126,19 +125,22 @@ function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: numb
 }
 
 function workerStats(source: Source, worker: number, cpu: number): Stats["workers"][number] {
-  const { counters, interfaces, rules, retired } = source;
-  const egresses = rules.flatMap((rule) => rule.egresses);
+  const { counters, interfaces, retired } = source;
   const sentBefore = retired[worker]?.sent_packets ?? 0;
   return {
     worker,
     cpu,
     matched: sum(interfaces.map(({ slot }) => counters.interface(slot, worker).matched)),
     sent_packets: sum(
-      egresses.map(({ slot }) => counters.egress(slot, worker).sent_packets),
+      egressesOf(source).map(({ slot }) => counters.egress(slot, worker).sent_packets),
       sentBefore,
     ),
     ...counters.worker(worker),
   };
+}
+
+function egressesOf({ rules, leaving }: Source): readonly RunningEgress[] {
+  return [...rules, ...leaving].flatMap(({ egresses }) => egresses);
 }
 
 /** The lines at stop and on USR1. */

@@ -108,20 +108,20 @@ export class Memberships {
   async settle(): Promise<void> {
     const { nowMs, pause } = this.dependencies;
     const joined: Entry[] = [];
-    let sinceAPause = 0;
+    let attempts = 0;
     for (const entry of this.#entries.values()) {
       const isDue = entry.state === "wanted" || (entry.failure && entry.failure.retryAtMs <= nowMs());
       if (entry.users.size === 0 || !isDue) continue;
       if (this.#join(entry)) joined.push(entry);
-      sinceAPause += 1;
-      if (sinceAPause % joinsPerPause === 0) await pause();
+      attempts += 1;
+      if (attempts % joinsPerPause === 0) await pause();
     }
+    this.#verify(joined);
     for (const [key, entry] of this.#entries) {
       if (entry.users.size > 0) continue;
       this.#leave(entry);
       this.#entries.delete(key);
     }
-    this.#verify(joined);
   }
 
   get nextRetryMs(): number | undefined {
@@ -140,23 +140,44 @@ export class Memberships {
     this.#active.clear();
   }
 
+  /** True when the kernel has taken it; whether it is a success is for #verify to say. */
   #join(entry: Entry): boolean {
-    const { log } = this.dependencies;
-    const { membership } = entry;
     this.statistics.attempted += 1;
     try {
-      entry.socket = this.#joinOnSomeSocket(membership);
+      entry.socket = this.#joinOnSomeSocket(entry.membership);
+      return true;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      this.#fail(entry, `${error.message}; ${cure(error, membership)}`);
+      this.#fail(entry, `${error.message}; ${cure(error, entry.membership)}`);
       return false;
     }
+  }
+
+  /** A join that the kernel took and does not list is no join. */
+  #verify(joined: readonly Entry[]): void {
+    if (joined.length === 0) return;
+    const listed = this.dependencies.joinedGroups();
+    for (const entry of joined) {
+      const { interface: name, group } = entry.membership;
+      if (!listed || listed.get(name)?.has(group)) {
+        this.#succeed(entry);
+        continue;
+      }
+      this.#release(entry);
+      this.#fail(entry, `/proc/net/igmp does not list it; check ip maddress show dev ${name}`);
+    }
+  }
+
+  #succeed(entry: Entry): void {
     this.statistics.succeeded += 1;
-    this.#countActive(membership, 1);
+    this.#countActive(entry.membership, 1);
     entry.state = "joined";
     entry.failure = undefined;
-    log.info("Ingress", `IGMP join successful: ${describe(membership)} (total groups: ${this.activeGroups})`);
-    return true;
+    entry.failures = 0;
+    this.dependencies.log.info(
+      "Ingress",
+      `IGMP join successful: ${describe(entry.membership)} (total groups: ${this.activeGroups})`,
+    );
   }
 
   #countActive({ ifindex, group }: Membership, change: 1 | -1): void {
@@ -213,18 +234,22 @@ export class Memberships {
   }
 
   #leave(entry: Entry): void {
+    if (entry.state !== "joined") return;
+    this.#release(entry);
+    this.#countActive(entry.membership, -1);
+    this.dependencies.log.info("Ingress", `IGMP leave: ${describe(entry.membership)}`);
+  }
+
+  /** Gives the membership back to the kernel, and the socket with its last one. */
+  #release(entry: Entry): void {
     const { shim, log } = this.dependencies;
     const { membership, socket } = entry;
     if (!socket) return;
-    this.#countActive(membership, -1);
+    entry.socket = undefined;
     const { ifindex, group, source } = membership;
+    const sourceBytes = source === undefined ? anySource : addressBytes(source);
     try {
-      shim.leave(
-        socket.fd,
-        ifindex,
-        addressBytes(group),
-        source === undefined ? anySource : addressBytes(source),
-      );
+      shim.leave(socket.fd, ifindex, addressBytes(group), sourceBytes);
     } catch (error) {
       // The interface is gone, and its memberships with it: ENODEV, EADDRNOTAVAIL.
       if (!(error instanceof SystemError)) throw error;
@@ -234,26 +259,10 @@ export class Memberships {
     if (source !== undefined) sources?.delete(source);
     if (!sources || sources.size === 0) socket.groups.delete(group);
     socket.isFull = false;
-    log.info("Ingress", `IGMP leave: ${describe(membership)}`);
     if (socket.groups.size > 0) return;
     shim.close(socket.fd);
     const sockets = this.#sockets.get(ifindex);
     sockets?.splice(sockets.indexOf(socket), 1);
-  }
-
-  /** A join the kernel accepted and does not list is no join. */
-  #verify(joined: readonly Entry[]): void {
-    if (joined.length === 0) return;
-    const listed = this.dependencies.joinedGroups();
-    if (!listed) return;
-    for (const entry of joined) {
-      const { interface: name, group } = entry.membership;
-      if (entry.state !== "joined" || listed.get(name)?.has(group)) continue;
-      this.#leave(entry);
-      entry.socket = undefined;
-      this.statistics.succeeded -= 1;
-      this.#fail(entry, `/proc/net/igmp does not list it; check ip maddress show dev ${name}`);
-    }
   }
 }
 

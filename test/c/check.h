@@ -50,8 +50,8 @@ static inline bool expect_equal(const char *file, int line, const char *what, in
 {
 	if (actual == expected)
 		return true;
-	printf("%s:%d: case %u, %s: %s is %lld, expected %lld\n", file, line, case_count, case_name,
-	       what, (long long)actual, (long long)expected);
+	fprintf(stderr, "%s:%d: case %u, %s: %s is %lld, expected %lld\n", file, line, case_count,
+		case_name, what, (long long)actual, (long long)expected);
 	failure_count++;
 	return false;
 }
@@ -61,8 +61,15 @@ static inline void need(bool condition, const char *what)
 {
 	if (condition)
 		return;
-	printf("case %u, %s: cannot go on: %s: %s\n", case_count, case_name, what, strerror(errno));
+	fprintf(stderr, "case %u, %s: cannot go on: %s: %s\n", case_count, case_name, what,
+		strerror(errno));
 	exit(1);
+}
+
+/* A host that does not let us test this; stderr, as for failures: not buffered, so no crash hides it. */
+static inline void skip(const char *reason, const char *consequence)
+{
+	fprintf(stderr, "SKIP: %s: %s\n", reason, consequence);
 }
 
 static inline int finish(void)
@@ -111,8 +118,8 @@ static inline bool own_network(void)
 	done = done && ioctl(fd, SIOCSIFFLAGS, &request) == 0;
 	close(fd);
 	if (!done)
-		printf("SKIP: no network namespace of our own (%s): the cases that need one\n",
-		       strerror(errno));
+		skip(strerror(errno), "no network namespace of our own, what needs one is not "
+				      "tested");
 	return done;
 }
 

@@ -244,14 +244,17 @@ static void expect_numbered(int receiver, uint32_t first, uint32_t end, ssize_t 
 static void test_refused_run(void)
 {
 	uint16_t port;
-	int receiver = receiver_open(&port), fd = mcr_egress_open(&usual);
-	struct mcr_table *table = build(fd, port, port);
+	int receiver, fd;
+	struct mcr_table *table;
 	uint8_t byte;
 
 	if (!network_is_own || !loopback_set_mtu(1000)) {
-		printf("SKIP: the MTU of lo cannot be lowered: refused runs are not tested\n");
+		skip("the MTU of lo cannot be lowered", "refused runs are not tested");
 		return;
 	}
+	receiver = receiver_open(&port);
+	fd = mcr_egress_open(&usual);
+	table = build(fd, port, port);
 	begin("a refused run leaves as single datagrams, in order");
 	for (uint32_t i = 0; i < 3; i++) /* a run of 900 fits, and goes */
 		queue(table, 0, numbered[i], 900);

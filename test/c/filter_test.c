@@ -122,7 +122,7 @@ static void expect_kernel_takes(uint32_t length)
 
 	/* ENOMEM: longer than net.core.optmem_max lets this socket have. */
 	if (result < 0 && errno == ENOMEM)
-		printf("SKIP: the kernel has no room for %u instructions on this socket\n", length);
+		skip("no room for the program on this socket", "the kernel does not judge it");
 	else
 		EXPECT(result < 0 ? -errno : 0, 0);
 	close(fd);

@@ -477,7 +477,7 @@ static void test_large_batches(void)
 	const uint32_t count = MCR_BATCH_PACKETS_MAX + 1000;
 
 	if (!network_is_own) {
-		printf("SKIP: bursts larger than a batch need a large receive buffer\n");
+		skip("no large receive buffer", "bursts larger than a batch are not tested");
 		return;
 	}
 	start("more datagrams than a batch holds");

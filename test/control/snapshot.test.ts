@@ -59,6 +59,7 @@ function relaying() {
     counters,
     rules: [running],
     interfaces: [{ name: "veth1", slot: 0, ringDropped: 9 }],
+    leaving: [],
     retired: [],
     cpus: [0, 3],
   };
@@ -249,7 +250,14 @@ describe("the statistics", () => {
   });
 
   test("of a relay without rules are zeros, not holes", () => {
-    const source: Source = { counters: new Counters([]), rules: [], interfaces: [], retired: [], cpus: [] };
+    const source: Source = {
+      counters: new Counters([]),
+      rules: [],
+      leaving: [],
+      interfaces: [],
+      retired: [],
+      cpus: [],
+    };
     const stats = statsSnapshot(source, { ...igmp, attempted: 0 }, startMs);
     expect(Object.values(stats.totals).every((count) => count === 0)).toBe(true);
     expect<unknown>(v.parse(StatsSchema, sent(stats))).toEqual(sent(stats));
@@ -268,7 +276,14 @@ describe("the statistics lines", () => {
   });
 
   test("of an idle relay are the egress and the IGMP line", () => {
-    const source: Source = { counters: new Counters([]), rules: [], interfaces: [], retired: [], cpus: [] };
+    const source: Source = {
+      counters: new Counters([]),
+      rules: [],
+      leaving: [],
+      interfaces: [],
+      retired: [],
+      cpus: [],
+    };
     const none = { attempted: 0, succeeded: 0, failed: 0, active_groups: 0 };
     expect(statisticsLines(statsSnapshot(source, none, startMs))).toEqual([
       "[STATS:Egress] sent=0 bytes=0 dropped_full=0 dropped_error=0 dropped_unavailable=0",
