@@ -6,11 +6,12 @@ import packageJson from "../package.json" with { type: "json" };
 import { diffRules, formatDiff } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import type { ControlledRelay, ReloadResult, RuleSnapshot, Stats, Status } from "./control/protocol.ts";
-import { destinationOf, isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
+import { isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
 import { assert, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
+import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Memberships } from "./net/memberships.ts";
@@ -241,7 +242,7 @@ export class Relay implements ControlledRelay {
 
   /** Brings rings, sockets, table and memberships in line with the rules and interfaces of this moment. */
   async #settle(): Promise<void> {
-    const { shim } = this.#deps;
+    const { shim, log } = this.#deps;
     const leaving = this.#leaving;
     const nowMs = this.#deps.nowMs();
     this.#interfaces = this.#readInterfaces();
@@ -250,7 +251,7 @@ export class Relay implements ControlledRelay {
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
     const staleSockets = [
-      ...this.#rules.flatMap((running) => this.#refreshEgresses(running, nowMs)),
+      ...refreshEgresses(this.#rules, this.#interfaces, shim, log, nowMs),
       ...leaving.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
@@ -305,22 +306,6 @@ export class Relay implements ControlledRelay {
     return state;
   }
 
-  /** Returns the descriptors to close once no worker sends on them. */
-  #refreshEgresses(running: RunningRule, nowMs: number): readonly number[] {
-    const { shim, log } = this.#deps;
-    const stale: number[] = [];
-    for (const egress of running.egresses) {
-      const result = egress.refresh(shim, this.#interface(egress.egress.interface), nowMs);
-      if (result.stale !== undefined) stale.push(result.stale);
-      if (!result.changed) continue;
-      const { state, reason } = egress.status;
-      const where = `rule "${running.rule.name}": egress ${egress.egress.interface} ${destinationOf(running.rule, egress.egress)}`;
-      if (reason === null) log.debug("Egress", `${where}: ${state}`);
-      else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
-    }
-    return stale;
-  }
-
   // -- states
 
   #updateStates(): void {
@@ -350,25 +335,11 @@ export class Relay implements ControlledRelay {
     });
   }
 
-  #warnOfEgressDrops(): void {
-    for (const { rule, egresses } of this.#rules)
-      for (const egress of egresses) {
-        const dropped = egress.newDrops(this.#counters);
-        if (dropped === undefined) continue;
-        this.#deps.log.writeRepeating(
-          `egress ${egress.slot}`,
-          "Egress",
-          "warning",
-          `rule "${rule.name}": egress ${egress.egress.interface} ${destinationOf(rule, egress.egress)} dropped ${dropped.packets} packets: ${dropped.reason}`,
-        );
-      }
-  }
-
   // -- time
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
-    this.#warnOfEgressDrops();
+    warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;

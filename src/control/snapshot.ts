@@ -1,5 +1,6 @@
 // Running rules and counters → what the control socket and the log tell. Reads only; sums over workers.
-import type { Egress, Rule } from "../config/schema.ts";
+import { destinationOf, ingressOf } from "../config/destination.ts";
+import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
@@ -35,7 +36,7 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     since: isoTime(status.sinceMs),
     reason: status.reason,
     interface: rule.ingress.interface,
-    ingress: `${groupOf(rule.ingress)}:${rule.ingress.port ?? "*"}`,
+    ingress: ingressOf(rule),
     source: [...(rule.ingress.source ?? [])],
     flows: running.flows.length,
     packets: counts.packets,
@@ -66,15 +67,6 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
     },
     last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
   };
-}
-
-/** `group:port` as it leaves, with what the rule leaves out filled in from its ingress. */
-export function destinationOf({ ingress }: Rule, egress: Egress): string {
-  return `${egress.group ?? egress.address ?? groupOf(ingress)}:${egress.port ?? ingress.port ?? "*"}`;
-}
-
-function groupOf(ingress: Rule["ingress"]): string {
-  return ingress.group ?? ingress.address ?? "";
 }
 
 export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number): Stats {

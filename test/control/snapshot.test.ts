@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
+import { destinationOf } from "../../src/config/destination.ts";
 import { RuleSchema, StatsSchema } from "../../src/control/protocol.ts";
 import {
-  destinationOf,
   isoTime,
   ruleSnapshot,
   type Source,
