@@ -22,7 +22,6 @@ import type { StreamRange } from "./traffic.ts";
 import { waitFor } from "./wait.ts";
 
 export const executable = `${repository}/dist/mcr`;
-const namespace = "relay-ns";
 
 export interface RuleText {
   readonly name: string;
@@ -51,13 +50,16 @@ export class RelayUnderTest {
     readonly topology: Topology,
     readonly file: string,
     readonly process: Process,
+    readonly namespace = "relay-ns",
     /** Removed with the relay. */
     readonly directory?: string,
   ) {}
 
   /** Any mcr command in the relay's namespace. */
   run(...argv: readonly string[]): Promise<Completed> {
-    return this.topology.run(namespace, [executable, ...argv]);
+    return this.topology.run(this.namespace, [executable, ...argv], {
+      env: { MCR_SOCKET: socketOf(this.namespace) },
+    });
   }
 
   async rules(): Promise<readonly RuleSnapshot[]> {
@@ -75,11 +77,11 @@ export class RelayUnderTest {
   }
 
   async status(): Promise<Status> {
-    const answer = await this.topology.output(namespace, [
+    const answer = await this.topology.output(this.namespace, [
       "curl",
       "--silent",
       "--unix-socket",
-      "/run/mcr/mcr.sock",
+      socketOf(this.namespace),
       "http://mcr/v1/status",
     ]);
     return v.parse(StatusSchema, JSON.parse(answer));
@@ -117,13 +119,14 @@ export class RelayUnderTest {
   }
 
   async #json(command: "show" | "stats"): Promise<unknown> {
-    return JSON.parse(await this.topology.output(namespace, [executable, command, "--json"]));
+    return JSON.parse((await this.run(command, "--json")).stdout);
   }
 }
 
 export interface StartOptions {
-  /** Lines in front of the rules: [relay], [log]. */
-  readonly settings?: string;
+  /** Where it runs; each namespace has a control socket of its own. */
+  readonly namespace?: string;
+  readonly workers?: number;
   readonly env?: Readonly<Record<string, string>>;
 }
 
@@ -131,12 +134,18 @@ export interface StartOptions {
 export async function startRelay(
   topology: Topology,
   rules: string,
-  { settings = "", env = {} }: StartOptions = {},
+  { namespace = "relay-ns", workers, env = {} }: StartOptions = {},
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
+  const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}`;
   await writeFile(file, `${settings}\n${rules}`);
   const started = topology.spawn(namespace, [executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
-  return new RelayUnderTest(topology, file, started, directory);
+  return new RelayUnderTest(topology, file, started, namespace, directory);
+}
+
+/** /run is one for all namespaces of a topology; the usual relay has the usual socket. */
+function socketOf(namespace: string): string {
+  return namespace === "relay-ns" ? "/run/mcr/mcr.sock" : `/run/mcr/${namespace}.sock`;
 }

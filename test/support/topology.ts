@@ -8,9 +8,9 @@ import { type Completed, Process, type SpawnOptions } from "./process.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
 
-export type TopologyName = "chain" | "bridges";
+export type TopologyName = "chain" | "bridges" | "hops" | "tree" | "converge" | "loop" | "vxlan";
 
-/** The addresses of both topologies. */
+/** The addresses of chain and bridges; the others draw theirs. */
 export const address = {
   gen: "10.0.0.1",
   relayIngress: "10.0.0.2",
