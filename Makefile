@@ -68,7 +68,7 @@ dist/libmcr.so: c $(c_sources) $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test check format bench fuzz dist clean help
+.PHONY: demo test check format bench bench-quick fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -77,9 +77,11 @@ demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces a
 test: dist/mcr $(c_tests) $(traffic_tools) ## all tests: unit, C under ASan and UBSan, end to end in network namespaces
 	@$(BUN) test/run.ts $(TESTS)
 
-bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding
-	@[ -e test/bench/bench.ts ] || { echo "make bench: there is no benchmark yet, test/bench/bench.ts is missing" >&2; exit 1; }
-	$(BUN) test/bench/bench.ts
+bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding, 5 rounds; adds to test/bench/RESULTS.md
+	$(BUN) test/bench/bench.ts --write
+
+bench-quick: dist/mcr $(traffic_tools) ## the headline ratios only, in under three minutes; writes nothing
+	$(BUN) test/bench/bench.ts --quick
 
 # One shim object each, built with the sanitizers, for all C test programs.
 sanitized_objects := $(patsubst c/%.c,dist/test/c/shim/%.o,$(c_sources))
@@ -150,8 +152,8 @@ clean: ## remove dist/; the set-up (.tool/, node_modules/) stays, so the next bu
 	rm -rf dist
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { \
-		sub("dist/mcr", "", $$1); printf "make %-7s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { \
+		sub("dist/mcr", "", $$1); printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # ---- Set-up ----------------------------------------------------------------------------------------------------
 
@@ -160,6 +162,8 @@ help: ## this list
 needs_compiler = printf '\043include <stdio.h>\n\043include <linux/if_packet.h>\n' | $(CC) -E - >/dev/null 2>&1 || echo gcc libc6-dev
 needs_bun = [ -x $(BUN) ] || command -v npm >/dev/null || echo npm ca-certificates
 needs_ip = PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
+needs_socat = command -v socat >/dev/null || echo socat
+needs_smcroute = PATH=$$PATH:/usr/sbin:/sbin command -v smcrouted >/dev/null || echo smcroute
 needs_curl = command -v curl >/dev/null || echo curl
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
@@ -167,8 +171,9 @@ needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=lib
 # Only what the targets of this run need.
 needs := $(needs_compiler)
 needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
-needs += $(if $(filter demo test bench,$(goals)),; $(needs_ip))
-needs += $(if $(filter test,$(goals)),; $(needs_curl))
+needs += $(if $(filter demo test bench bench-quick,$(goals)),; $(needs_ip))
+needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
+needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

@@ -75,8 +75,9 @@ static int egress_setup(int fd, const struct mcr_egress_options *options)
 					   .sin_addr.s_addr = options->source };
 	int error = set_socket_option(fd, SO_BINDTOIFINDEX, (int)options->ifindex);
 
+	/* Binding to an interface that does not exist succeeds; this says so, as EADDRNOTAVAIL. */
 	if (!error && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &out, sizeof(out)) < 0)
-		error = -errno;
+		error = errno == EADDRNOTAVAIL ? -ENODEV : -errno;
 	if (!error)
 		error = set_ip_option(fd, IP_MULTICAST_LOOP, 0);
 	if (!error)
@@ -104,9 +105,11 @@ static int egress_setup(int fd, const struct mcr_egress_options *options)
 
 int32_t mcr_egress_open(const struct mcr_egress_options *options)
 {
-	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int error;
+	int fd, error;
 
+	if (options->ifindex == 0) /* would send wherever the routes say */
+		return -ENODEV;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return -errno;
 	error = egress_setup(fd, options);
@@ -292,7 +295,7 @@ static void send_singly(struct mcr_worker *worker, int fd, struct mcr_egress_cou
 
 static void send_to_egress(const struct mcr_table *table, struct mcr_worker *worker,
 			   struct mcr_scratch *scratch, const struct mcr_action *action,
-			   uint32_t *filled_for)
+			   uint64_t *filled_for)
 {
 	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
 	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
@@ -327,7 +330,7 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 	uint32_t next = scratch->lists[flow].first;
 
 	while (next != MCR_NONE) {
-		uint32_t filled_for = MCR_NONE;
+		uint64_t filled_for = UINT64_MAX; /* no limit yet */
 
 		sender->packet_count = 0;
 		while (next != MCR_NONE && sender->packet_count < MESSAGES_MAX) {

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -37,25 +38,24 @@ static bool frame_read(struct frame *frame, const uint8_t *base, size_t availabl
 	const struct tpacket3_hdr *header = (const void *)base;
 	const struct sockaddr_ll *link =
 		(const void *)(base + TPACKET_ALIGN(sizeof(struct tpacket3_hdr)));
-	const struct virtio_net_hdr *offload;
+	struct virtio_net_hdr offload;
 	size_t link_bytes;
 
-	if (header->tp_net < header->tp_mac || header->tp_mac < sizeof(*offload) ||
+	if (header->tp_net < header->tp_mac || header->tp_mac < sizeof(offload) ||
 	    header->tp_mac + (size_t)header->tp_snaplen > available)
 		return false;
 	link_bytes = header->tp_net - header->tp_mac;
 	if (header->tp_snaplen < link_bytes || header->tp_len < header->tp_snaplen)
 		return false;
 	/* PACKET_VNET_HDR: written in front of the link header. */
-	offload = (const void *)(base + header->tp_mac - sizeof(*offload));
+	memcpy(&offload, base + header->tp_mac - sizeof(offload), sizeof(offload));
 
 	frame->network = base + header->tp_net;
 	frame->captured = header->tp_snaplen - link_bytes;
 	frame->wire_bytes = header->tp_len - link_bytes;
-	frame->segment_bytes =
-		(offload->gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == 5 /* GSO_UDP_L4 */ ?
-			offload->gso_size :
-			0;
+	frame->segment_bytes = (offload.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == 5 /* GSO_UDP_L4 */ ?
+				       offload.gso_size :
+				       0;
 	frame->protocol = ntohs(link->sll_protocol);
 	frame->vlan = header->tp_status & TP_STATUS_VLAN_VALID ? header->hv1.tp_vlan_tci & 0xfff :
 								 0;
@@ -165,20 +165,27 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 	const size_t header_bytes =
 		TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll);
 	size_t offset = block->hdr.bh1.offset_to_first_pkt;
+	uint32_t left = block->hdr.bh1.num_pkts;
 
-	for (uint32_t left = block->hdr.bh1.num_pkts; left > 0; left--) {
-		const uint8_t *base = (const uint8_t *)block + offset;
+	if (left > block_bytes / header_bytes) /* more than can lie in it */
+		left = (uint32_t)(block_bytes / header_bytes);
+	for (; left > 0; left--) {
+		const struct tpacket3_hdr *header;
 		struct frame frame;
 
-		if (offset > block_bytes - header_bytes ||
-		    !frame_read(&frame, base, block_bytes - offset)) {
+		if (offset > block_bytes - header_bytes || offset % _Alignof(struct tpacket3_hdr)) {
+			/* No next offset to follow: count the rest. */
 			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
-			if (offset > block_bytes - header_bytes)
-				continue; /* no next offset to follow: count the rest */
-		} else {
-			frame_gather(table, worker, scratch, interface, &frame);
+			continue;
 		}
-		offset += ((const struct tpacket3_hdr *)(const void *)base)->tp_next_offset;
+		header = (const void *)((const uint8_t *)block + offset);
+		if (frame_read(&frame, (const uint8_t *)header, block_bytes - offset))
+			frame_gather(table, worker, scratch, interface, &frame);
+		else
+			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
+		/* The next frame lies behind this one, or nowhere: none is seen twice. */
+		offset = header->tp_next_offset < header_bytes ? block_bytes :
+								 offset + header->tp_next_offset;
 	}
 }
 

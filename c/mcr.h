@@ -45,7 +45,8 @@
 
 #define MCR_WORKERS_MAX 64
 #define MCR_INTERFACES_MAX 256
-#define MCR_RULES_MAX 65536
+/* Twice what a rule file may hold: a reload has the old and the new at once. */
+#define MCR_RULES_MAX 131072
 #define MCR_EGRESSES_MAX 262144
 #define MCR_FANOUT_NEW UINT32_MAX
 
@@ -106,22 +107,18 @@ MCR_EXPORT int32_t mcr_abi(void);
  * State for worker_count workers (1..MCR_WORKERS_MAX). NULL and *error =
  * -EINVAL, -ENOMEM or -EMFILE.
  */
-MCR_EXPORT struct mcr_relay *mcr_relay_open(uint32_t worker_count,
-					    int32_t *error);
+MCR_EXPORT struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *error);
 
 /* Start of worker's counter area; mcr_counters_bytes() long, zeroed. */
 MCR_EXPORT void *mcr_counters(const struct mcr_relay *relay, uint32_t worker);
 MCR_EXPORT int64_t mcr_counters_bytes(void);
 
 /* Slots given to something new start at zero; no worker may use them now. */
-MCR_EXPORT int32_t mcr_rule_counters_reset(struct mcr_relay *relay,
-					   uint32_t slot);
-MCR_EXPORT int32_t mcr_egress_counters_reset(struct mcr_relay *relay,
-					     uint32_t slot);
+MCR_EXPORT int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot);
+MCR_EXPORT int32_t mcr_egress_counters_reset(struct mcr_relay *relay, uint32_t slot);
 
 /* Hands the table to all workers at their next batch boundary; wakes them. */
-MCR_EXPORT void mcr_relay_publish(struct mcr_relay *relay,
-				  struct mcr_table *table);
+MCR_EXPORT void mcr_relay_publish(struct mcr_relay *relay, struct mcr_table *table);
 /* Epoch of the oldest table that a worker may still use; 0 before the first. */
 MCR_EXPORT int32_t mcr_relay_epoch_seen(const struct mcr_relay *relay);
 
@@ -141,8 +138,7 @@ MCR_EXPORT int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu);
  * Returns 0 when the budget is used up (or a signal came: call again),
  * 1 after mcr_relay_stop, -errno when it cannot go on.
  */
-MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker,
-				  int32_t budget_ms);
+MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker, int32_t budget_ms);
 
 /* -- ring.c: AF_PACKET capture, packet(7) ---------------------------------- */
 
@@ -170,16 +166,14 @@ MCR_EXPORT int32_t mcr_ring_permitted(void);
  * *error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
  * -ENETDOWN, -ENOMEM when the kernel has no pages for the ring.
  */
-MCR_EXPORT struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options,
-					  int32_t *error);
+MCR_EXPORT struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error);
 MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
 
 /*
  * Admits IPv4 UDP to these destinations (sorted, disjoint; 0 ranges: nothing),
  * in one step: no packet is judged by half a filter.
  */
-MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring,
-				   const struct mcr_address_range *ranges,
+MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_address_range *ranges,
 				   uint32_t range_count);
 
 /* Frames dropped because the ring was full, since the last call. */
@@ -251,8 +245,7 @@ _Static_assert(sizeof(struct mcr_table_spec) == 64, "ABI");
  * one key, -ENOMEM.
  */
 MCR_EXPORT struct mcr_table *mcr_table_build(const struct mcr_relay *relay,
-					     const struct mcr_table_spec *spec,
-					     int32_t *error);
+					     const struct mcr_table_spec *spec, int32_t *error);
 MCR_EXPORT void mcr_table_free(struct mcr_table *table);
 
 /* -- egress.c: UDP sockets that send --------------------------------------- */
@@ -286,11 +279,9 @@ MCR_EXPORT int32_t mcr_member_open(void);
  * net.ipv4.igmp_max_memberships, igmp_max_msf or net.core.optmem_max; -ENODEV:
  * no such interface or no IPv4 on it; -EADDRINUSE: joined already.
  */
-MCR_EXPORT int32_t mcr_member_join(int32_t fd, uint32_t ifindex,
-				   const uint8_t group[16],
+MCR_EXPORT int32_t mcr_member_join(int32_t fd, uint32_t ifindex, const uint8_t group[16],
 				   const uint8_t source[16]);
-MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex,
-				    const uint8_t group[16],
+MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex, const uint8_t group[16],
 				    const uint8_t source[16]);
 
 /* -- system.c: what Bun does not offer -------------------------------------- */

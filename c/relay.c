@@ -80,8 +80,8 @@ struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *error)
 		*error = -EINVAL;
 		return NULL;
 	}
-	relay = aligned_alloc(MCR_CACHE_LINE, (bytes + MCR_CACHE_LINE - 1) / MCR_CACHE_LINE *
-						      MCR_CACHE_LINE);
+	relay = aligned_alloc(MCR_CACHE_LINE,
+			      (bytes + MCR_CACHE_LINE - 1) / MCR_CACHE_LINE * MCR_CACHE_LINE);
 	if (!relay) {
 		*error = -ENOMEM;
 		return NULL;
@@ -155,8 +155,7 @@ int32_t mcr_relay_epoch_seen(const struct mcr_relay *relay)
 
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
 		/* Acquire: what the worker did with the older table is done. */
-		uint32_t seen =
-			__atomic_load_n(&relay->workers[i].epoch_seen, __ATOMIC_ACQUIRE);
+		uint32_t seen = __atomic_load_n(&relay->workers[i].epoch_seen, __ATOMIC_ACQUIRE);
 
 		if (seen < oldest)
 			oldest = seen;

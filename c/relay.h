@@ -21,8 +21,7 @@
 #define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
-#define MCR_COUNT(field, n) \
-	__atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
+#define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
 
 struct mcr_ring {
 	int fd;

@@ -240,6 +240,9 @@ struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *
 	if (options->block_bytes < FRAME_BYTES || options->block_count == 0 ||
 	    (options->fanout_id > 0xffff && options->fanout_id != MCR_FANOUT_NEW))
 		return NULL;
+	*error = -ENODEV;
+	if (options->ifindex == 0) /* would capture on every interface */
+		return NULL;
 	*error = -ENOMEM;
 	ring = calloc(1, sizeof(*ring));
 	if (!ring)

@@ -36,8 +36,7 @@ static uint32_t slot_find(const struct mcr_table *table, const struct mcr_key *k
 	uint32_t index = (uint32_t)key_hash(key) & table->slot_mask;
 
 	/* At most half full, so an empty slot ends every search. */
-	while (table->slots[index].candidate_count &&
-	       !key_equal(&table->slots[index].key, key))
+	while (table->slots[index].candidate_count && !key_equal(&table->slots[index].key, key))
 		index = (index + 1) & table->slot_mask;
 	return index;
 }
@@ -76,9 +75,9 @@ uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key
 
 static struct mcr_key match_key(const struct mcr_match_spec *match)
 {
-	struct mcr_key key = {
-		.port = match->port, .vlan = match->vlan, .interface = match->interface
-	};
+	struct mcr_key key = { .port = match->port,
+			       .vlan = match->vlan,
+			       .interface = match->interface };
 
 	memcpy(key.address, match->address, sizeof(key.address));
 	return key;
@@ -107,8 +106,7 @@ static bool spec_valid(const struct mcr_relay *relay, const struct mcr_table_spe
 	for (uint32_t i = 0; i < spec->flow_count; i++)
 		if (spec->flows[i].rule >= MCR_RULES_MAX ||
 		    spec->flows[i].action_first > spec->action_count ||
-		    spec->flows[i].action_count >
-			    spec->action_count - spec->flows[i].action_first)
+		    spec->flows[i].action_count > spec->action_count - spec->flows[i].action_first)
 			return false;
 	for (uint32_t i = 0; i < spec->action_count; i++)
 		if (spec->actions[i].egress >= spec->egress_count)

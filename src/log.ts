@@ -1,6 +1,7 @@
 // Log lines on stderr: facilities, levels, and the three forms (journal, terminal or file, JSON).
 // One line per state change, never one per packet; `writeRepeating` limits what can repeat to one line a minute.
 // The clock and the stream are given, so that tests read what was written.
+import { fstatSync } from "node:fs";
 
 /** syslog(3) priorities 0–7 in order, then trace. */
 export const levels = [
@@ -90,6 +91,7 @@ export class Log {
 
   /** As `write`, but at most once a minute for one `key`; the next line tells how many were suppressed. */
   writeRepeating(key: string, facility: Facility, level: Level, message: string): void {
+    if (!this.isEnabled(facility, level)) return; // what nobody saw suppresses nothing
     const nowMs = this.#sink.now().getTime();
     const last = this.#repeats.get(key);
     if (last && nowMs - last.writtenAtMs < repeatIntervalMs) {
@@ -112,11 +114,13 @@ export class Log {
   }
 }
 
-/** stderr as it is: JOURNAL_STREAM is set by systemd when the journal reads it (systemd.exec(5)). */
+/** stderr as it is: where JOURNAL_STREAM names this very file the journal reads it (systemd.exec(5)); a child whose
+ * stderr was redirected inherits the variable and not the journal. */
 export function standardError(env: Readonly<Record<string, string | undefined>> = process.env): LogSink {
+  const { dev, ino } = fstatSync(2);
   return {
     write: (line) => void process.stderr.write(line),
     now: () => new Date(),
-    isJournal: env["JOURNAL_STREAM"] !== undefined,
+    isJournal: env["JOURNAL_STREAM"] === `${dev}:${ino}`,
   };
 }

@@ -24,7 +24,6 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
 ]);
-const columnsDefault = 100;
 
 const io: Io = {
   stdout: (text) => void process.stdout.write(text),
@@ -34,8 +33,8 @@ const io: Io = {
     return process.stdout.isTTY === true;
   },
   get columns() {
-    // watch(1) gives its width so.
-    return process.stdout.columns || Number(process.env["COLUMNS"]) || columnsDefault;
+    // watch(1) gives its width so; a pipe has none, and grep wants whole names.
+    return process.stdout.columns || Number(process.env["COLUMNS"]) || Number.POSITIVE_INFINITY;
   },
 };
 

@@ -6,25 +6,26 @@ import packageJson from "../package.json" with { type: "json" };
 import { diffRules, formatDiff } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import type { ControlledRelay, ReloadResult, RuleSnapshot, Stats, Status } from "./control/protocol.ts";
-import { destinationOf, isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
+import { isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
 import { assert, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
+import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Memberships } from "./net/memberships.ts";
+import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
 
 const tickMs = 500;
-/** A rule that has been joined this long without a packet is silent. */
-const silentMs = 5_000;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
@@ -45,10 +46,12 @@ export interface RelayDependencies {
 
 export class Relay implements ControlledRelay {
   readonly #deps: RelayDependencies;
-  #config: Config;
+  /** What only a restart changes. */
+  readonly #startedWith: Config["relay"];
   readonly #startedMs: number;
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
+  readonly #retired: Retired;
   readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
   readonly #workers: Workers;
@@ -57,6 +60,8 @@ export class Relay implements ControlledRelay {
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
   #rules: readonly RunningRule[] = [];
+  /** Removed from the rules, and still in a table that a worker uses. */
+  #leaving: readonly RunningRule[] = [];
   #table: TableHandle | undefined;
   #epoch = 0;
   #queue: Promise<unknown> = Promise.resolve();
@@ -66,28 +71,32 @@ export class Relay implements ControlledRelay {
   #ticker: ReturnType<typeof setInterval> | undefined;
   #isTicking = false;
   #isStopping = false;
+  /** The final statistics tell what was joined until the stop, not that nothing is any more. */
+  #groupsAtStop: number | undefined;
 
   /** Opens what all workers share; nothing runs before `start`. */
-  constructor(config: Config, dependencies: RelayDependencies) {
+  constructor(settings: Config["relay"], dependencies: RelayDependencies) {
     const { shim, nowMs, log, pause, joinedGroups } = dependencies;
     this.#deps = dependencies;
-    this.#config = config;
+    this.#startedWith = settings;
     this.#startedMs = nowMs();
     const cpus = shim.cpus();
-    const workerCount = config.relay.workers === "auto" ? Math.min(cpus.length, 64) : config.relay.workers;
+    const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
     this.#counters = new Counters(this.#cpus.map((_, worker) => shim.counters(this.#handle, worker)));
+    this.#retired = new Retired(this.#counters);
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount);
     this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
   }
 
   /** Workers first, then the rules: when this returns, what can be relayed is. */
-  async start(): Promise<void> {
+  async start(rules: readonly Rule[]): Promise<void> {
     await this.#workers.start();
-    await this.#enqueue(() => this.#apply(this.#config));
-    this.#ticker = setInterval(() => this.#tick(), tickMs);
+    if (this.#isStopping) return;
+    await this.#enqueue(() => this.#apply(rules));
+    if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);
   }
 
   /** Leaves every group, lets the workers send what is captured, and ends them. */
@@ -97,6 +106,7 @@ export class Relay implements ControlledRelay {
     clearInterval(this.#ticker);
     const { pause, log } = this.#deps;
     await this.#queue;
+    this.#groupsAtStop = this.#memberships.activeGroups;
     this.#memberships.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
@@ -143,10 +153,15 @@ export class Relay implements ControlledRelay {
     const source = {
       counters: this.#counters,
       rules: this.#rules,
+      leaving: this.#leaving,
       interfaces: this.#ingresses.statistics,
+      retired: this.#retired.workers,
       cpus: this.#cpus,
     };
-    const igmp = { ...this.#memberships.statistics, active_groups: this.#memberships.activeGroups };
+    const igmp = {
+      ...this.#memberships.statistics,
+      active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
+    };
     return statsSnapshot(source, igmp, this.#deps.nowMs());
   }
 
@@ -174,11 +189,11 @@ export class Relay implements ControlledRelay {
     };
     try {
       const config = await this.#deps.readConfig();
-      const notes = restartNotes(this.#config, config);
+      const notes = restartNotes(this.#startedWith, config.relay);
       const running = this.#rules.map(({ rule }) => rule);
       const difference = diffRules(running, config.rules);
       log.configure(config.log);
-      await this.#apply(config);
+      await this.#apply(config.rules);
       const text = formatDiff(difference);
       log.notice("Supervisor", `reload: ${text}`);
       for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
@@ -202,15 +217,15 @@ export class Relay implements ControlledRelay {
   }
 
   /** Unchanged rules keep their RunningRule, so their counters, sockets and states. */
-  async #apply(config: Config): Promise<void> {
+  async #apply(rules: readonly Rule[]): Promise<void> {
     const byRule = new Map(this.#rules.map((running) => [running.rule, running]));
-    const { unchanged } = diffRules([...byRule.keys()], config.rules);
+    const { unchanged } = diffRules([...byRule.keys()], rules);
     const kept = new Map(unchanged.map((rule) => [rule.name, byRule.get(rule)]));
     const before = this.#rules;
-    this.#config = config;
-    this.#rules = config.rules.map((rule) => kept.get(rule.name) ?? this.#run(rule));
+    this.#rules = rules.map((rule) => kept.get(rule.name) ?? this.#run(rule));
     const keptRules = new Set(this.#rules);
-    await this.#settle(before.filter((running) => !keptRules.has(running)));
+    this.#leaving = before.filter((running) => !keptRules.has(running));
+    await this.#settle();
   }
 
   #run(rule: Rule): RunningRule {
@@ -226,8 +241,9 @@ export class Relay implements ControlledRelay {
   }
 
   /** Brings rings, sockets, table and memberships in line with the rules and interfaces of this moment. */
-  async #settle(removed: readonly RunningRule[]): Promise<void> {
-    const { shim } = this.#deps;
+  async #settle(): Promise<void> {
+    const { shim, log } = this.#deps;
+    const leaving = this.#leaving;
     const nowMs = this.#deps.nowMs();
     this.#interfaces = this.#readInterfaces();
     this.#retryAtMs = nowMs + retryMs;
@@ -235,11 +251,11 @@ export class Relay implements ControlledRelay {
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
     const staleSockets = [
-      ...this.#rules.flatMap((running) => this.#refreshEgresses(running, nowMs)),
-      ...removed.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
+      ...refreshEgresses(this.#rules, this.#interfaces, shim, log, nowMs),
+      ...leaving.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
-    this.#ingresses.admit([...this.#rules, ...removed]);
+    this.#ingresses.admit([...this.#rules, ...leaving]);
     await this.#publish();
 
     this.#memberships.want(wantedMemberships(this.#rules, this.#interfaces));
@@ -248,10 +264,14 @@ export class Relay implements ControlledRelay {
 
     for (const capture of staleCaptures) capture.close();
     for (const fd of staleSockets) shim.close(fd);
-    for (const { slot, egresses } of removed) {
+    for (const { slot, egresses } of leaving) {
       this.#ruleSlots.release(slot);
-      for (const egress of egresses) this.#egressSlots.release(egress.slot);
+      for (const egress of egresses) {
+        this.#retired.add(egress.slot);
+        this.#egressSlots.release(egress.slot);
+      }
     }
+    this.#leaving = [];
     this.#updateStates();
   }
 
@@ -262,7 +282,10 @@ export class Relay implements ControlledRelay {
     const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.capturing);
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
-    while (shim.epochSeen(this.#handle) < this.#epoch) await pause(1);
+    while (shim.epochSeen(this.#handle) < this.#epoch) {
+      if (this.#workers.hasEnded) return; // the process is about to end, too
+      await pause(1);
+    }
     if (this.#table !== undefined) shim.freeTable(this.#table);
     this.#table = table;
   }
@@ -283,22 +306,6 @@ export class Relay implements ControlledRelay {
     return state;
   }
 
-  /** Returns the descriptors to close once no worker sends on them. */
-  #refreshEgresses(running: RunningRule, nowMs: number): readonly number[] {
-    const { shim, log } = this.#deps;
-    const stale: number[] = [];
-    for (const egress of running.egresses) {
-      const result = egress.refresh(shim, this.#interface(egress.egress.interface), nowMs);
-      if (result.stale !== undefined) stale.push(result.stale);
-      if (!result.changed) continue;
-      const { state, reason } = egress.status;
-      const where = `rule "${running.rule.name}": egress ${egress.egress.interface} ${destinationOf(running.rule, egress.egress)}`;
-      if (reason === null) log.debug("Egress", `${where}: ${state}`);
-      else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
-    }
-    return stale;
-  }
-
   // -- states
 
   #updateStates(): void {
@@ -315,49 +322,28 @@ export class Relay implements ControlledRelay {
 
   #stateOf(running: RunningRule, nowMs: number): readonly [RuleState, string | null] {
     const name = running.rule.ingress.interface;
-    const state = this.#interface(name);
-    if (!isUsable(state)) return ["waiting", state.unusable];
-    const failure = this.#ingresses.failureOf(name);
-    if (failure !== undefined) return ["failed", failure];
-    let isJoining = false;
-    for (const membership of membershipsOf(running, this.#interfaces)) {
-      const joined = this.#memberships.stateOf(membership);
-      if (joined === "joining") isJoining = true;
-      else if (joined !== "joined")
-        return ["failed", `${joined.reason}; next try at ${isoTime(joined.retryAtMs)}`];
-    }
-    if (isJoining) {
-      running.joinedAtMs = undefined;
-      return ["joining", null];
-    }
-    running.joinedAtMs ??= nowMs;
-    const lastMs = this.#counters.lastPacketMs(running.slot);
-    return nowMs - Math.max(lastMs, running.joinedAtMs) < silentMs ? ["active", null] : ["silent", null];
-  }
-
-  #warnOfEgressDrops(): void {
-    for (const { rule, egresses } of this.#rules)
-      for (const egress of egresses) {
-        const dropped = egress.newDrops(this.#counters);
-        if (dropped === undefined) continue;
-        this.#deps.log.writeRepeating(
-          `egress ${egress.slot}`,
-          "Egress",
-          "warning",
-          `rule "${rule.name}": egress ${egress.egress.interface} ${destinationOf(rule, egress.egress)} dropped ${dropped.packets} packets: ${dropped.reason}`,
-        );
-      }
+    const joins = membershipsOf(running, this.#interfaces).map((each) => this.#memberships.stateOf(each));
+    const isJoined = joins.length > 0 && joins.every((join) => join === "joined");
+    running.joinedAtMs = isJoined ? (running.joinedAtMs ?? nowMs) : undefined;
+    return ruleState({
+      interface: this.#interface(name),
+      captureFailure: this.#ingresses.failureOf(name),
+      joins,
+      joinedAtMs: running.joinedAtMs ?? nowMs,
+      lastPacketMs: this.#counters.lastPacketMs(running.slot),
+      nowMs,
+    });
   }
 
   // -- time
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
-    this.#warnOfEgressDrops();
+    warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;
-    this.#enqueue(() => this.#settle([]))
+    this.#enqueue(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
       .finally(() => {
         this.#isTicking = false;
@@ -386,11 +372,9 @@ export class Relay implements ControlledRelay {
 }
 
 /** [relay] keys that the file changes and only a restart can. */
-function restartNotes(running: Config, wanted: Config): string[] {
+function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
   const keys = ["workers", "profile", "fanout", "control", "metrics"] as const;
   return keys
-    .filter((key) => running.relay[key] !== wanted.relay[key])
-    .map(
-      (key) => `relay.${key} is ${wanted.relay[key] ?? "off"} in the file and takes effect at the next start`,
-    );
+    .filter((key) => running[key] !== wanted[key])
+    .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);
 }

@@ -1,40 +1,35 @@
 // Plain aligned columns for every command that shows a list: no borders, no trailing blanks, numbers to the right.
 // A cell may be a list: its elements go below each other, in step with those of the other cells of its row.
-// What is wider than the terminal is wrapped inside its column; nothing is ever cut off.
+// Where the terminal is too narrow the first column, which holds names, is cut; nothing else ever is, nor wrapped:
+// half of an address or of a number would be another one.
 import CliTable from "cli-table3";
 
 export type Cell = string | number;
+export type Row = readonly (Cell | readonly Cell[])[];
 
 const gap = 2;
-const widthMin = 12;
+const nameWidthMin = 8;
 const pieceLines = 50;
 
 export function formatTable(
   headings: readonly string[],
-  rows: readonly (readonly (Cell | readonly Cell[])[])[],
-  columns = 100,
+  rows: readonly Row[],
+  columns = Number.POSITIVE_INFINITY,
 ): string {
-  const lines = rows.flatMap(toLines);
-  const widths = headings.map((heading, column) =>
-    lines.reduce(
-      (widest, line) => Math.max(widest, Bun.stringWidth(String(line[column] ?? ""))),
-      Bun.stringWidth(heading),
-    ),
-  );
+  const whole = rows.flatMap(toLines);
+  const lines = cutNames(whole, headings, columns);
   const options = {
     chars: noBorders,
     style: { "padding-left": 0, "padding-right": gap, head: [], border: [], compact: true },
     colAligns: headings.map((_, column) => alignmentOf(lines, column)),
-    colWidths: fit(widths, columns).map((width) => width + gap),
-    wordWrap: true,
-    wrapOnWordBoundary: false,
+    colWidths: widthsOf(lines, headings).map((width) => width + gap),
   };
   const text: string[] = [];
   // The library's time grows with the square of the rows (7 minutes for 75,000), so it gets them in pieces.
   for (let from = 0; from <= lines.length; from += pieceLines) {
     const table = new CliTable(options);
     if (from === 0) table.push([...headings]);
-    table.push(...lines.slice(from, from + pieceLines));
+    table.push(...lines.slice(from, from + pieceLines).map((line) => [...line]));
     if (table.length > 0) text.push(table.toString().replace(/[ \t]+$/gm, ""));
   }
   return `${text.join("\n")}\n`;
@@ -63,20 +58,37 @@ const noBorders = {
 };
 
 /** One line per element of the longest cell of the row. */
-function toLines(row: readonly (Cell | readonly Cell[])[]): Cell[][] {
+function toLines(row: Row): Cell[][] {
   const cells = row.map((cell) => (typeof cell === "string" || typeof cell === "number" ? [cell] : cell));
   const height = Math.max(...cells.map((cell) => cell.length));
   return Array.from({ length: height }, (_, line) => cells.map((cell) => cell[line] ?? ""));
 }
 
-/** The widest column gives way first. */
-function fit(widths: readonly number[], columns: number): number[] {
-  const fitted = [...widths];
-  const total = (): number => fitted.reduce((sum, width) => sum + width + gap, -gap);
-  while (total() > columns) {
-    const widest = Math.max(...fitted);
-    if (widest <= widthMin) break;
-    fitted[fitted.indexOf(widest)] = widest - 1;
-  }
-  return fitted;
+function widthsOf(lines: readonly (readonly Cell[])[], headings: readonly string[]): number[] {
+  return headings.map((heading, column) =>
+    lines.reduce((widest, line) => Math.max(widest, widthOf(line[column])), widthOf(heading)),
+  );
+}
+
+function cutNames(
+  lines: readonly (readonly Cell[])[],
+  headings: readonly string[],
+  columns: number,
+): readonly (readonly Cell[])[] {
+  const [nameWidth = 0, ...others] = widthsOf(lines, headings);
+  const rest = others.reduce((sum, width) => sum + gap + width, 0);
+  if (nameWidth + rest <= columns) return lines;
+  const limit = Math.max(nameWidthMin, columns - rest);
+  return lines.map(([name = "", ...cells]) => [typeof name === "string" ? cut(name, limit) : name, ...cells]);
+}
+
+function cut(text: string, widthMax: number): string {
+  if (widthOf(text) <= widthMax) return text;
+  const characters = Array.from(text);
+  while (widthOf(characters.join("")) >= widthMax) characters.pop();
+  return `${characters.join("")}…`;
+}
+
+function widthOf(cell: Cell = ""): number {
+  return Bun.stringWidth(String(cell));
 }

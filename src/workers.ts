@@ -11,7 +11,10 @@ const stopMs = 1_500;
 
 export class Workers {
   readonly #threads: Worker[] = [];
+  readonly #ended: Promise<unknown>[] = [];
   #isStopping = false;
+  /** A worker has ended: nothing that waits for all of them will come to pass. */
+  hasEnded = false;
 
   constructor(
     readonly shim: Shim,
@@ -30,14 +33,11 @@ export class Workers {
   /** The workers send what is captured, then end; one that does not within the time is ended. */
   async stop(): Promise<void> {
     this.#isStopping = true;
-    const ended = Promise.all(
-      this.#threads.map((thread) => new Promise((done) => thread.once("exit", done))),
-    );
     this.shim.stop(this.relay);
     const timer = setTimeout(() => {
       for (const thread of this.#threads) void thread.terminate();
     }, stopMs);
-    await ended;
+    await Promise.all(this.#ended);
     clearTimeout(timer);
   }
 
@@ -45,6 +45,7 @@ export class Workers {
     const workerData: WorkerData = { path: this.shim.path, relay: this.relay, worker, cpu };
     const thread = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
     this.#threads.push(thread);
+    this.#ended.push(new Promise((end) => thread.once("exit", end)));
     return new Promise((ready) => {
       let reason = "it ended unasked";
       thread.on("error", (error) => {
@@ -59,6 +60,7 @@ export class Workers {
         }
       });
       thread.on("exit", () => {
+        this.hasEnded = true;
         if (!this.#isStopping) this.onFatal(`worker ${worker} on CPU ${cpu} failed: ${reason}`);
       });
     });

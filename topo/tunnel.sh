@@ -3,9 +3,9 @@
 # wireguard-go; tun, whose packets two socat processes carry over a Unix socket.
 #
 #   gen-ns                 relay-1-ns                               relay-2-ns                 sink-ns
-#   veth0 10.0.0.1 ──── 10.0.0.2 veth1                                     veth4 10.0.2.1 ──── 10.0.2.2 veth5
+#   veth0 10.0.0.1 ──── 10.0.0.2 veth1                                     veth2 10.0.2.1 ──── 10.0.2.2 veth3
 #                             tunnel1 10.100.0.1 ═════ 10.100.0.2 tunnel2
-#                               veth2 10.0.1.1 ───────── 10.0.1.2 veth3
+#                               veth2 10.0.1.1 ───────── 10.0.1.2 veth1
 #
 # Use: topo/tunnel.sh KIND COMMAND… (default: a shell). It ends with COMMAND. Exit 77: this host has no such tunnel.
 set -eu
@@ -64,14 +64,14 @@ shaken() { # a packet before the first handshake may wait, and only 128 of them 
 
 namespaces gen-ns relay-1-ns relay-2-ns sink-ns
 veth gen-ns veth0 relay-1-ns veth1
-veth relay-1-ns veth2 relay-2-ns veth3
-veth relay-2-ns veth4 sink-ns veth5
+veth relay-1-ns veth2 relay-2-ns veth1
+veth relay-2-ns veth2 sink-ns veth3
 address gen-ns veth0 10.0.0.1/24
 address relay-1-ns veth1 10.0.0.2/24
 address relay-1-ns veth2 10.0.1.1/24
-address relay-2-ns veth3 10.0.1.2/24
-address relay-2-ns veth4 10.0.2.1/24
-address sink-ns veth5 10.0.2.2/24
+address relay-2-ns veth1 10.0.1.2/24
+address relay-2-ns veth2 10.0.2.1/24
+address sink-ns veth3 10.0.2.2/24
 wait_up gen-ns relay-1-ns relay-2-ns sink-ns
 
 for near in 1 2; do

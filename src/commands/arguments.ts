@@ -48,6 +48,10 @@ function checkPositionals(command: Command, positionals: readonly string[]): voi
   const missing = expected[positionals.length];
   if (missing?.startsWith("<"))
     fail(`mcr ${name}: ${missing} is missing; usage: ${formatUsage(command)}`, ExitCode.usage);
+  // What a script passes when its variable is unset.
+  const empty = positionals.indexOf("");
+  if (empty !== -1 && empty < expected.length)
+    fail(`mcr ${name}: ${expected[empty]} is empty; usage: ${formatUsage(command)}`, ExitCode.usage);
   const surplus = positionals[expected.length];
   if (surplus !== undefined && !parameters.includes("..."))
     fail(`mcr ${name}: surplus argument '${surplus}'; usage: ${formatUsage(command)}`, ExitCode.usage);

@@ -3,7 +3,7 @@
 import * as v from "valibot";
 import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
-import type { Config, Rule } from "../config/schema.ts";
+import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -13,7 +13,7 @@ const OptionsSchema = v.object({ json: Switch });
 export const checkCommand: Command = {
   name: "check",
   parameters: "<file>",
-  summary: "Check a rule file and show what it would run",
+  summary: "check a rule file and show what it would run",
   options: [{ flags: "--json", description: "print JSON" }],
   async run(positionals, options, io) {
     const { json } = parseOptions("check", OptionsSchema, options);
@@ -21,19 +21,21 @@ export const checkCommand: Command = {
     if (file === undefined || surplus !== undefined)
       return fail("mcr check: give one rule file", ExitCode.usage);
     const config = await readConfig(file);
-    const summary = summarize(config);
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summary, relay: config.relay, log: config.log, rules }, null, 2)}\n`,
+        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
       );
     } else {
-      io.stdout(formatConfig(config, io.isTTY ? io.columns : undefined));
-      io.stdout(formatSummary(file, config.rules.length, summary));
+      io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined));
     }
     return ExitCode.ok;
   },
 };
+
+export function formatCheck(file: string, config: Config, columns?: number): string {
+  return formatConfig(config, columns) + formatSummary(file, config.rules.length, summarize(config));
+}
 
 interface Summary {
   readonly flows: number;
@@ -56,18 +58,34 @@ function formatSummary(file: string, rules: number, { flows, egresses }: Summary
 
 function formatConfig({ rules }: Config, columns: number | undefined): string {
   if (rules.length === 0) return "";
-  // "auto" on every line would say nothing.
-  const hasPath = rules.some(({ egress }) => egress.some(({ path }) => path !== "auto"));
-  const headings = ["RULE", "INGRESS", "FLOWS", "EGRESS", "TTL", ...(hasPath ? ["PATH"] : [])];
-  const rows = rules.map((rule) => [
-    rule.name,
-    [formatEndpoint(rule.ingress), ...(rule.ingress.source ?? []).map((source) => `  from ${source}`)],
-    countFlows(rule),
-    rule.egress.map((egress) => formatEndpoint({ ...inherited(rule), ...egress })),
-    rule.egress.map(({ ttl }) => ttl),
-    ...(hasPath ? [rule.egress.map(({ path }) => path)] : []),
+  // Most files set none of these, and a column of defaults would say nothing.
+  const hasSettings = rules.some(({ egress }) => egress.some((each) => settingsOf(each).length > 0));
+  const headings = ["RULE", "INGRESS, → EGRESS", "FLOWS", "TTL", ...(hasSettings ? ["SETTINGS"] : [])];
+  const rows = rules.flatMap((rule) => [
+    [rule.name, [formatEndpoint(rule.ingress), ...sourcesOf(rule)], countFlows(rule), ""],
+    ...rule.egress.map((egress) => [
+      "",
+      `→ ${formatEndpoint({ ...inherited(rule), ...egress })}`,
+      "",
+      egress.ttl,
+      ...(hasSettings ? [settingsOf(egress)] : []),
+    ]),
   ]);
   return `${formatTable(headings, rows, columns)}\n`;
+}
+
+function sourcesOf({ ingress }: Rule): readonly string[] {
+  return (ingress.source ?? []).map((source) => `  from ${source}`);
+}
+
+/** What an egress says beyond its target and TTL. */
+function settingsOf({ source, source_port, path, dscp }: Egress): readonly string[] {
+  return [
+    ...(source === "interface" ? [] : [`source ${source}`]),
+    ...(source_port === "auto" ? [] : [`source_port ${source_port}`]),
+    ...(path === "auto" ? [] : [`path ${path}`]),
+    ...(dscp === 0 ? [] : [`dscp ${dscp}`]),
+  ];
 }
 
 /** What an egress keeps of its ingress when it says nothing else. */

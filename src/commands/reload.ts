@@ -8,7 +8,7 @@ import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 export const reloadCommand: Command = {
   name: "reload",
   parameters: "",
-  summary: "Read the rule file again, wait, and show what changed",
+  summary: "read the rule file again, wait, and show what changed",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { json, socket } = parseRemote("reload", options, io);

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { readConfig } from "../config/parse.ts";
+import type { Config } from "../config/schema.ts";
 import { openControlServer } from "../control/server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
@@ -28,7 +29,7 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const relay = new Relay(config, {
+    const relay = new Relay(config.relay, {
       shim,
       log,
       file,
@@ -43,16 +44,27 @@ export const runCommand: Command = {
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
     process.on("SIGTERM", () => end(undefined));
-    await relay.start();
-    log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
-
-    const fatal = await ended;
-    await relay.stop();
-    await server.close();
+    const fatal = await relayUntil(ended, relay, config, () =>
+      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`),
+    ).finally(async () => {
+      await relay.stop();
+      await server.close();
+    });
     if (fatal !== undefined) fail(fatal, ExitCode.failed);
     return ExitCode.ok;
   },
 };
+
+/** Returns what ended it; a signal may come before everything has started. */
+async function relayUntil(
+  ended: Promise<string | undefined>,
+  relay: Relay,
+  config: Config,
+  onStarted: () => void,
+): Promise<string | undefined> {
+  const started = relay.start(config.rules).then(onStarted);
+  return Promise.race([ended, started.then(() => ended)]);
+}
 
 function checkPermission(shim: Shim): void {
   try {

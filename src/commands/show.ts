@@ -1,5 +1,5 @@
 // `mcr show`: what runs, how long it has been so, and what keeps a rule or an egress from it. One line for a rule's
-// ingress and one for each egress below it, with room for the ranges of a rule in 100 columns.
+// ingress and one for each egress below it, with room for the ranges of a rule in 100 columns; long names are cut.
 import { request } from "../control/client.ts";
 import {
   type EgressSnapshot,
@@ -16,7 +16,7 @@ import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 export const showCommand: Command = {
   name: "show",
   parameters: "",
-  summary: "Show the rules that run, their states and packets",
+  summary: "show the rules that run, their states and packets",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { json, socket } = parseRemote("show", options, io);
@@ -31,7 +31,6 @@ export const showCommand: Command = {
   },
 };
 
-const nameWidthMin = 8;
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "PACKETS", "DROPPED"];
 
 /** A row of the table with the remark that goes below it, under its second column. */
@@ -48,10 +47,9 @@ export function formatShow(
 ): string {
   const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs)}`;
   if (rules.length === 0) return head;
-  const full = formatRules(rules, nowMs, Number.POSITIVE_INFINITY);
-  const surplus = Math.max(...full.table.map((line) => Bun.stringWidth(line))) - columns;
-  // Names are the one thing that can be cut: everything else would say something else.
-  const { table, lines } = surplus > 0 ? formatRules(rules, nowMs, full.nameWidth - surplus) : full;
+  const lines = rules.flatMap((rule) => linesOf(rule, nowMs));
+  const rows = lines.map(({ row }) => row);
+  const table = formatTable(headings, rows, columns).trimEnd().split("\n");
   const indent = " ".repeat(table[0]?.indexOf(headings[1] ?? "") ?? 0);
   const text = table.flatMap((line, index) => {
     // The first line of the table is its heading.
@@ -59,16 +57,6 @@ export function formatShow(
     return remark === undefined ? [line] : [line, `${indent}${remark}`];
   });
   return `${head}\n${text.join("\n")}\n`;
-}
-
-function formatRules(rules: readonly RuleSnapshot[], nowMs: number, nameWidthMax: number) {
-  const limit = Math.max(nameWidthMin, nameWidthMax);
-  const lines = rules.flatMap((rule) => linesOf({ ...rule, name: cut(rule.name, limit) }, nowMs));
-  const rows = lines.map(({ row }) => row);
-  // Without a limit every row is one line, so that remarks find theirs.
-  const table = formatTable(headings, rows, Number.POSITIVE_INFINITY).trimEnd().split("\n");
-  const nameWidth = Math.max(...rules.map(({ name }) => Bun.stringWidth(name)));
-  return { table, lines, nameWidth };
 }
 
 function linesOf(rule: RuleSnapshot, nowMs: number): Line[] {
@@ -135,8 +123,4 @@ export function formatAge(ms: number): string {
   if (days > 0) return `${days}d ${hours % 24}h`;
   if (hours > 0) return `${hours}h ${minutes % 60}m`;
   return minutes > 0 ? `${minutes}m` : `${seconds}s`;
-}
-
-function cut(text: string, widthMax: number): string {
-  return text.length <= widthMax ? text : `${text.slice(0, widthMax - 1)}…`;
 }

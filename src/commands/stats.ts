@@ -1,16 +1,16 @@
 // `mcr stats`: every counter there is, from the totals down to one egress, each drop with its reason. Plain digits
 // and fixed columns, for people and for awk; rates are the reader's subtraction.
 import { request } from "../control/client.ts";
-import { type RuleSnapshot, type Stats, StatsSchema } from "../control/protocol.ts";
+import { type EgressSnapshot, type RuleSnapshot, type Stats, StatsSchema } from "../control/protocol.ts";
 import { ExitCode } from "../error.ts";
-import { type Cell, formatTable } from "../table.ts";
+import { formatTable, type Row } from "../table.ts";
 import type { Command } from "./command.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
 export const statsCommand: Command = {
   name: "stats",
   parameters: "",
-  summary: "Show every counter: interfaces, workers, rules, egresses, memberships",
+  summary: "show every counter: interfaces, workers, rules, egresses, memberships",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { json, socket } = parseRemote("stats", options, io);
@@ -75,25 +75,29 @@ function workersTable(workers: Stats["workers"]): string {
 
 function rulesTable(rules: readonly RuleSnapshot[]): string {
   return table(
-    ["RULE", "INGRESS, → EGRESS", "PACKETS", "BYTES", "DROPPED: FULL", "ERROR", "UNAVAILABLE"],
+    ["RULE", "INGRESS, → EGRESS", "PACKETS", "BYTES", "DROPPED", "REASON"],
     rules.flatMap((rule) => [
-      [rule.name, `${rule.interface} ${rule.ingress}`, rule.packets, rule.bytes, "", "", ""],
-      ...rule.egress.map(({ interface: name, destination, sent_packets, sent_bytes, dropped }) => [
+      [rule.name, `${rule.interface} ${rule.ingress}`, rule.packets, rule.bytes, "", ""],
+      ...rule.egress.map((egress) => [
         "",
-        `→ ${name} ${destination}`,
-        sent_packets,
-        sent_bytes,
-        dropped.full,
-        dropped.error,
-        dropped.unavailable,
+        `→ ${egress.interface} ${egress.destination}`,
+        egress.sent_packets,
+        egress.sent_bytes,
+        ...droppedCells(egress),
       ]),
     ]),
   );
 }
 
-/** As wide as it must be: a number that is wrapped reads as two. */
-function table(headings: readonly string[], rows: readonly (readonly (Cell | readonly Cell[])[])[]): string {
-  return rows.length === 0 ? "" : formatTable(headings, rows, Number.POSITIVE_INFINITY);
+/** Of a thousand egresses few drop anything, so only the reasons that did are listed, or one 0. */
+function droppedCells({ dropped }: EgressSnapshot): Row {
+  const counts = Object.entries(dropped).filter(([, packets]) => packets > 0);
+  if (counts.length === 0) return [0, ""];
+  return [counts.map(([, packets]) => packets), counts.map(([reason]) => reason)];
+}
+
+function table(headings: readonly string[], rows: readonly Row[]): string {
+  return rows.length === 0 ? "" : formatTable(headings, rows);
 }
 
 function pairs(counts: Readonly<Record<string, number>>): string {

@@ -12,6 +12,9 @@ import type { Rule } from "./schema.ts";
 /** What one file may ask for in all: the size of the data plane's table. */
 export const flowsMax = 65_536;
 
+/** Half of the data plane's counter slots (c/mcr.h), because a reload has the old and the new rules at once. */
+const egressesMax = 131_072;
+
 /** What is seen on the wire, and where its copies go: `egress[i]` belongs to `rule.egress[i]`. */
 export interface Flow {
   readonly address: Address;
@@ -69,6 +72,18 @@ export function checkFlowCount(rules: DraftRules): Problem[] {
     }
   }
   return problems;
+}
+
+/** One mistake at the rule whose egresses go over the limit. */
+export function checkEgressCount(rules: DraftRules): Problem[] {
+  let total = 0;
+  for (const [index, rule] of rules.entries()) {
+    total += rule?.egress?.length ?? 0;
+    if (total <= egressesMax) continue;
+    const text = `brings the file to ${formatCount(total)} egresses: it may have ${formatCount(egressesMax)} in all`;
+    return [{ path: ["rule", index, "egress"], text }];
+  }
+  return [];
 }
 
 function formatCount(size: number): string {

@@ -8,7 +8,7 @@ import { ExitCode, fail, McrError } from "../error.ts";
 import { findCycles } from "./cycle.ts";
 import { type Draft, type DraftRules, readDraft, ruleLabel } from "./draft.ts";
 import { checkNames, findDuplicates } from "./duplicate.ts";
-import { checkFlowCount } from "./flows.ts";
+import { checkEgressCount, checkFlowCount } from "./flows.ts";
 import { findUnknownKeys } from "./key.ts";
 import { locateIn } from "./locate.ts";
 import { formatPath, type Path, type Problem, printable } from "./problem.ts";
@@ -46,6 +46,7 @@ function checkDraft(draft: Draft): Problem[] {
     ...rules.flatMap((rule, index) => (rule ? within(["rule", index], checkRule(rule)) : [])),
     ...checkNames(rules),
     ...checkFlowCount(rules),
+    ...checkEgressCount(rules),
     ...duplicates.problems,
     ...findCycles(rules, duplicates.rules),
     ...checkSupport(draft),

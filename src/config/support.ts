@@ -48,10 +48,18 @@ export function checkSupport(draft: Draft): Problem[] {
       // null is a mistake that is reported already.
       for (const one of Array.isArray(value) ? value : [value])
         if (one !== null && refuses(one))
-          problems.push({ path: inFile(path), text: `${instead}; ${quote(one)} is not supported yet` });
+          problems.push({
+            path: inFile(path),
+            text: `${subject(refuses, one)}is not supported yet: ${instead}`,
+          });
     }
   }
   return problems;
+}
+
+/** A key of which nothing is supported is named by its path alone: another value would be refused too. */
+function subject(refuses: Restriction["refuses"], value: unknown): string {
+  return refuses === every ? "" : `${quote(value)} `;
 }
 
 /** The list is `rules` in a draft and `rule` in the file. */

@@ -87,6 +87,8 @@ function failToAsk(thrown: unknown, socket: string, limitMs: number): never {
       );
     case "ECONNRESET":
       return failUnexpected(socket, "it closed the connection");
+    case "Malformed_HTTP_Response":
+      return failUnexpected(socket, "it does not speak HTTP");
     default:
       return failUnexpected(socket, messageOf(thrown));
   }

@@ -101,7 +101,11 @@ export const StatsSchema = v.object({
     sent_packets: count,
     sent_bytes: count,
     ingress_dropped: count,
+    /** The sum of the three below, each packet in exactly one. Rules that are gone are in here as well. */
     egress_dropped: count,
+    egress_full: count,
+    egress_error: count,
+    egress_unavailable: count,
   }),
   interfaces: v.array(InterfaceStatsSchema),
   workers: v.array(

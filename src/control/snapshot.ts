@@ -1,8 +1,10 @@
 // Running rules and counters → what the control socket and the log tell. Reads only; sums over workers.
-import type { Egress, Rule } from "../config/schema.ts";
+import { destinationOf, ingressOf } from "../config/destination.ts";
+import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
 const nsPerMs = 1_000_000;
@@ -11,12 +13,16 @@ const nsPerMs = 1_000_000;
 export interface Source {
   readonly counters: Counters;
   readonly rules: readonly RunningRule[];
+  /** Removed, and not yet in `retired`: a worker may still count for them. */
+  readonly leaving: readonly RunningRule[];
   /** Every interface that ever captured, with its counter slot and the kernel's ring drops. */
   readonly interfaces: readonly {
     readonly name: string;
     readonly slot: number;
     readonly ringDropped: number;
   }[];
+  /** What removed rules have sent, by worker. */
+  readonly retired: readonly EgressTotals[];
   /** CPU of each worker, in order. */
   readonly cpus: readonly number[];
 }
@@ -30,7 +36,7 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     since: isoTime(status.sinceMs),
     reason: status.reason,
     interface: rule.ingress.interface,
-    ingress: `${groupOf(rule.ingress)}:${rule.ingress.port ?? "*"}`,
+    ingress: ingressOf(rule),
     source: [...(rule.ingress.source ?? [])],
     flows: running.flows.length,
     packets: counts.packets,
@@ -63,35 +69,30 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
   };
 }
 
-/** `group:port` as it leaves, with what the rule leaves out filled in from its ingress. */
-export function destinationOf({ ingress }: Rule, egress: Egress): string {
-  return `${egress.group ?? egress.address ?? groupOf(ingress)}:${egress.port ?? ingress.port ?? "*"}`;
-}
-
-function groupOf(ingress: Rule["ingress"]): string {
-  return ingress.group ?? ingress.address ?? "";
-}
-
 export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number): Stats {
   const { counters } = source;
   const rules = source.rules.map((rule) => ruleSnapshot(rule, counters));
   const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
     interfaceStats(name, counters.interface(slot), ringDropped),
   );
-  const egresses = rules.flatMap(({ egress }) => egress);
+  const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
+  const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   return {
     time: isoTime(nowMs),
     totals: {
       packets: sum(interfaces.map(({ packets }) => packets)),
       matched: sum(interfaces.map(({ matched }) => matched)),
       bytes: sum(interfaces.map(({ bytes }) => bytes)),
-      sent_packets: sum(egresses.map(({ sent_packets }) => sent_packets)),
-      sent_bytes: sum(egresses.map(({ sent_bytes }) => sent_bytes)),
+      sent_packets: sent.sent_packets,
+      sent_bytes: sent.sent_bytes,
       ingress_dropped: sum(interfaces.flatMap(({ dropped }) => Object.values(dropped))),
-      egress_dropped: sum(egresses.flatMap(({ dropped }) => Object.values(dropped))),
+      egress_dropped: sent.full_packets + sent.error_packets + sent.unavailable_packets,
+      egress_full: sent.full_packets,
+      egress_error: sent.error_packets,
+      egress_unavailable: sent.unavailable_packets,
     },
     interfaces,
-    workers: source.cpus.map((cpu, worker) => workerStats(source, worker, cpu)),
+    workers,
     rules,
     igmp,
   };
@@ -115,32 +116,33 @@ function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: numb
   };
 }
 
-function workerStats(
-  { counters, interfaces, rules }: Source,
-  worker: number,
-  cpu: number,
-): Stats["workers"][number] {
-  const egresses = rules.flatMap((rule) => rule.egresses);
+function workerStats(source: Source, worker: number, cpu: number): Stats["workers"][number] {
+  const { counters, interfaces, retired } = source;
+  const sentBefore = retired[worker]?.sent_packets ?? 0;
   return {
     worker,
     cpu,
     matched: sum(interfaces.map(({ slot }) => counters.interface(slot, worker).matched)),
-    sent_packets: sum(egresses.map(({ slot }) => counters.egress(slot, worker).sent_packets)),
+    sent_packets: sum(
+      egressesOf(source).map(({ slot }) => counters.egress(slot, worker).sent_packets),
+      sentBefore,
+    ),
     ...counters.worker(worker),
   };
 }
 
+function egressesOf({ rules, leaving }: Source): readonly RunningEgress[] {
+  return [...rules, ...leaving].flatMap(({ egresses }) => egresses);
+}
+
 /** The lines at stop and on USR1. */
-export function statisticsLines({ totals, interfaces, rules, workers, igmp }: Stats): readonly string[] {
-  const egresses = rules.flatMap(({ egress }) => egress);
-  const dropped = (reason: keyof EgressSnapshot["dropped"]) =>
-    sum(egresses.map((egress) => egress.dropped[reason]));
+export function statisticsLines({ totals, interfaces, workers, igmp }: Stats): readonly string[] {
   return [
     ...interfaces.map(
-      ({ interface: name, packets, matched, bytes, dropped: drops }) =>
-        `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(drops, "dropped_")}`,
+      ({ interface: name, packets, matched, bytes, dropped }) =>
+        `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(dropped, "dropped_")}`,
     ),
-    `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} dropped_full=${dropped("full")} dropped_error=${dropped("error")} dropped_unavailable=${dropped("unavailable")}`,
+    `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} dropped_full=${totals.egress_full} dropped_error=${totals.egress_error} dropped_unavailable=${totals.egress_unavailable}`,
     ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
     `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,
   ];
@@ -152,8 +154,8 @@ function pairs(counts: Readonly<Record<string, number>>, prefix = ""): string {
     .join(" ");
 }
 
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
+function sum(numbers: readonly number[], initial = 0): number {
+  return numbers.reduce((total, number) => total + number, initial);
 }
 
 export function isoTime(ms: number): string {

@@ -81,7 +81,7 @@ export const layouts = {
 /** The counter area of one worker: what c/mcr.h draws. Offsets in bytes, fields in 64-bit words. */
 export const counterArea = {
   interfacesMax: 256,
-  rulesMax: 65_536,
+  rulesMax: 131_072,
   egressesMax: 262_144,
   worker: ["wakeups", "blocks", "sends", "runs", "run_packets"],
   interface: [

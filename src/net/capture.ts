@@ -73,20 +73,26 @@ export function mergeRanges(groups: Iterable<string>, rangesMax: number): readon
     .filter((range) => range !== undefined)
     .map(({ first, last }) => ({ first: ipv4Number(first), last: ipv4Number(last) }))
     .sort((a, b) => a.first - b.first);
-  const disjoint = joinWithin(sorted, 1);
-  if (disjoint.length <= rangesMax) return disjoint;
-  const gaps = disjoint.slice(1).map((range, i) => range.first - (disjoint[i]?.last ?? 0));
-  gaps.sort((a, b) => a - b);
-  return joinWithin(disjoint, gaps[disjoint.length - rangesMax - 1] ?? 1);
+  const disjoint = join(sorted, (gap) => gap <= 1);
+  const excess = disjoint.length - rangesMax;
+  if (excess <= 0) return disjoint;
+  const gaps = disjoint.slice(1).map((range, i) => ({ range, gap: range.first - (disjoint[i]?.last ?? 0) }));
+  gaps.sort((a, b) => a.gap - b.gap);
+  const closed = new Set(gaps.slice(0, excess).map(({ range }) => range));
+  return join(disjoint, (_, range) => closed.has(range));
 }
 
-/** Joins sorted ranges that lie at most `gap` apart. */
-function joinWithin(sorted: readonly AddressRange[], gap: number): readonly AddressRange[] {
+/** Joins sorted ranges to the one before where `isJoined` says so. */
+function join(
+  sorted: readonly AddressRange[],
+  isJoined: (gap: number, range: AddressRange) => boolean,
+): readonly AddressRange[] {
   const joined: { first: number; last: number }[] = [];
-  for (const { first, last } of sorted) {
+  for (const range of sorted) {
     const previous = joined.at(-1);
-    if (previous && first - previous.last <= gap) previous.last = Math.max(previous.last, last);
-    else joined.push({ first, last });
+    if (previous && isJoined(range.first - previous.last, range))
+      previous.last = Math.max(previous.last, range.last);
+    else joined.push({ ...range });
   }
   return joined;
 }

@@ -51,11 +51,18 @@ export class Ingresses {
 
   /** Admits the groups of these rules, and of no others, on every interface. */
   admit(rules: readonly RunningRule[]): void {
-    for (const [name, { capture }] of this.#ingresses) {
+    for (const [name, ingress] of this.#ingresses) {
       const groups = rules
         .filter(({ rule }) => rule.ingress.interface === name)
         .flatMap(({ rule: { ingress } }) => ingress.group ?? []);
-      capture?.admit(groups);
+      try {
+        ingress.capture?.admit(groups);
+        if (ingress.capture) ingress.failure = undefined;
+      } catch (error) {
+        // The filter before it stays in force, so what was relayed is relayed.
+        if (!(error instanceof SystemError)) throw error;
+        ingress.failure = `cannot set the filter on ${name}: ${error.message}; raise net.core.optmem_max`;
+      }
     }
   }
 

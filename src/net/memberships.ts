@@ -47,6 +47,7 @@ interface Entry {
   state: "wanted" | "joined" | "failed";
   socket: MemberSocket | undefined;
   failure: FailedJoin | undefined;
+  /** In a row, joins that the kernel then did not list among them. */
   failures: number;
   /** Names of the rules that count on it; it is left when there are none. */
   users: ReadonlySet<string>;
@@ -67,12 +68,13 @@ export class Memberships {
   readonly statistics = { attempted: 0, succeeded: 0, failed: 0 };
   readonly #entries = new Map<string, Entry>();
   readonly #sockets = new Map<number, MemberSocket[]>();
-  #active = 0;
+  /** Joined groups by interface, with how many memberships (sources) each has. */
+  readonly #active = new Map<string, number>();
 
   constructor(readonly dependencies: MembershipDependencies) {}
 
   get activeGroups(): number {
-    return this.#active;
+    return this.#active.size;
   }
 
   /** Why this membership is not there, `joining` while it is about to be, `joined`. */
@@ -106,20 +108,20 @@ export class Memberships {
   async settle(): Promise<void> {
     const { nowMs, pause } = this.dependencies;
     const joined: Entry[] = [];
-    let sinceAPause = 0;
+    let attempts = 0;
     for (const entry of this.#entries.values()) {
       const isDue = entry.state === "wanted" || (entry.failure && entry.failure.retryAtMs <= nowMs());
       if (entry.users.size === 0 || !isDue) continue;
       if (this.#join(entry)) joined.push(entry);
-      sinceAPause += 1;
-      if (sinceAPause % joinsPerPause === 0) await pause();
+      attempts += 1;
+      if (attempts % joinsPerPause === 0) await pause();
     }
+    this.#verify(joined);
     for (const [key, entry] of this.#entries) {
       if (entry.users.size > 0) continue;
       this.#leave(entry);
       this.#entries.delete(key);
     }
-    this.#verify(joined);
   }
 
   get nextRetryMs(): number | undefined {
@@ -135,31 +137,54 @@ export class Memberships {
       for (const socket of sockets) this.dependencies.shim.close(socket.fd);
     this.#sockets.clear();
     this.#entries.clear();
-    this.#active = 0;
+    this.#active.clear();
   }
 
+  /** True when the kernel has taken it; whether it is a success is for #verify to say. */
   #join(entry: Entry): boolean {
-    const { log } = this.dependencies;
-    const { membership } = entry;
     this.statistics.attempted += 1;
     try {
-      entry.socket = this.#joinOnSomeSocket(membership);
+      entry.socket = this.#joinOnSomeSocket(entry.membership);
+      return true;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      this.#fail(entry, `${error.message}; ${cure(error, membership)}`);
+      this.#fail(entry, `${error.message}; ${cure(error, entry.membership)}`);
       return false;
     }
+  }
+
+  /** A join that the kernel took and does not list is no join. */
+  #verify(joined: readonly Entry[]): void {
+    if (joined.length === 0) return;
+    const listed = this.dependencies.joinedGroups();
+    for (const entry of joined) {
+      const { interface: name, group } = entry.membership;
+      if (!listed || listed.get(name)?.has(group)) {
+        this.#succeed(entry);
+        continue;
+      }
+      this.#release(entry);
+      this.#fail(entry, `/proc/net/igmp does not list it; check ip maddress show dev ${name}`);
+    }
+  }
+
+  #succeed(entry: Entry): void {
     this.statistics.succeeded += 1;
-    this.#active += 1;
+    this.#countActive(entry.membership, 1);
     entry.state = "joined";
     entry.failure = undefined;
     entry.failures = 0;
-    const from = membership.source === undefined ? "" : ` from ${membership.source}`;
-    log.info(
+    this.dependencies.log.info(
       "Ingress",
-      `IGMP join successful: ${membership.group}${from} on ${membership.interface} (total groups: ${this.activeGroups})`,
+      `IGMP join successful: ${describe(entry.membership)} (total groups: ${this.activeGroups})`,
     );
-    return true;
+  }
+
+  #countActive({ ifindex, group }: Membership, change: 1 | -1): void {
+    const key = `${ifindex} ${group}`;
+    const count = (this.#active.get(key) ?? 0) + change;
+    if (count > 0) this.#active.set(key, count);
+    else this.#active.delete(key);
   }
 
   #fail(entry: Entry, why: string): void {
@@ -169,7 +194,7 @@ export class Memberships {
     entry.failures += 1;
     entry.state = "failed";
     const retryMs = Math.min(retryMsMin * 2 ** (entry.failures - 1), retryMsMax);
-    const reason = `cannot join ${membership.group} on ${membership.interface}: ${why}`;
+    const reason = `cannot join ${describe(membership)}: ${why}`;
     entry.failure = { reason, retryAtMs: nowMs() + retryMs };
     const rules = [...entry.users].map((name) => `"${name}"`).join(", ");
     log.error("Ingress", `${reason} (rule ${rules}; next try in ${retryMs / 1000} s)`);
@@ -209,48 +234,41 @@ export class Memberships {
   }
 
   #leave(entry: Entry): void {
+    if (entry.state !== "joined") return;
+    this.#release(entry);
+    this.#countActive(entry.membership, -1);
+    this.dependencies.log.info("Ingress", `IGMP leave: ${describe(entry.membership)}`);
+  }
+
+  /** Gives the membership back to the kernel, and the socket with its last one. */
+  #release(entry: Entry): void {
     const { shim, log } = this.dependencies;
     const { membership, socket } = entry;
     if (!socket) return;
-    this.#active -= 1;
+    entry.socket = undefined;
     const { ifindex, group, source } = membership;
+    const sourceBytes = source === undefined ? anySource : addressBytes(source);
     try {
-      shim.leave(
-        socket.fd,
-        ifindex,
-        addressBytes(group),
-        source === undefined ? anySource : addressBytes(source),
-      );
+      shim.leave(socket.fd, ifindex, addressBytes(group), sourceBytes);
     } catch (error) {
       // The interface is gone, and its memberships with it: ENODEV, EADDRNOTAVAIL.
       if (!(error instanceof SystemError)) throw error;
-      log.debug("Ingress", `leaving ${group} on ${membership.interface}: ${error.message}`);
+      log.debug("Ingress", `leaving ${describe(membership)}: ${error.message}`);
     }
     const sources = socket.groups.get(group);
     if (source !== undefined) sources?.delete(source);
     if (!sources || sources.size === 0) socket.groups.delete(group);
     socket.isFull = false;
-    log.info("Ingress", `IGMP leave: ${group} on ${membership.interface}`);
     if (socket.groups.size > 0) return;
     shim.close(socket.fd);
     const sockets = this.#sockets.get(ifindex);
     sockets?.splice(sockets.indexOf(socket), 1);
   }
+}
 
-  /** A join the kernel accepted and does not list is no join. */
-  #verify(joined: readonly Entry[]): void {
-    if (joined.length === 0) return;
-    const listed = this.dependencies.joinedGroups();
-    if (!listed) return;
-    for (const entry of joined) {
-      const { interface: name, group } = entry.membership;
-      if (entry.state !== "joined" || listed.get(name)?.has(group)) continue;
-      this.#leave(entry);
-      entry.socket = undefined;
-      this.statistics.succeeded -= 1;
-      this.#fail(entry, `/proc/net/igmp does not list it; check ip maddress show dev ${name}`);
-    }
-  }
+/** `239.1.1.1 on veth1`, `232.1.1.1 from 10.0.0.1 on veth1`. */
+function describe({ interface: name, group, source }: Membership): string {
+  return source === undefined ? `${group} on ${name}` : `${group} from ${source} on ${name}`;
 }
 
 function hasRoom(socket: MemberSocket, { group, source }: Membership): boolean {

@@ -22,7 +22,9 @@ export class RunningEgress {
   sourcePort: number | null = null;
   /** Payload that fits one frame of the interface. */
   segmentBytesMax = 0;
-  #openedOn = "";
+  #openedOn: number | undefined;
+  /** An automatic port is kept when the interface comes back: receivers and firewalls know it. */
+  #keptPort = 0;
   #refusedBefore = 0;
 
   constructor(
@@ -49,18 +51,36 @@ export class RunningEgress {
       return { stale: this.#drop(), changed: this.status.change("failed", reason, nowMs) };
     }
     this.segmentBytesMax = Math.max(0, state.mtu - ipv4HeaderBytes - udpHeaderBytes);
-    const opensOn = `${state.ifindex} ${state.address}`;
-    if (this.fd !== noSocket && opensOn === this.#openedOn) return { stale: undefined, changed: false };
+    // A new address of the interface needs no new socket: the kernel chooses the source for each packet.
+    if (this.fd !== noSocket && this.#openedOn === state.ifindex) return this.#opened(undefined, nowMs);
     const stale = this.#drop();
     try {
-      this.fd = shim.openEgress(socketOptions(this.egress, state));
+      this.fd = this.#open(shim, state);
       this.sourcePort = shim.egressPort(this.fd);
+      this.#keptPort = this.sourcePort;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
+      const unused = this.#drop(); // no worker knows it yet
+      if (unused !== undefined) shim.close(unused);
       return { stale, changed: this.status.change("failed", openFailure(this.egress, error), nowMs) };
     }
-    this.#openedOn = opensOn;
+    this.#openedOn = state.ifindex;
+    return this.#opened(stale, nowMs);
+  }
+
+  #opened(stale: number | undefined, nowMs: number) {
     return { stale, changed: this.status.change("active", null, nowMs) };
+  }
+
+  /** On the port it had before, unless somebody has taken that meanwhile. */
+  #open(shim: EgressShim, state: InterfaceState): number {
+    try {
+      return shim.openEgress(socketOptions(this.egress, state, this.#keptPort));
+    } catch (error) {
+      const isTaken = error instanceof SystemError && error.code === "EADDRINUSE";
+      if (!isTaken || this.#keptPort === 0) throw error;
+      return shim.openEgress(socketOptions(this.egress, state, 0));
+    }
   }
 
   /** Packets refused since the last call, and why; undefined when there were none. */
@@ -80,15 +100,19 @@ export class RunningEgress {
   }
 }
 
-function socketOptions(egress: Egress, state: InterfaceState) {
-  const isFixed = egress.source !== "interface" && egress.source !== "keep";
+function socketOptions(egress: Egress, state: InterfaceState, automaticPort: number) {
   return {
     ifindex: state.ifindex,
-    source: isFixed ? networkOrder(egress.source) : 0,
-    source_port: typeof egress.source_port === "number" ? egress.source_port : 0,
+    source: hasOwnSource(egress) ? networkOrder(egress.source) : 0,
+    source_port: typeof egress.source_port === "number" ? egress.source_port : automaticPort,
     ttl: typeof egress.ttl === "number" ? egress.ttl : 1,
     dscp: typeof egress.dscp === "number" ? egress.dscp : 0,
   };
+}
+
+/** It sends from an address that its rule names. */
+function hasOwnSource({ source }: Egress): boolean {
+  return source !== "interface" && source !== "keep";
 }
 
 function networkOrder(address: string): number {
@@ -100,17 +124,19 @@ function openFailure(egress: Egress, error: SystemError): string {
   const what = `cannot send out of ${egress.interface}: ${error.message}`;
   switch (error.code) {
     case "EADDRNOTAVAIL":
+      if (!hasOwnSource(egress)) break;
       return `${what}; ${egress.source} is no address of this host (ip address add ${egress.source}/24 dev ${egress.interface})`;
     case "EADDRINUSE":
+      if (typeof egress.source_port !== "number")
+        return `${what}; no source port is free (sysctl net.ipv4.ip_local_port_range shows how many there are)`;
       return `${what}; source port ${egress.source_port} is taken (ss -ulpn shows by whom)`;
     case "EACCES":
       return `${what}; source ports below 1024 need CAP_NET_BIND_SERVICE`;
     case "EMFILE":
     case "ENFILE":
       return `${what}; raise the limit of open files (ulimit -n, LimitNOFILE=)`;
-    default:
-      return `${what}; check ip link show ${egress.interface}`;
   }
+  return `${what}; check ip link show ${egress.interface}`;
 }
 
 export class RunningRule {

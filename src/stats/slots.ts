@@ -3,12 +3,16 @@
 import { assert } from "../error.ts";
 
 export class SlotPool {
+  /** Highest first once sorted, which a take needs and a row of releases does not. */
   readonly #free: number[] = [];
+  #isSorted = true;
   #next = 0;
 
   constructor(readonly slotsMax: number) {}
 
   take(): number {
+    if (!this.#isSorted) this.#free.sort((a, b) => b - a);
+    this.#isSorted = true;
     const slot = this.#free.pop() ?? this.#next++;
     assert(slot < this.slotsMax, `no more than ${this.slotsMax} counter slots are asked for`);
     return slot;
@@ -16,6 +20,7 @@ export class SlotPool {
 
   release(slot: number): void {
     this.#free.push(slot);
+    this.#isSorted = false;
   }
 
   get taken(): number {

@@ -1,5 +1,5 @@
 // The C unit tests: every program of this folder, built by `make test` with the shim under ASan and UBSan.
-// A program is silent or prints what it likes; it succeeds by exit code 0.
+// A program succeeds by exit code 0; what it had to skip, and why, it says on stderr in lines that begin with SKIP.
 
 import { describe, expect, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
@@ -24,6 +24,7 @@ describe("C unit tests", () => {
       env: { ...process.env, UBSAN_OPTIONS: "print_stacktrace=1" },
     });
     const ending = run.signalCode ?? `exit code ${run.exitCode}`;
+    for (const skip of run.stderr.toString().match(/^SKIP.*$/gm) ?? []) console.warn(`${name}: ${skip}`);
     if (run.exitCode !== 0) throw new Error(`${ending}\n${run.stdout}${run.stderr}`);
   });
 });

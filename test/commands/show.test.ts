@@ -39,17 +39,17 @@ describe("mcr show", () => {
       egress: [{ ...egress, destination: "239.201.101.101-239.201.101.200:60001-60100", state: "waiting" }],
     };
     const text = show([wide]);
-    expect(widthOf(text)).toBe(100);
-    expect(text).toContain("\na-rule-with-…  eth0 239.101.101.101-239.101.101.200:50001-50100  ");
+    expect(widthOf(text.split("\n\n")[1] ?? "")).toBeLessThanOrEqual(100);
+    expect(text).toContain("\na-rule-w…  eth0 239.101.101.101-239.101.101.200:50001-50100  ");
   });
 
   test("cuts a name only where the line would be too long", () => {
     const name = "a-rule-with-a-name-that-is-rather-long";
     expect(show([{ ...rule, name }])).toContain(`${name}  eth0`);
-    expect(show([{ ...rule, name }], 80)).toContain("a-rule-with-a-name-t…  eth0");
+    expect(show([{ ...rule, name }], 80)).toContain("a-rule-with-a-name-tha…  eth0");
     expect(widthOf(show([{ ...rule, name }], 80).split("\n\n")[1] ?? "")).toBe(80);
     // Beyond that it is too narrow for the rest, which is not cut.
-    expect(show([{ ...rule, name }], 20)).toContain("a-rule-…  eth0 239.1.1.1:5001  active");
+    expect(show([{ ...rule, name }], 20)).toContain("a-rule-…  eth0 239.1.1.1:5001     active");
   });
 
   test("shows the senders of a rule", () => {
@@ -76,7 +76,9 @@ describe("mcr show", () => {
   test("asks the running mcr for rules and status", async () => {
     const { exitCode, stdout } = await runRemote(showCommand, {});
     expect(exitCode).toBe(0);
-    expect(stdout).toStartWith("mcr 0.1.0, pid 123, up 2h 6m, 2 workers, /etc/mcr/rules.toml: 2 rules: 1 waiting");
+    expect(stdout).toStartWith(
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, /etc/mcr/rules.toml: 2 rules: 1 waiting",
+    );
     expect(stdout).toContain("→ eth1 239.10.1.1:6001");
   });
 
@@ -108,7 +110,19 @@ test("an age has its two largest units", () => {
   const s = 1000;
   const m = 60 * s;
   const h = 60 * m;
-  const cases = [-5 * s, 0, 999, 59 * s, 60 * s, 59 * m + 59 * s, h, 2 * h + 5 * m, 24 * h, 76 * h + 1, 400 * 24 * h];
+  const cases = [
+    -5 * s,
+    0,
+    999,
+    59 * s,
+    60 * s,
+    59 * m + 59 * s,
+    h,
+    2 * h + 5 * m,
+    24 * h,
+    76 * h + 1,
+    400 * 24 * h,
+  ];
   expect(cases.map(formatAge)).toEqual([
     "0s",
     "0s",

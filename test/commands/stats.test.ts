@@ -27,16 +27,30 @@ describe("mcr stats", () => {
            0    0   617283  1234533     1000    1200   5000  4000        32000
            1    1   617284  1234534     1000    1200   5000  4000        32000
 
-      RULE      INGRESS, → EGRESS                        PACKETS       BYTES  DROPPED: FULL  ERROR  UNAVAILABLE
+      RULE      INGRESS, → EGRESS                        PACKETS       BYTES  DROPPED  REASON
       studio-a  eth0 239.1.1.1:5001                      1234567  1264196608
-                → eth1 239.10.1.1:6001                   1234567  1264196608              0      0            0
-                → wg0 10.100.0.2:6001                    1234500  1264196608             60      7            0
+                → eth1 239.10.1.1:6001                   1234567  1264196608        0
+                → wg0 10.100.0.2:6001                    1234500  1264196608       60  full
+                                                                                    7  error
       wall      eth9 239.1.1.1-239.1.1.50:5001-5050            0           0
-                → eth1 239.10.1.1-239.10.1.50:6001-6050        0           0              0      0            0
+                → eth1 239.10.1.1-239.10.1.50:6001-6050        0           0        0
 
       igmp: attempted=5 succeeded=5 failed=0 active_groups=5
       "
     `);
+  });
+
+  test("fits 100 columns with ranges and large counters", () => {
+    const [first, ...others] = stats.rules;
+    const [interfaceStats] = stats.interfaces;
+    if (!first || !interfaceStats) throw new Error("expected a rule and an interface");
+    const text = formatStats({
+      ...stats,
+      interfaces: [{ ...interfaceStats, packets: 12345678901, bytes: 12345678901234 }],
+      rules: [{ ...first, packets: 1234567890, bytes: 123456789012 }, ...others],
+    });
+    const widths = text.split("\n").map((line) => Bun.stringWidth(line));
+    expect(Math.max(...widths)).toBeLessThanOrEqual(100);
   });
 
   test("never wraps a number, however large", () => {

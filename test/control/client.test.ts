@@ -16,10 +16,18 @@ const open: Disposable[] = [];
 beforeEach(() => {
   directory = new SocketDirectory();
 });
-afterEach(() => {
+afterEach(closeAll);
+
+function closeAll(): void {
   for (const disposable of open.splice(0)) disposable[Symbol.dispose]();
   directory[Symbol.dispose]();
-});
+}
+
+/** Between two cases of one test. */
+function renew(): void {
+  closeAll();
+  directory = new SocketDirectory();
+}
 
 /** Serves HTTP that is not mcr's. */
 function serveHttp(answer: () => Response | Promise<Response>): void {
@@ -27,10 +35,11 @@ function serveHttp(answer: () => Response | Promise<Response>): void {
   open.push({ [Symbol.dispose]: () => void server.stop(true) });
 }
 
-async function serveBytes(bytes: string | undefined): Promise<void> {
+async function serveBytes(bytes: string | undefined, isEnd = true): Promise<void> {
   const server: Server = createServer((socket) => {
     socket.on("error", () => {});
-    if (bytes !== undefined) socket.end(bytes);
+    if (bytes !== undefined) socket.write(bytes);
+    if (isEnd) socket.end();
   });
   const { promise, resolve } = Promise.withResolvers<void>();
   server.listen(directory.socket, resolve);
@@ -68,9 +77,7 @@ describe("an answer", () => {
   test("that the mcr could not give is its own failure, told in its own words", async () => {
     serveHttp(() => Response.json({ error: "counters are gone" }, { status: 500 }));
     const error = await requestError();
-    expect(error.message).toBe(
-      `the mcr at ${directory.socket} failed: counters are gone; its log says more`,
-    );
+    expect(error.message).toBe(`the mcr at ${directory.socket} failed: counters are gone; its log says more`);
     expect(error.exitCode).toBe(1);
   });
 });
@@ -100,13 +107,16 @@ describe("no answer", () => {
     expect(error.exitCode).toBe(77);
   });
 
-  test("in time, whether the other side is silent or only slow with the body", async () => {
-    await serveBytes(undefined);
-    const error = await requestError("GET", 100);
-    expect(error.message).toBe(
-      `the mcr at ${directory.socket} did not answer within 0.1 s; its log may say why`,
-    );
-    expect(error.exitCode).toBe(69);
+  test("in time, whether the other side is silent or stops within its answer", async () => {
+    for (const bytes of [undefined, "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{"]) {
+      await serveBytes(bytes, false);
+      const error = await requestError("GET", 100);
+      expect(error.message).toBe(
+        `the mcr at ${directory.socket} did not answer within 0.1 s; its log may say why`,
+      );
+      expect(error.exitCode).toBe(69);
+      renew();
+    }
   });
 
   test("as mcr gives it is said to be another program's, with what is odd about it", async () => {
@@ -117,7 +127,7 @@ describe("no answer", () => {
       ["Invalid type", () => serveHttp(() => new Response("<html>"))],
       ["uptime_s: Invalid", () => serveHttp(() => Response.json({ ...status, uptime_s: "long" }))],
       ["rules", () => serveHttp(() => Response.json({ ...status, rules: {} }))],
-      ["closed the connection", () => serveBytes("SSH-2.0-OpenSSH\r\n")],
+      ["it does not speak HTTP", () => serveBytes("SSH-2.0-OpenSSH\r\n")],
       ["closed the connection", () => serveBytes("")],
     ];
     for (const [detail, serve] of cases) {
@@ -128,9 +138,7 @@ describe("no answer", () => {
         /does not answer as mcr \d.*is it another program, or another version of mcr\?$/,
       );
       expect(error.exitCode).toBe(69);
-      for (const disposable of open.splice(0)) disposable[Symbol.dispose]();
-      directory[Symbol.dispose]();
-      directory = new SocketDirectory();
+      renew();
     }
   });
 

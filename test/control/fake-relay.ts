@@ -114,6 +114,9 @@ export const stats: Stats = {
     sent_bytes: 2528324608,
     ingress_dropped: 100,
     egress_dropped: 67,
+    egress_full: 40,
+    egress_error: 7,
+    egress_unavailable: 20,
   },
   interfaces: [
     {

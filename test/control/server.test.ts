@@ -1,15 +1,7 @@
 // The control server on a real socket: its routes, its socket file, and clients that mean harm.
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from "node:fs";
+import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
@@ -26,7 +18,16 @@ import { McrError } from "../../src/error.ts";
 import { Log } from "../../src/log.ts";
 import { Process } from "../support/process.ts";
 import { waitUntil } from "../support/wait.ts";
-import { asOrdinaryUser, fakeRelay, refused, reloaded, rules, SocketDirectory, stats, status } from "./fake-relay.ts";
+import {
+  asOrdinaryUser,
+  fakeRelay,
+  refused,
+  reloaded,
+  rules,
+  SocketDirectory,
+  stats,
+  status,
+} from "./fake-relay.ts";
 
 /** What an honest client may wait while others misbehave. */
 const promptMs = 100;
@@ -349,7 +350,9 @@ describe("hostile clients do not disturb others", () => {
         return reloaded;
       },
     });
-    const socket = await connect("POST /v1/reload HTTP/1.1\r\nhost: mcr\r\ntransfer-encoding: chunked\r\n\r\n");
+    const socket = await connect(
+      "POST /v1/reload HTTP/1.1\r\nhost: mcr\r\ntransfer-encoding: chunked\r\n\r\n",
+    );
     const chunk = `10000\r\n${"z".repeat(0x10000)}\r\n`;
     let isClosed = false;
     socket.once("close", () => {

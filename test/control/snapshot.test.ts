@@ -2,9 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
+import { destinationOf } from "../../src/config/destination.ts";
 import { RuleSchema, StatsSchema } from "../../src/control/protocol.ts";
 import {
-  destinationOf,
   isoTime,
   ruleSnapshot,
   type Source,
@@ -13,6 +13,7 @@ import {
 } from "../../src/control/snapshot.ts";
 import type { RunningRule } from "../../src/net/running.ts";
 import { Counters } from "../../src/stats/counters.ts";
+import { Retired } from "../../src/stats/retired.ts";
 import {
   FakeCounterArea,
   FakeEgresses,
@@ -58,6 +59,8 @@ function relaying() {
     counters,
     rules: [running],
     interfaces: [{ name: "veth1", slot: 0, ringDropped: 9 }],
+    leaving: [],
+    retired: [],
     cpus: [0, 3],
   };
   return { running, counters, source };
@@ -179,6 +182,9 @@ describe("the statistics", () => {
       sent_bytes: 96_000,
       ingress_dropped: 20,
       egress_dropped: 104,
+      egress_full: 3,
+      egress_error: 1,
+      egress_unavailable: 100,
     });
     expect(interfaces).toEqual([
       {
@@ -233,10 +239,27 @@ describe("the statistics", () => {
     expect(workers.reduce((sum, worker) => sum + worker.matched, 0)).toBe(totals.matched);
   });
 
+  test("keep what removed rules have sent and dropped", () => {
+    const { source, counters } = relaying();
+    const before = statsSnapshot(source, igmp, startMs);
+    const retired = new Retired(counters);
+    for (const { egresses } of source.rules) for (const { slot } of egresses) retired.add(slot);
+    const after = statsSnapshot({ ...source, rules: [], retired: retired.workers }, igmp, startMs);
+    expect(after.totals).toEqual(before.totals);
+    expect(after.workers).toEqual(before.workers);
+  });
+
   test("of a relay without rules are zeros, not holes", () => {
-    const source: Source = { counters: new Counters([]), rules: [], interfaces: [], cpus: [] };
+    const source: Source = {
+      counters: new Counters([]),
+      rules: [],
+      leaving: [],
+      interfaces: [],
+      retired: [],
+      cpus: [],
+    };
     const stats = statsSnapshot(source, { ...igmp, attempted: 0 }, startMs);
-    expect(Object.values(stats.totals)).toEqual([0, 0, 0, 0, 0, 0, 0]);
+    expect(Object.values(stats.totals).every((count) => count === 0)).toBe(true);
     expect<unknown>(v.parse(StatsSchema, sent(stats))).toEqual(sent(stats));
   });
 });
@@ -253,7 +276,14 @@ describe("the statistics lines", () => {
   });
 
   test("of an idle relay are the egress and the IGMP line", () => {
-    const source: Source = { counters: new Counters([]), rules: [], interfaces: [], cpus: [] };
+    const source: Source = {
+      counters: new Counters([]),
+      rules: [],
+      leaving: [],
+      interfaces: [],
+      retired: [],
+      cpus: [],
+    };
     const none = { attempted: 0, succeeded: 0, failed: 0, active_groups: 0 };
     expect(statisticsLines(statsSnapshot(source, none, startMs))).toEqual([
       "[STATS:Egress] sent=0 bytes=0 dropped_full=0 dropped_error=0 dropped_unavailable=0",

@@ -18,7 +18,7 @@ cp "$1" /run/mcr-copied
 cd /run/hostile
 printf 'preload = ["./evil.ts"]' > bunfig.toml
 printf 'await Bun.write("/run/evil-ran", "")' > evil.ts
-printf 'JOURNAL_STREAM=1' > .env
+stat -L -c 'JOURNAL_STREAM=%d:%i' /proc/self/fd/2 > .env
 mount -t tmpfs -o ro,noexec none /tmp
 mount -t tmpfs -o ro,noexec none /var/tmp
 exec env -i /run/mcr-copied run /run/rules.toml

@@ -47,7 +47,7 @@ test.each(["SIGTERM", "SIGINT"] as const)(
     const number = (pattern: RegExp) => Number(pattern.exec(ended.stderr)?.[1]);
     expect(number(/\[STATS:Egress\] sent=(\d+) /)).toBe(received.received);
     expect(number(/\[STATS:Ingress\] interface=veth1 packets=\d+ matched=(\d+) /)).toBe(received.received);
-    expect(ended.stderr).toContain("[STATS:IGMP] attempted=5 succeeded=5 failed=0 active_groups=0");
+    expect(ended.stderr).toContain("[STATS:IGMP] attempted=5 succeeded=5 failed=0 active_groups=5");
     expect(received.duplicated).toBe(0);
   },
   60_000,

@@ -12,9 +12,7 @@ test.each([1, 10])(
     const ingress = { group: "239.1.1.1", port: 5001, streams };
     const egress = { group: "239.10.1.1", port: 6001, streams };
     await using topology = await openTopology("chain");
-    await using relay = await startRelay(topology, streamRules(ingress, egress), {
-      settings: "[relay]\nworkers = 2",
-    });
+    await using relay = await startRelay(topology, streamRules(ingress, egress), { workers: 2 });
     const countPerStream = 40_000 / streams;
     const receiver = await startReceiver(topology, "sink-ns", {
       interfaceAddress: address.sink,

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import type { AddressRange } from "../../src/native/shim.ts";
 import { Capture, mergeRanges } from "../../src/net/capture.ts";
+import { Random } from "../config/random.ts";
 import { FakeRings, interfaceState, ringHandle } from "../support/fakes.ts";
 
 const veth1 = interfaceState({ name: "veth1", ifindex: 3 });
@@ -177,13 +178,13 @@ describe("merging ranges", () => {
   });
 
   test("of random groups covers them all, adds the least, and stays within its number", () => {
-    const random = randomFrom(20_260_102);
+    const random = new Random(20_260_102);
     for (let round = 0; round < 300; round += 1) {
-      const rangesMax = 1 + random(20);
-      const spread = [60, 3_000, 1_000_000][random(3)] ?? 60;
-      const wanted = Array.from({ length: random(60) }, () => {
-        const first = numberOf("239.0.0.0") + random(spread);
-        return { first, last: first + (random(3) === 0 ? random(9) : 0) };
+      const rangesMax = 1 + random.below(20);
+      const spread = random.pick([60, 3_000, 1_000_000]);
+      const wanted = Array.from({ length: random.below(60) }, () => {
+        const first = numberOf("239.0.0.0") + random.below(spread);
+        return { first, last: first + (random.below(3) === 0 ? random.below(9) : 0) };
       });
       const ranges = mergeRanges(wanted.map(textOf), rangesMax);
       expect(ranges.length).toBeLessThanOrEqual(rangesMax);
@@ -214,15 +215,4 @@ function leastSize(wanted: readonly AddressRange[], rangesMax: number): number {
     .sort((a, b) => a - b);
   const closed = Math.max(0, gaps.length + 1 - rangesMax);
   return addresses.size + gaps.slice(0, closed).reduce((sum, gap) => sum + gap, 0);
-}
-
-/** The same numbers below `limit` in every run (mulberry32). */
-function randomFrom(seed: number): (limit: number) => number {
-  let state = seed;
-  return (limit) => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return Math.floor((((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32) * limit);
-  };
 }

@@ -1,9 +1,11 @@
 // Memberships against a kernel that keeps the kernel's limits: pooling, failures and their retries, users, proof.
 
 import { describe, expect, test } from "bun:test";
+import type { InterfaceState, Unusable } from "../../src/net/interfaces.ts";
 import { type Membership, Memberships, membershipKey } from "../../src/net/memberships.ts";
 import { RunningRule } from "../../src/net/running.ts";
 import { type Interfaces, wantedMemberships } from "../../src/net/wanted.ts";
+import { Random } from "../config/random.ts";
 import { FakeMembers, interfaceState, recordedLog, ruleOf, startMs } from "../support/fakes.ts";
 
 const names = new Map([
@@ -171,6 +173,15 @@ describe("the sockets of an interface", () => {
     expect(memberships.statistics).toEqual({ attempted: 25, succeeded: 25, failed: 0 });
   });
 
+  test("take no more than that where the kernel would", async () => {
+    const shim = new FakeMembers();
+    shim.groupsMax = 100;
+    shim.sourcesMax = 100;
+    const { want } = setUp({ shim });
+    await want(...groups(21), ...sources(11, "239.1.0.0"));
+    expect(shim.groupsPerSocket).toEqual([20, 2, 1]);
+  });
+
   test("that the kernel fills at 4 sources are left for another", async () => {
     const shim = new FakeMembers();
     shim.sourcesMax = 4;
@@ -313,7 +324,7 @@ describe("the rules that use a membership", () => {
   });
 
   test("are counted from the running rules themselves, a range as its groups", () => {
-    const interfaces: Interfaces = new Map([
+    const interfaces: Interfaces = new Map<string, InterfaceState | Unusable>([
       ["veth1", interfaceState({ name: "veth1", ifindex: 3 })],
       ["veth7", { name: "veth7", unusable: "interface veth7 does not exist" }],
     ]);
@@ -455,7 +466,7 @@ describe("a join that fails", () => {
     };
     const membership = on(3, "239.1.1.1");
     memberships.want(new Map([[membershipKey(membership), { membership, users: new Set(["a"]) }]]));
-    expect(memberships.settle()).rejects.toThrow("not a system error");
+    await expect(memberships.settle()).rejects.toThrow("not a system error");
   });
 });
 
@@ -483,6 +494,19 @@ describe("a join the kernel does not list", () => {
     expect(memberships.stateOf(ghost)).toBe("joined");
     expect(memberships.statistics).toEqual({ attempted: 3, succeeded: 2, failed: 1 });
     expect(memberships.activeGroups).toBe(2);
+  });
+
+  test("is tried again ever more rarely", async () => {
+    const { want, memberships, clock } = haunted();
+    await want([ghost, "b"]);
+    const waited: number[] = [];
+    for (let i = 0; i < 8; i += 1) {
+      const nextMs = memberships.nextRetryMs ?? Number.NaN;
+      waited.push((nextMs - clock.ms) / 1000);
+      clock.ms = nextMs;
+      await memberships.settle();
+    }
+    expect(waited).toEqual([1, 2, 4, 8, 16, 32, 60, 60]);
   });
 
   test("leaves no socket behind, and is not left a second time", async () => {
@@ -551,6 +575,16 @@ describe("statistics", () => {
     }
   });
 
+  test("count a group once, however many sources it is joined from", async () => {
+    const { want, memberships } = setUp();
+    await want(...sources(25), [on(3, "232.1.1.1"), "any"], [on(4, "232.1.1.1", "10.0.0.1"), "b"]);
+    expect(memberships.activeGroups).toBe(2);
+    await want(...sources(1));
+    expect(memberships.activeGroups).toBe(1);
+    await want();
+    expect(memberships.activeGroups).toBe(0);
+  });
+
   test("only grow; leaving takes from the active ones alone", async () => {
     const { want, memberships } = setUp();
     await want(...groups(5));
@@ -558,6 +592,55 @@ describe("statistics", () => {
     expect(memberships.statistics).toEqual({ attempted: 5, succeeded: 5, failed: 0 });
     expect(memberships.activeGroups).toBe(0);
   });
+});
+
+describe("whatever rules come and go", () => {
+  test("the kernel holds what is wanted and did not fail, no more, on no empty socket", async () => {
+    const random = new Random(20_260_102);
+    for (let round = 0; round < 40; round += 1) {
+      const shim = new FakeMembers();
+      shim.groupsMax = 1 + random.below(24);
+      shim.sourcesMax = 1 + random.below(12);
+      const { want, memberships, clock } = setUp({ shim });
+      for (let step = 0; step < 12; step += 1) {
+        shim.refused.clear();
+        shim.unlisted.clear();
+        if (random.below(2) === 0) shim.refused.set(`239.1.1.${random.below(40)}`, "ENOBUFS");
+        if (random.below(2) === 0) shim.unlisted.add(`239.1.1.${random.below(40)}`);
+        const wanted = Array.from({ length: random.below(120) }, () => {
+          const source = random.below(3) === 0 ? undefined : `10.0.0.${random.below(15)}`;
+          return on(random.pick([3, 4]), `239.1.1.${random.below(40)}`, source);
+        });
+        await want(...wanted.map((membership) => [membership, "a"] as const));
+        expectSettled(shim, memberships, wanted);
+        clock.ms += random.below(8000);
+      }
+      await want();
+      expect([shim.sockets.size, memberships.activeGroups]).toEqual([0, 0]);
+    }
+  });
+
+  function expectSettled(shim: FakeMembers, memberships: Memberships, wanted: readonly Membership[]): void {
+    const joined = wanted.filter((membership) => memberships.stateOf(membership) === "joined");
+    expect(wanted.filter((membership) => memberships.stateOf(membership) === "joining")).toEqual([]);
+    expect(heldBy(shim)).toEqual([...new Set(joined.map(membershipKey))].sort());
+    expect(memberships.activeGroups).toBe(
+      new Set(joined.map(({ ifindex, group }) => `${ifindex} ${group}`)).size,
+    );
+    expect(shim.groupsPerSocket).not.toContain(0);
+    const { attempted, succeeded, failed } = memberships.statistics;
+    expect(attempted).toBe(succeeded + failed);
+  }
+
+  /** The keys of what the sockets hold; one that is held twice is there twice. */
+  function heldBy(shim: FakeMembers): readonly string[] {
+    const held = [...shim.sockets.values()].flatMap((groups) =>
+      [...groups].flatMap(([group, from]) =>
+        (from === "any" ? ["*"] : [...from]).map((of) => `${group} ${of}`),
+      ),
+    );
+    return held.sort();
+  }
 });
 
 describe("closing", () => {

@@ -90,7 +90,7 @@ describe("the rule table", () => {
     expect(parts.actions).toEqual([{ address: "239.1.1.1", port: 0, egress: 0 }]);
   });
 
-  test("fills in the ingress group and port where an egress leaves them out", () => {
+  test("fills in the ingress group where an egress names none; without a port the packet keeps its own", () => {
     const rule = ruleOf({
       egress: [
         { interface: "veth2", group: "239.10.1.1" },
@@ -99,7 +99,7 @@ describe("the rule table", () => {
       ],
     });
     expect(readable(tableParts(1, [runningRule(rule)], capturing)).actions).toEqual([
-      { address: "239.10.1.1", port: 5001, egress: 0 },
+      { address: "239.10.1.1", port: 0, egress: 0 },
       { address: "239.1.1.1", port: 6001, egress: 1 },
       { address: "10.100.0.2", port: 7001, egress: 2 },
     ]);

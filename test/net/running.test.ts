@@ -12,6 +12,7 @@ import {
   ruleOf,
   runningRule,
   startMs,
+  systemError,
   veth2Address,
 } from "../support/fakes.ts";
 
@@ -157,22 +158,33 @@ describe("an egress that sends", () => {
     expect(egress.segmentBytesMax).toBe(0);
   });
 
-  test.each([
-    ["index", { ifindex: 12 }],
-    ["address", { address: veth2Address + 0x0100_0000 }],
-  ] as const)(
-    "gets a new socket when the interface has another %s, and hands out the old one",
-    (_, changes) => {
-      const { egress, shim } = active();
-      expect(egress.refresh(shim, interfaceState(changes), startMs + 9)).toEqual({
-        stale: 201,
-        changed: false,
-      });
-      expect([egress.fd, egress.sourcePort]).toEqual([202, 40_002]);
-      expect(shim.closed).toEqual([]);
-      expect(egress.refresh(shim, interfaceState(changes), startMs + 10).stale).toBeUndefined();
-    },
-  );
+  test("gets a new socket on its old port when the interface has another index, and hands out the old one", () => {
+    const { egress, shim } = active();
+    const changed = interfaceState({ ifindex: 12 });
+    expect(egress.refresh(shim, changed, startMs + 9)).toEqual({ stale: 201, changed: false });
+    expect([egress.fd, egress.sourcePort]).toEqual([202, 40_001]);
+    expect(shim.closed).toEqual([]);
+    expect(egress.refresh(shim, changed, startMs + 10).stale).toBeUndefined();
+  });
+
+  test("takes another port when somebody has taken its own meanwhile", () => {
+    const { egress, shim } = active();
+    egress.refresh(shim, missing, startMs + 9);
+    const open = shim.openEgress.bind(shim);
+    shim.openEgress = (options) => {
+      if (options.source_port === 40_001) throw systemError("EADDRINUSE");
+      return open(options);
+    };
+    expect(egress.refresh(shim, interfaceState(), startMs + 10).changed).toBe(true);
+    expect([egress.status.state, egress.sourcePort]).toEqual(["active", 40_002]);
+  });
+
+  test("keeps its socket when the interface gets another address: the kernel chooses it for each packet", () => {
+    const { egress, shim } = active();
+    const changed = interfaceState({ address: veth2Address + 0x0100_0000 });
+    expect(egress.refresh(shim, changed, startMs + 9)).toEqual({ stale: undefined, changed: false });
+    expect([egress.fd, egress.sourcePort]).toEqual([201, 40_001]);
+  });
 
   test("waits when its interface goes, and hands out the socket once", () => {
     const { egress, shim } = active();
@@ -209,6 +221,21 @@ describe("an egress that sends", () => {
     });
     expect(egress.status.state).toBe("failed");
     expect(egress.fd).toBe(-1);
+  });
+
+  test("does not send from a socket whose port cannot be read: it is closed, and the next try opens another", () => {
+    const { egress, shim } = active();
+    egress.refresh(shim, missing, startMs + 9);
+    const egressPort = shim.egressPort.bind(shim);
+    shim.egressPort = () => {
+      throw systemError("ENOBUFS");
+    };
+    expect(egress.refresh(shim, interfaceState(), startMs + 10)).toEqual({ stale: undefined, changed: true });
+    expect([egress.status.state, egress.fd, egress.sourcePort]).toEqual(["failed", -1, null]);
+    expect(shim.closed).toEqual([202]);
+    shim.egressPort = egressPort;
+    egress.refresh(shim, interfaceState(), startMs + 11);
+    expect([egress.status.state, egress.fd, egress.sourcePort]).toEqual(["active", 203, 40_001]);
   });
 });
 

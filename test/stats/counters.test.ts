@@ -14,12 +14,12 @@ function countersOf(of: readonly FakeCounterArea[]): Counters {
 
 describe("counters", () => {
   test("lie where c/mcr.h draws them", () => {
-    const words = new BigUint64Array((4_227_136 + 128) / 8);
+    const words = new BigUint64Array((8_421_440 + 128) / 8);
     const wordAt = (byte: number) => byte / 8;
     words[wordAt(0) + 4] = 1n; // the worker's run_packets
     words[wordAt(64 + 3 * 128) + 8] = 2n; // bad_checksum of interface 3
     words[wordAt(32_832 + 5 * 64) + 1] = 3n; // bytes of rule 5
-    words[wordAt(4_227_136 + 64) + 4] = 4n; // unavailable_packets of egress 1
+    words[wordAt(8_421_440 + 64) + 4] = 4n; // unavailable_packets of egress 1
     const counters = new Counters([words]);
     expect(counters.worker(0).run_packets).toBe(1);
     expect(counters.interface(3).bad_checksum).toBe(2);
@@ -70,7 +70,7 @@ describe("counters", () => {
     const [first, second] = areas(2);
     if (!first || !second) throw new Error("two workers");
     first.set("rule", 0, { packets: 1, last_ns: 5_000_000 }).set("egress", 0, { last_errno: 11 });
-    second.set("rule", 0, { packets: 1, last_ns: 7_000_000 });
+    second.set("rule", 0, { packets: 1, last_ns: 7_000_000 }).set("egress", 0, { last_errno: 11 });
     const counters = countersOf([first, second]);
     expect(counters.rule(0)).toEqual({ packets: 2, bytes: 0, last_ns: 7_000_000 });
     expect(counters.egress(0).last_errno).toBe(11);

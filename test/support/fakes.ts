@@ -74,7 +74,7 @@ export interface RecordedLog {
 
 export function recordedLog(settings: Partial<LogSettings> = {}): RecordedLog {
   const lines: string[] = [];
-  const recorded = {
+  const recorded: RecordedLog = {
     lines,
     clockMs: startMs,
     log: new Log(

@@ -1,5 +1,5 @@
-// The executable under test, as an operator runs it: a rule file in a directory of its own, `mcr run` in relay-ns or
-// another namespace, and its counters read through `mcr show --json` and `mcr stats --json` on the control socket.
+// The executable under test, as an operator runs it: a rule file in a directory of its own, `mcr run` in relay-ns
+// or another namespace, and its counters read through `mcr show --json` and `mcr stats --json` on the control socket.
 
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -22,7 +22,6 @@ import type { StreamRange } from "./traffic.ts";
 import { waitFor } from "./wait.ts";
 
 export const executable = `${repository}/dist/mcr`;
-const usualNamespace = "relay-ns";
 
 export interface RuleText {
   readonly name: string;
@@ -35,24 +34,17 @@ export function ruleText({ name, ingress, egress }: RuleText): string {
   return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egress.map((each) => `{ ${each} }`).join(", ")}]\n`;
 }
 
-export interface Interfaces {
-  readonly ingress: string;
-  readonly egress: string;
-}
-
-/** A rule for each stream: group and port counted up on both sides. */
+/** A rule for each stream: group and port counted up on both sides, `from` → `to`. */
 export function streamRules(
   ingress: StreamRange,
   egress: StreamRange,
-  through: Interfaces = { ingress: "veth1", egress: "veth2" },
+  { from = "veth1", to = "veth2" } = {},
 ): string {
   return Array.from({ length: ingress.streams ?? 1 }, (_, i) =>
     ruleText({
       name: `stream-${i}`,
-      ingress: `interface = "${through.ingress}", group = "${offsetAddress(ingress.group, i)}", port = ${ingress.port + i}`,
-      egress: [
-        `interface = "${through.egress}", group = "${offsetAddress(egress.group, i)}", port = ${egress.port + i}`,
-      ],
+      ingress: `interface = "${from}", group = "${offsetAddress(ingress.group, i)}", port = ${ingress.port + i}`,
+      egress: [`interface = "${to}", group = "${offsetAddress(egress.group, i)}", port = ${egress.port + i}`],
     }),
   ).join("\n");
 }
@@ -62,18 +54,16 @@ export class RelayUnderTest {
     readonly topology: Topology,
     readonly file: string,
     readonly process: Process,
+    readonly namespace = "relay-ns",
     /** Removed with the relay. */
     readonly directory?: string,
-    readonly namespace = usualNamespace,
   ) {}
-
-  get socket(): string {
-    return controlSocket(this.namespace);
-  }
 
   /** Any mcr command in the relay's namespace. */
   run(...argv: readonly string[]): Promise<Completed> {
-    return this.topology.run(this.namespace, [executable, ...argv], { env: { MCR_SOCKET: this.socket } });
+    return this.topology.run(this.namespace, [executable, ...argv], {
+      env: { MCR_SOCKET: socketOf(this.namespace) },
+    });
   }
 
   async rules(): Promise<readonly RuleSnapshot[]> {
@@ -91,8 +81,13 @@ export class RelayUnderTest {
   }
 
   async status(): Promise<Status> {
-    const argv = ["curl", "--silent", "--unix-socket", this.socket, "http://mcr/v1/status"];
-    const answer = await this.topology.output(this.namespace, argv);
+    const answer = await this.topology.output(this.namespace, [
+      "curl",
+      "--silent",
+      "--unix-socket",
+      socketOf(this.namespace),
+      "http://mcr/v1/status",
+    ]);
     return v.parse(StatusSchema, JSON.parse(answer));
   }
 
@@ -135,36 +130,28 @@ export class RelayUnderTest {
 }
 
 export interface StartOptions {
-  /** Lines in front of the rules: [relay], [log]. */
-  readonly settings?: string;
-  readonly env?: Readonly<Record<string, string>>;
-  /** Where it runs; relay-ns by default. */
+  /** Where it runs; each namespace has a control socket of its own. */
   readonly namespace?: string;
+  readonly workers?: number;
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Returns when every rule that can be relayed is. */
 export async function startRelay(
   topology: Topology,
   rules: string,
-  { settings = "", env = {}, namespace = usualNamespace }: StartOptions = {},
+  { namespace = "relay-ns", workers, env = {} }: StartOptions = {},
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
-  await writeFile(file, `${withControl(settings, namespace)}\n${rules}`);
+  const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}`;
+  await writeFile(file, `${settings}\n${rules}`);
   const started = topology.spawn(namespace, [executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
-  return new RelayUnderTest(topology, file, started, directory, namespace);
+  return new RelayUnderTest(topology, file, started, namespace, directory);
 }
 
-/** /run is one for all namespaces of a topology, so each relay beyond the usual one has a socket of its own name. */
-function controlSocket(namespace: string): string {
-  return namespace === usualNamespace ? "/run/mcr/mcr.sock" : `/run/mcr/${namespace}.sock`;
-}
-
-function withControl(settings: string, namespace: string): string {
-  if (namespace === usualNamespace) return settings;
-  const control = `[relay]\ncontrol = "${controlSocket(namespace)}"`;
-  return /^\[relay\]$/m.test(settings)
-    ? settings.replace(/^\[relay\]$/m, control)
-    : `${control}\n${settings}`;
+/** /run is one for all namespaces of a topology; the usual relay has the usual socket. */
+function socketOf(namespace: string): string {
+  return namespace === "relay-ns" ? "/run/mcr/mcr.sock" : `/run/mcr/${namespace}.sock`;
 }

@@ -142,7 +142,7 @@ const drawn: readonly (readonly [TopologyName, string, readonly string[]])[] = [
   ["tree", "", ["gen-ns", "relay-ns", "sink-1-ns", "sink-2-ns", "sink-3-ns"]],
   ["converge", "", ["gen-1-ns", "gen-2-ns", "gen-3-ns", "relay-ns", "sink-ns"]],
   ["downstream", "", ["bridge-ns", "gen-ns", "relay-ns", "sink-1-ns", "sink-2-ns"]],
-  ["loop", "", ["bridge-a-ns", "bridge-b-ns", "gen-ns", "relay-1-ns", "relay-2-ns", "sink-ns"]],
+  ["loop", "", ["gen-ns", "relay-1-ns", "relay-2-ns", "sink-ns", "switch-ns"]],
   ["late", "", ["gen-ns", "relay-ns", "sink-ns"]],
   ["tunnel", "vxlan", ["gen-ns", "relay-1-ns", "relay-2-ns", "sink-ns"]],
 ];

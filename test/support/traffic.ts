@@ -35,6 +35,8 @@ export interface SendOptions extends StreamRange {
   readonly firstStream?: number;
   readonly firstSequence?: number;
   readonly corruptEvery?: number;
+  /** Put in front of the command: taskset and the like. */
+  readonly prefix?: readonly string[];
 }
 
 export interface ReceiveOptions {
@@ -62,6 +64,8 @@ const SendResultSchema = v.object({
   rate_pps: v.number(),
   /** Sends the kernel refused for lack of room and took later. */
   retries: count,
+  /** CPU time of sending, which on a veth holds the receiving side's interrupt work as well. */
+  cpu_ns: count,
   streams: v.array(v.object({ group: v.string(), port: count, sent: count })),
 });
 export type SendResult = v.InferOutput<typeof SendResultSchema>;
@@ -143,7 +147,7 @@ export async function startSender(
   options: SendOptions,
 ): Promise<Sender> {
   const { send } = await buildTraffic();
-  const argv = [send, "--wait", "--progress", ...sendArguments(options)];
+  const argv = [...(options.prefix ?? []), send, "--wait", "--progress", ...sendArguments(options)];
   const child = topology.spawn(namespace, argv);
   await child.waitForOutput('"ready"');
   const finished = async (): Promise<SendResult> => v.parse(SendResultSchema, await lastLine(child));

@@ -1,0 +1,50 @@
+// The egresses of all running rules: brought in line with their interfaces, and watched for drops. A failing egress is
+// marked and logged by itself; the others of its rule go on.
+import { destinationOf } from "../config/destination.ts";
+import { assert } from "../error.ts";
+import type { Log } from "../log.ts";
+import type { Counters } from "../stats/counters.ts";
+import type { EgressShim, RunningEgress, RunningRule } from "./running.ts";
+import type { Interfaces } from "./wanted.ts";
+
+/** Opens what is missing; returns the descriptors to close once no worker sends on them. */
+export function refreshEgresses(
+  rules: readonly RunningRule[],
+  interfaces: Interfaces,
+  shim: EgressShim,
+  log: Log,
+  nowMs: number,
+): readonly number[] {
+  const stale: number[] = [];
+  for (const running of rules)
+    for (const egress of running.egresses) {
+      const state = interfaces.get(egress.egress.interface);
+      assert(state, `interface ${egress.egress.interface} of a running rule was read`);
+      const result = egress.refresh(shim, state, nowMs);
+      if (result.stale !== undefined) stale.push(result.stale);
+      if (result.changed) logState(running, egress, log);
+    }
+  return stale;
+}
+
+/** One line a minute for each egress that refuses packets. */
+export function warnOfDrops(rules: readonly RunningRule[], counters: Counters, log: Log): void {
+  for (const running of rules)
+    for (const egress of running.egresses) {
+      const dropped = egress.newDrops(counters);
+      if (dropped === undefined) continue;
+      const text = `${describe(running, egress)} dropped ${dropped.packets} packets: ${dropped.reason}`;
+      log.writeRepeating(`egress ${egress.slot}`, "Egress", "warning", text);
+    }
+}
+
+function logState(running: RunningRule, egress: RunningEgress, log: Log): void {
+  const { state, reason } = egress.status;
+  const where = describe(running, egress);
+  if (reason === null) log.debug("Egress", `${where}: ${state}`);
+  else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
+}
+
+function describe({ rule }: RunningRule, { egress }: RunningEgress): string {
+  return `rule "${rule.name}": egress ${egress.interface} ${destinationOf(rule, egress)}`;
+}

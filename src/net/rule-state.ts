@@ -1,0 +1,30 @@
+// Which state a rule is in, from what is known of its interface, its capture, its memberships and its packets. Pure.
+import { type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
+import type { FailedJoin } from "./memberships.ts";
+import type { RuleState } from "./state.ts";
+
+/** A rule that has been joined this long without a packet is silent. */
+export const silentMs = 5_000;
+
+export interface Evidence {
+  readonly interface: InterfaceState | Unusable;
+  /** Why nothing can be captured there. */
+  readonly captureFailure: string | undefined;
+  readonly joins: readonly ("joined" | "joining" | FailedJoin)[];
+  /** When the last membership was seen joined. */
+  readonly joinedAtMs: number;
+  /** 0: none yet. */
+  readonly lastPacketMs: number;
+  readonly nowMs: number;
+}
+
+/** The state, and the reason where it is not good. The first link of the chain that is broken decides. */
+export function ruleState(evidence: Evidence): readonly [RuleState, string | null] {
+  const { interface: state, captureFailure, joins, joinedAtMs, lastPacketMs, nowMs } = evidence;
+  if (!isUsable(state)) return ["waiting", state.unusable];
+  if (captureFailure !== undefined) return ["failed", captureFailure];
+  const failed = joins.find((join) => typeof join === "object");
+  if (failed) return ["failed", `${failed.reason}; next try at ${new Date(failed.retryAtMs).toISOString()}`];
+  if (joins.includes("joining")) return ["joining", null];
+  return [nowMs - Math.max(lastPacketMs, joinedAtMs) < silentMs ? "active" : "silent", null];
+}

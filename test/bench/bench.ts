@@ -1,0 +1,162 @@
+// `make bench`: mcr beside socat, the kernel's multicast router and the bare wire, in one run. Every round measures
+// each load on every system in a shuffled order; a round in which the host took too much time is thrown away. Prints
+// medians with their spread, and writes them with `--write` to RESULTS.md and loss.svg beside this file.
+//   bench.ts [--quick] [--rounds N] [--write]
+
+import { appendFile, writeFile } from "node:fs/promises";
+import { cpus, release } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { formatTable } from "../../src/table.ts";
+import { whyNoTopology } from "../support/topology.ts";
+import { startBurners } from "./cpu.ts";
+import { costLoads, headlineLoads, type Load, risingLoads, saturatingLoads } from "./load.ts";
+import { measure, type Trial } from "./measure.ts";
+import { type Panel, plot } from "./plot.ts";
+import {
+  costUs,
+  type Figure,
+  formatSpread,
+  isGood,
+  lossShare,
+  outKppsPerCore,
+  type Round,
+  ratioOver,
+  spreadOver,
+} from "./report.ts";
+import { type SystemName, systemNames } from "./systems.ts";
+
+const { values } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    rounds: { type: "string", default: "5" },
+    write: { type: "boolean", default: false },
+  },
+});
+const rounds = values.quick ? 3 : Number(values.rounds);
+
+process.exitCode = await bench();
+
+async function bench(): Promise<number> {
+  const obstacle = whyNoTopology();
+  if (obstacle !== undefined) {
+    console.error(obstacle);
+    return 1;
+  }
+  using _burners = startBurners();
+  const cost = await runRounds(values.quick ? headlineLoads : costLoads);
+  const texts = [
+    `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
+  ];
+  if (!values.quick) {
+    const saturated = await runRounds(saturatingLoads);
+    texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturated)}`);
+    const rising = await runRounds(risingLoads);
+    texts.push(`Loss at rising rates, 10 streams\n${formatLoss(rising)}`);
+    if (values.write) await writeFile(join(import.meta.dir, "loss.svg"), plot(panelsOf(rising)));
+  }
+  console.log(`\n${texts.join("\n")}`);
+  if (values.write) await appendFile(join(import.meta.dir, "RESULTS.md"), formatResults(texts));
+  return 0;
+}
+
+async function runRounds(loads: readonly Load[]): Promise<readonly Round[]> {
+  const all: Round[] = [];
+  for (let round = 1; round <= rounds; round += 1) {
+    const trials = new Map(loads.map((load) => [load, new Map<SystemName, Trial>()]));
+    const order = shuffled(loads.flatMap((load) => systemNames.map((system) => ({ load, system }))));
+    for (const { load, system } of order) {
+      const trial = await measure(system, load);
+      if (trial) trials.get(load)?.set(system, trial);
+    }
+    const measured = loads.map((load): Round => ({ load, trials: trials.get(load) ?? new Map() }));
+    const good = measured.filter(isGood);
+    all.push(...good);
+    const stolen = Math.max(
+      ...measured.flatMap((each) => [...each.trials.values()].map((trial) => trial.stolen)),
+    );
+    console.log(
+      `round ${round} of ${rounds}: ${good.length} of ${measured.length} loads good, at most ${(stolen * 100).toFixed(1)} % of the time stolen`,
+    );
+  }
+  return all;
+}
+
+function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, key: Math.random() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+}
+
+function byLoad(all: readonly Round[]): readonly (readonly [Load, readonly Round[]])[] {
+  return [...Map.groupBy(all, ({ load }) => load)];
+}
+
+function formatCosts(all: readonly Round[]): string {
+  const rows = byLoad(all).map(([load, each]) => [
+    load.name,
+    ...(["mcr", "socat", "smcroute"] as const).map((system) =>
+      formatSpread(spreadOver(each, costUs, system), 2),
+    ),
+    formatSpread(ratioOver(each, costUs, "socat", "mcr"), 1, "×"),
+    formatSpread(ratioOver(each, costUs, "smcroute", "mcr"), 2, "×"),
+  ]);
+  return formatTable(["LOAD", "MCR", "SOCAT", "SMCROUTE", "SOCAT ÷ MCR", "SMCROUTE ÷ MCR"], rows, 160);
+}
+
+function formatSaturation(all: readonly Round[]): string {
+  const rows = byLoad(all).map(([load, each]) => [
+    load.name,
+    ...(["mcr", "socat"] as const).map((system) => formatSpread(spreadOver(each, outKppsPerCore, system), 0)),
+    formatSpread(ratioOver(each, outKppsPerCore, "mcr", "socat"), 1, "×"),
+  ]);
+  return formatTable(["LOAD", "MCR", "SOCAT", "MCR ÷ SOCAT"], rows, 160);
+}
+
+const percentLost: Figure = (round, system) => {
+  const share = lossShare(round, system);
+  return share === undefined ? undefined : share * 100;
+};
+
+function formatLoss(all: readonly Round[]): string {
+  const rows = byLoad(all).map(([load, each]) => [
+    load.name,
+    ...(["mcr", "socat", "smcroute"] as const).flatMap((system) => [
+      formatSpread(spreadOver(each, percentLost, system), 2, " %"),
+      formatSpread(spreadOver(each, costUs, system), 2),
+    ]),
+  ]);
+  const headings = ["RATE", "MCR LOST", "µs", "SOCAT LOST", "µs", "SMCROUTE LOST", "µs"];
+  return formatTable(headings, rows, 160);
+}
+
+function panelsOf(all: readonly Round[]): readonly Panel[] {
+  const lines = (figure: Figure) =>
+    new Map(
+      (["mcr", "socat", "smcroute"] as const).map((system) => [
+        system,
+        byLoad(all).flatMap(([load, each]) => {
+          const spread = spreadOver(each, figure, system);
+          return spread ? [{ kpps: load.ratePps / 1000, value: spread.median }] : [];
+        }),
+      ]),
+    );
+  return [
+    { title: "Lost", unit: "% of 10 streams", lines: lines(percentLost) },
+    { title: "CPU time", unit: "µs per packet in", lines: lines(costUs) },
+  ];
+}
+
+function formatResults(texts: readonly string[]): string {
+  const [cpu] = cpus();
+  const when = new Date().toISOString().slice(0, 16).replace("T", " ");
+  return `
+## ${when} UTC, Linux ${release()}, ${cpus().length} × ${cpu?.model.trim()}
+
+\`make bench\`, ${rounds} rounds
+
+\`\`\`
+${texts.join("\n")}\`\`\`
+`;
+}

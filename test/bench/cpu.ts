@@ -1,0 +1,63 @@
+// CPU time as the kernel accounts it in nanoseconds (/proc/PID/task/*/schedstat), stolen time, and the burners that
+// keep a virtual CPU awake: an idle one is slow to come back, and that would be measured instead of the relay.
+
+import { readdirSync, readFileSync } from "node:fs";
+
+/** The generator and the sink run here, the relay on the other one. */
+export const generatorCpu = 0;
+export const relayCpu = 1;
+
+/** Of all threads of a process so far. */
+export function cpuNs(pid: number): number {
+  const tasks = `/proc/${pid}/task`;
+  return readdirSync(tasks).reduce((sum, task) => {
+    const [ran = "0"] = readFileSync(`${tasks}/${task}/schedstat`, "utf8").split(" ");
+    return sum + Number(ran);
+  }, 0);
+}
+
+/** The kernel threads that take over interrupt work under load. */
+export const interruptThreads: readonly number[] = readdirSync("/proc")
+  .filter((name) => /^\d+$/.test(name))
+  .map(Number)
+  .filter((pid) => commandOf(pid).startsWith("ksoftirqd/"));
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, "utf8");
+  } catch {
+    return ""; // it has ended
+  }
+}
+
+/** Time the host took from this machine so far, in ticks of 10 ms over all CPUs: proc(5), /proc/stat. */
+export function stealTicks(): number {
+  return Number(readFileSync("/proc/stat", "utf8").split("\n")[0]?.trim().split(/\s+/)[8] ?? 0);
+}
+
+/** A spinning process on each CPU that runs only when nothing else wants to: sched(7), SCHED_IDLE. */
+export function startBurners(): Disposable {
+  const burners = [generatorCpu, relayCpu].map((cpu) =>
+    Bun.spawn([
+      ...onCpu(cpu),
+      "chrt",
+      "--idle",
+      "0",
+      "setpriv",
+      "--pdeathsig",
+      "KILL",
+      "sh",
+      "-c",
+      "while :; do :; done",
+    ]),
+  );
+  return {
+    [Symbol.dispose]() {
+      for (const burner of burners) burner.kill("SIGKILL");
+    },
+  };
+}
+
+export function onCpu(cpu: number): readonly string[] {
+  return ["taskset", "--cpu-list", String(cpu)];
+}

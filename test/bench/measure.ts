@@ -1,0 +1,93 @@
+// One trial: one system, one load, in a chain of its own. What it costs is the CPU time of everybody but the sink:
+// generator (in whose context a veth does the receiving), relay, and the kernel's interrupt threads.
+
+import { address, openTopology } from "../support/topology.ts";
+import { startReceiver, startSender } from "../support/traffic.ts";
+import { waitFor } from "../support/wait.ts";
+import { cpuNs, generatorCpu, interruptThreads, onCpu, stealTicks } from "./cpu.ts";
+import type { Load } from "./load.ts";
+import { type SystemName, sinkStreams, startSystem } from "./systems.ts";
+
+export interface Trial {
+  readonly system: SystemName;
+  readonly load: Load;
+  readonly sent: number;
+  /** Distinct datagrams at the sink, in all copies. */
+  readonly received: number;
+  readonly duplicated: number;
+  /** Dropped by the sink's own sockets. */
+  readonly sinkDrops: number;
+  readonly sendCpuNs: number;
+  readonly relayCpuNs: number;
+  readonly interruptCpuNs: number;
+  readonly seconds: number;
+  /** Share of the wall time that the host took away. */
+  readonly stolen: number;
+}
+
+const ticksPerSecond = 100;
+/** The relay is done when the sink has seen nothing new for so long. */
+const quietMs = 300;
+
+/** Undefined when this system cannot carry this load. */
+export async function measure(system: SystemName, load: Load): Promise<Trial | undefined> {
+  await using topology = await openTopology("chain");
+  await using running = await startSystem(system, topology, load);
+  if (!running) return undefined;
+  const receiver = await startReceiver(topology, "sink-ns", {
+    interfaceAddress: address.sink,
+    streams: sinkStreams(system, load),
+    anyStream: true,
+    deadlineSeconds: 60,
+    lingerMs: 0,
+  });
+  const sender = await startSender(topology, "gen-ns", {
+    interfaceAddress: address.gen,
+    group: "239.1.1.1",
+    port: 5001,
+    streams: load.streams,
+    ratePps: load.ratePps,
+    durationSeconds: load.seconds,
+    burst: load.burst,
+    sizeBytes: load.sizeBytes,
+    ttl: 8,
+    prefix: onCpu(generatorCpu),
+  });
+  const stealBefore = stealTicks();
+  const before = { relay: total(running.pids), interrupts: total(interruptThreads) };
+  const began = performance.now();
+  sender.go();
+  const sent = await sender.finished();
+  let last = { count: -1, atMs: 0 };
+  await waitFor(
+    () => {
+      const count = receiver.receivedSoFar();
+      if (count !== last.count) last = { count, atMs: performance.now() };
+      return performance.now() - last.atMs;
+    },
+    (silentMs) => silentMs >= quietMs,
+    { what: "the sink to have seen the last packet", deadlineMs: 30_000, intervalMs: 20 },
+  );
+  const wallSeconds = (performance.now() - began) / 1000;
+  const relayCpuNs = total(running.pids) - before.relay;
+  const interruptCpuNs = total(interruptThreads) - before.interrupts;
+  const stolen = (stealTicks() - stealBefore) / ticksPerSecond / wallSeconds;
+  const received = await receiver.stop();
+  return {
+    system,
+    load,
+    sent: sent.sent,
+    received: received.received,
+    duplicated: received.duplicated,
+    sinkDrops: received.socket_drops,
+    sendCpuNs: sent.cpu_ns,
+    relayCpuNs,
+    interruptCpuNs,
+    seconds: sent.seconds,
+    stolen,
+  };
+}
+
+function total(pids: readonly number[]): number {
+  return pids.reduce((sum, pid) => sum + cpuNs(pid), 0);
+}

@@ -1,0 +1,155 @@
+// What is compared, each started for one load in relay-ns, all of its processes on one CPU: mcr with its default
+// settings, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
+// forwards and does not rewrite), and nothing at all: the bare wire.
+
+import { offsetAddress } from "../../src/net/address.ts";
+import { joinedGroups } from "../support/igmp.ts";
+import type { Process } from "../support/process.ts";
+import { executable, ruleText } from "../support/relay.ts";
+import { address, type Topology } from "../support/topology.ts";
+import { waitUntil } from "../support/wait.ts";
+import { onCpu, relayCpu } from "./cpu.ts";
+import type { Load } from "./load.ts";
+
+export const systemNames = ["none", "mcr", "socat", "smcroute"] as const;
+export type SystemName = (typeof systemNames)[number];
+
+const namespace = "relay-ns";
+
+export interface Stream {
+  readonly group: string;
+  readonly port: number;
+}
+
+/** Stream i of the generator. */
+export function ingressOf(i: number): Stream {
+  return { group: offsetAddress("239.1.1.1", i), port: 5001 + i };
+}
+
+/** Copy k of stream i, for systems that rewrite. */
+export function egressOf(i: number, k: number): Stream {
+  return { group: offsetAddress("239.10.1.1", i + k * 256), port: 6001 + i };
+}
+
+/** The streams that reach the sink, copies of one stream beside each other. */
+export function sinkStreams(system: SystemName, { streams, copies }: Load): readonly Stream[] {
+  const each = Array.from({ length: streams }, (_, i) => i);
+  if (system === "smcroute") return each.map(ingressOf);
+  return each.flatMap((i) => Array.from({ length: copies }, (_, k) => egressOf(i, k)));
+}
+
+export class RunningSystem {
+  constructor(readonly processes: readonly Process[]) {}
+
+  get pids(): readonly number[] {
+    return this.processes.map(({ pid }) => pid);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const each of this.processes) each.kill("SIGKILL");
+    await Promise.all(this.processes.map(({ exited }) => exited));
+  }
+}
+
+/** Returns when every group is joined. Undefined when this system cannot carry this load. */
+export async function startSystem(
+  name: SystemName,
+  topology: Topology,
+  load: Load,
+): Promise<RunningSystem | undefined> {
+  switch (name) {
+    case "none":
+      return new RunningSystem([]);
+    case "mcr":
+      return startMcr(topology, load);
+    case "socat":
+      return startSocat(topology, load);
+    case "smcroute":
+      return load.copies === 1 ? startSmcroute(topology, load) : undefined;
+  }
+}
+
+async function startMcr(topology: Topology, { streams, copies }: Load): Promise<RunningSystem> {
+  const rules = Array.from({ length: streams }, (_, i) => {
+    const { group, port } = ingressOf(i);
+    return ruleText({
+      name: `stream-${i}`,
+      ingress: `interface = "veth1", group = "${group}", port = ${port}`,
+      egress: Array.from({ length: copies }, (_, k) => {
+        const to = egressOf(i, k);
+        return `interface = "veth2", group = "${to.group}", port = ${to.port}`;
+      }),
+    });
+  });
+  await writeInside(topology, "/run/rules.toml", rules.join("\n"));
+  const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
+  await relay.waitForOutput(/running \d+ rules/, 15_000);
+  return new RunningSystem([relay]);
+}
+
+async function startSocat(topology: Topology, load: Load): Promise<RunningSystem> {
+  const processes: Process[] = [];
+  for (let i = 0; i < load.streams; i += 1) {
+    const { group, port } = ingressOf(i);
+    for (let k = 0; k < load.copies; k += 1) {
+      const to = egressOf(i, k);
+      processes.push(
+        topology.spawn(namespace, [
+          ...onCpu(relayCpu),
+          "socat",
+          "-u",
+          `UDP4-RECV:${port},reuseaddr,bind=${group},ip-add-membership=${group}:veth1,rcvbuf=4194304`,
+          `UDP4-DATAGRAM:${to.group}:${to.port},ip-multicast-if=${address.relayEgress},ip-multicast-ttl=1`,
+        ]),
+      );
+    }
+  }
+  const running = new RunningSystem(processes);
+  await waitForGroups(topology, load);
+  return running;
+}
+
+async function startSmcroute(topology: Topology, load: Load): Promise<RunningSystem> {
+  const routes = Array.from({ length: load.streams }, (_, i) => {
+    const { group } = ingressOf(i);
+    return `mgroup from veth1 group ${group}\nmroute from veth1 group ${group} source ${address.gen} to veth2\n`;
+  });
+  await writeInside(
+    topology,
+    "/run/smcroute.conf",
+    `phyint veth1 enable ttl-threshold 1\nphyint veth2 enable ttl-threshold 1\n${routes.join("")}`,
+  );
+  // Its joins are on one socket, so the limit has to be raised for it.
+  await topology.output(namespace, ["sh", "-c", "echo 10000 > /proc/sys/net/ipv4/igmp_max_memberships"]);
+  const daemon = topology.spawn(namespace, [
+    ...onCpu(relayCpu),
+    ...[
+      "smcrouted",
+      "-n",
+      "-N",
+      "-f",
+      "/run/smcroute.conf",
+      "-P",
+      "/run/smcroute.pid",
+      "-u",
+      "/run/smcroute.sock",
+    ],
+  ]);
+  await waitForGroups(topology, load);
+  return new RunningSystem([daemon]);
+}
+
+async function waitForGroups(topology: Topology, { streams }: Load): Promise<void> {
+  await waitUntil(
+    async () => {
+      const groups = await joinedGroups(topology, namespace, "veth1");
+      return groups.filter((group) => group.startsWith("239.")).length >= streams;
+    },
+    { what: `${streams} groups to be joined`, deadlineMs: 20_000, intervalMs: 50 },
+  );
+}
+
+async function writeInside(topology: Topology, file: string, text: string): Promise<void> {
+  const written = await topology.run(namespace, ["sh", "-c", `cat > ${file}`], { stdin: text });
+  if (written.exitCode !== 0) throw new Error(`cannot write ${file}: ${written.stderr}`);
+}

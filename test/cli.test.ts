@@ -1,0 +1,339 @@
+// The executable as a user meets it: words, exit codes, pipes, and surroundings that are empty or mean harm.
+// Nothing here relays; test/e2e does.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync, copyFileSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as v from "valibot";
+import packageJson from "../package.json" with { type: "json" };
+import { RulesSchema } from "../src/control/protocol.ts";
+import { type ControlServer, openControlServer } from "../src/control/server.ts";
+import { Log } from "../src/log.ts";
+import { ruleText } from "./config/rules.ts";
+import { fakeRelay, reloaded, rule } from "./control/fake-relay.ts";
+
+const executable = join(import.meta.dir, "../dist/mcr");
+const ruleCount = 1_500;
+
+let directory: string;
+let good: string;
+let many: string;
+let bad: string;
+
+beforeAll(() => {
+  if (!existsSync(executable)) throw new Error("dist/mcr is missing: build it with make, then test again");
+  directory = mkdtempSync(join(tmpdir(), "mcr-test-"));
+  // A user without privileges goes through it.
+  chmodSync(directory, 0o755);
+  good = write("good.toml", ruleText());
+  bad = write("bad.toml", `x = 1\n${ruleText({ egress: ["ttl = 0"] })}`);
+  const rules = Array.from({ length: ruleCount }, (_, i) =>
+    ruleText({
+      name: `rule-${i}`,
+      ingress: `interface = "eth0", group = "239.1.${i >> 8}.${i & 255}", port = 5001`,
+    }),
+  );
+  many = write("many.toml", rules.join(""));
+});
+afterAll(() => {
+  if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+});
+
+function write(name: string, text: string): string {
+  const path = join(directory, name);
+  writeFileSync(path, text);
+  return path;
+}
+
+interface Surroundings {
+  readonly cwd?: string;
+  /** All of the environment. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+async function spawn(argv: readonly string[], { cwd = directory, env = {} }: Surroundings = {}) {
+  const child = Bun.spawn([...argv], {
+    cwd,
+    env: { ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  return { exitCode: await child.exited, stdout, stderr };
+}
+function mcr(...words: readonly string[]) {
+  return spawn([executable, ...words]);
+}
+/** $1 is the executable, $2 the first word, and so on. */
+function shell(script: string, ...words: readonly string[]) {
+  const env = { PATH: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" };
+  return spawn(["/bin/sh", "-c", script, "sh", executable, ...words], { env });
+}
+
+describe("help and version", () => {
+  test("--version and -V say name and version", async () => {
+    for (const word of ["--version", "-V"])
+      expect(await mcr(word)).toEqual({ exitCode: 0, stdout: `mcr ${packageJson.version}\n`, stderr: "" });
+  });
+
+  test("--help and -h list every command and exit code", async () => {
+    const { exitCode, stdout, stderr } = await mcr("--help");
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect(stdout).toMatchInlineSnapshot(`
+      "mcr 0.1.0: multicast relay for Linux
+
+      usage: mcr <command> [options]
+
+      commands:
+        run <file>    relay by this rule file; SIGHUP reloads it, SIGTERM stops, SIGUSR1 logs statistics
+        check <file>  check a rule file and show what it would run
+        show          show the rules that run, their states and packets
+        stats         show every counter: interfaces, workers, rules, egresses, memberships
+        reload        read the rule file again, wait, and show what changed
+
+      options:
+        -h, --help     show this help; behind a command, its options
+        -V, --version  show the version
+
+      exit codes:
+        0   ok
+        1   failed while running
+        64  the command line is wrong
+        69  no mcr answers
+        77  no permission
+        78  the configuration is wrong
+      "
+    `);
+    expect(await mcr("-h")).toEqual({ exitCode, stdout, stderr });
+  });
+
+  test("no command at all is wrong use, with the help on stderr", async () => {
+    const { stdout: help } = await mcr("--help");
+    expect(await mcr()).toEqual({ exitCode: 64, stdout: "", stderr: help });
+  });
+
+  test("every command has its own, which asks for nothing else", async () => {
+    for (const command of ["run", "check", "show", "stats", "reload"]) {
+      const { exitCode, stdout, stderr } = await mcr(command, "--help");
+      expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
+      const [summary = "", , usage = ""] = stdout.split("\n");
+      expect(summary).toMatch(/^[a-z].*[^.]$/);
+      expect(usage).toStartWith(`usage: mcr ${command} `);
+      expect(stdout).toContain("  -h, --help");
+      expect(await mcr(command, "-h", "surplus", "--unknown")).toEqual({ exitCode, stdout, stderr });
+    }
+  });
+
+  test("fits 100 columns", async () => {
+    for (const words of [["--help"], ["run", "--help"], ["show", "--help"]]) {
+      const { stdout } = await mcr(...words);
+      expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(100);
+    }
+  });
+});
+
+describe("wrong use is one line on stderr and exit code 64", () => {
+  const cases: readonly (readonly [readonly string[], string])[] = [
+    [["bogus"], "mcr: unknown command 'bogus'; mcr --help lists the commands"],
+    [["--bogus"], "mcr: unknown option '--bogus'; mcr --help lists the options"],
+    [["two\nlines"], "mcr: unknown command 'two lines'; mcr --help lists the commands"],
+    [[""], "mcr: unknown command ''; mcr --help lists the commands"],
+    [["check"], "mcr check: <file> is missing; usage: mcr check <file> [options]"],
+    [["check", ""], "mcr check: <file> is empty; usage: mcr check <file> [options]"],
+    [["run"], "mcr run: <file> is missing; usage: mcr run <file> [options]"],
+    [["check", "a", "b"], "mcr check: surplus argument 'b'; usage: mcr check <file> [options]"],
+    [["show", "a"], "mcr show: surplus argument 'a'; usage: mcr show [options]"],
+    [["check", "--jsn", "a"], "mcr check: unknown option --jsn; mcr check --help lists the options"],
+    [["check", "-x", "a"], "mcr check: unknown option -x; mcr check --help lists the options"],
+    [["run", "--json", "a"], "mcr run: unknown option --json; mcr run --help lists the options"],
+    [["show", "--socket"], "mcr show: --socket takes one path (a name of digits as ./42)"],
+    [["show", "--socket", ""], "mcr show: --socket takes one path (a name of digits as ./42)"],
+    [["show", "--socket="], "mcr show: --socket takes one path (a name of digits as ./42)"],
+    [
+      ["show", "--socket", "a", "--socket", "b"],
+      "mcr show: --socket takes one path (a name of digits as ./42)",
+    ],
+  ];
+  for (const [words, line] of cases)
+    test(JSON.stringify(words.join(" ")), async () => {
+      expect(await mcr(...words)).toEqual({ exitCode: 64, stdout: "", stderr: `${line}\n` });
+    });
+});
+
+describe("mcr check", () => {
+  test("of a good file prints what would run", async () => {
+    const { exitCode, stdout, stderr } = await mcr("check", good);
+    expect([exitCode, stderr]).toEqual([0, ""]);
+    expect(stdout).toEndWith(`\n${good}: 1 rule, 1 flow, 1 egress: ok\n`);
+  });
+
+  test("of a bad file prints its mistakes as compilers do, and ends with 78", async () => {
+    const { exitCode, stdout, stderr } = await mcr("check", bad);
+    expect([exitCode, stdout]).toEqual([78, ""]);
+    const lines = stderr.trimEnd().split("\n");
+    expect(lines).toHaveLength(3);
+    for (const line of lines) expect(line).toStartWith(`${bad}:`);
+  });
+
+  test("of a file that cannot be read ends with 78 and the reason", async () => {
+    expect(await mcr("check", "none.toml")).toEqual({
+      exitCode: 78,
+      stdout: "",
+      stderr: "mcr: cannot read none.toml: no such file; give the path of the rule file, or create it\n",
+    });
+  });
+
+  test("takes the same words in another order, and files that look like options or numbers", async () => {
+    const { stdout } = await mcr("check", good, "--json");
+    expect(await mcr("check", "--json", good)).toEqual({ exitCode: 0, stdout, stderr: "" });
+    expect(await mcr("check", "--json", "--json", good)).toEqual({ exitCode: 0, stdout, stderr: "" });
+    write("-x", "");
+    write("007", "");
+    expect((await mcr("check", "--", "-x")).stdout).toStartWith("-x: no rules: ok");
+    expect((await mcr("check", "007")).stdout).toStartWith("007: no rules: ok");
+  });
+});
+
+describe("commands that ask a running mcr", () => {
+  test("end with 69 in one line when there is none", async () => {
+    for (const command of ["show", "stats", "reload"]) {
+      const socket = join(directory, "none.sock");
+      const { exitCode, stdout, stderr } = await mcr(command, "--socket", socket);
+      expect([exitCode, stdout]).toEqual([69, ""]);
+      expect(stderr).toBe(
+        `mcr: no mcr answers at ${socket}: start it: mcr run FILE; or name its socket: --socket PATH or MCR_SOCKET\n`,
+      );
+    }
+  });
+
+  describe("with one that has many rules", () => {
+    let server: ControlServer;
+    let socket: string;
+    beforeAll(async () => {
+      const log = new Log(
+        { level: "info", format: "text", facility: {} },
+        { write: () => {}, now: () => new Date(0), isJournal: false },
+      );
+      socket = join(directory, "mcr.sock");
+      const rules = Array.from({ length: ruleCount }, (_, i) => ({ ...rule, name: `rule-${i}` }));
+      server = await openControlServer({ path: socket, relay: fakeRelay({ rules: () => rules }), log });
+    });
+    afterAll(() => server?.close());
+
+    test("find it by --socket and by MCR_SOCKET", async () => {
+      const { exitCode, stdout } = await mcr("reload", "--socket", socket);
+      expect([exitCode, stdout]).toEqual([0, expect.stringContaining(reloaded.difference ?? "")]);
+      const env = { MCR_SOCKET: socket };
+      expect((await spawn([executable, "reload"], { env })).stdout).toBe(stdout);
+    });
+
+    test("write all of their JSON into a slow pipe", async () => {
+      const { stdout, stderr } = await shell('"$1" show --json --socket "$2" | { sleep 0.5; cat; }', socket);
+      expect(stderr).toBe("");
+      expect(v.parse(RulesSchema, JSON.parse(stdout)).rules).toHaveLength(ruleCount);
+    });
+
+    test("are content when nobody reads on", async () => {
+      const script = '{ "$1" show --socket "$2"; echo "exit $?" >&2; } | head -1';
+      const { stdout, stderr } = await shell(script, socket);
+      expect(stdout).toMatch(/^mcr .*\n$/);
+      expect(stderr).toBe("exit 0\n");
+    });
+  });
+});
+
+describe("pipes", () => {
+  test("a slow reader gets all of a large answer", async () => {
+    const { stdout } = await shell('"$1" check --json "$2" | { sleep 0.5; cat; }', many);
+    expect(v.parse(v.object({ rules: v.array(v.unknown()) }), JSON.parse(stdout)).rules).toHaveLength(
+      ruleCount,
+    );
+    expect(stdout.length).toBeGreaterThan(500_000);
+  });
+
+  test("a reader that has enough is no error", async () => {
+    const { stdout, stderr } = await shell('{ "$1" check "$2"; echo "exit $?" >&2; } | head -1', many);
+    expect(stdout).toMatch(/^RULE +INGRESS.*\n$/);
+    expect(stderr).toBe("exit 0\n");
+  });
+
+  test("a full disk is an error in one line", async () => {
+    const { exitCode, stderr } = await shell('"$1" check "$2" > /dev/full', many);
+    expect(exitCode).toBe(1);
+    expect(stderr).toMatch(/^mcr: cannot write: .*\n$/);
+  });
+
+  test("a closed stdin, stdout or stderr harms nothing", async () => {
+    expect((await shell('"$1" check "$2" <&-', good)).exitCode).toBe(0);
+    expect((await shell('"$1" bogus 2>&-')).exitCode).toBe(64);
+  });
+});
+
+describe("surroundings", () => {
+  test("a hostile directory: neither its bunfig.toml nor its .env is read", async () => {
+    const cwd = join(directory, "hostile");
+    const marker = join(directory, "evil-ran");
+    mkdirSync(cwd);
+    writeFileSync(join(cwd, "bunfig.toml"), 'preload = ["./evil.ts"]\n[test]\npreload = ["./evil.ts"]\n');
+    writeFileSync(join(cwd, "evil.ts"), `await Bun.write(${JSON.stringify(marker)}, "");\n`);
+    writeFileSync(join(cwd, "tsconfig.json"), "{ broken");
+    writeFileSync(join(cwd, "package.json"), "{ broken");
+    for (const name of [".env", ".env.local", ".env.production", ".env.development"])
+      writeFileSync(join(cwd, name), `MCR_SOCKET=${join(cwd, "evil.sock")}\nMCR_DEBUG=1\n`);
+    for (const words of [["--version"], ["--help"], ["check", good], ["show"]]) {
+      const { stdout, stderr } = await spawn([executable, ...words], { cwd });
+      expect(stdout + stderr).not.toContain("evil");
+      expect(stdout + stderr).not.toBe("");
+    }
+    expect(existsSync(marker)).toBe(false);
+  });
+
+  test("an empty environment", async () => {
+    expect((await spawn(["/usr/bin/env", "-i", executable, "check", good])).exitCode).toBe(0);
+  });
+
+  test("any current directory", async () => {
+    for (const cwd of ["/", "/proc", "/dev"])
+      expect((await spawn([executable, "check", good], { cwd })).exitCode).toBe(0);
+  });
+
+  test("a temporary directory that is missing, or that nobody can write", async () => {
+    // Even root writes nothing in /proc.
+    for (const TMPDIR of [join(directory, "none"), "/proc"]) {
+      const env = { TMPDIR, TMP: TMPDIR, TEMP: TMPDIR, HOME: TMPDIR };
+      expect(await spawn([executable, "--version"], { env })).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(await spawn([executable, "check", good], { env })).toMatchObject({ exitCode: 0, stderr: "" });
+    }
+  });
+
+  describe("a user without privileges", () => {
+    const isRoot = process.geteuid?.() === 0;
+    const drop = isRoot ? ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] : [];
+    let copy: string;
+    beforeAll(() => {
+      // Nobody need be able to reach the tree that this is built in.
+      copy = join(directory, "mcr");
+      copyFileSync(executable, copy);
+      chmodSync(copy, 0o755);
+    });
+    const asUser = (...words: readonly string[]) =>
+      spawn([...drop, copy, ...words], { env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" } });
+
+    test("reads the help of run, and checks files", async () => {
+      expect(await asUser("run", "--help")).toMatchObject({ exitCode: 0, stderr: "" });
+      expect(await asUser("check", good)).toMatchObject({ exitCode: 0, stderr: "" });
+    });
+
+    test("is told what run needs, in one line, and ends with 77", async () => {
+      const { exitCode, stdout, stderr } = await asUser("run", good);
+      expect([exitCode, stdout]).toEqual([77, ""]);
+      expect(stderr).toMatch(/^mcr: cannot open a packet socket: .*CAP_NET_RAW.*\n$/);
+    });
+
+    test("hears of the file's mistakes first", async () => {
+      expect(await asUser("run", bad)).toMatchObject({ exitCode: 78, stdout: "" });
+    });
+  });
+});

@@ -1,0 +1,187 @@
+/*
+ * Fuzzes c/forward.c from ring block to batch, with a real table and no
+ * socket: the egresses are unavailable, so packets end in a counter. The block
+ * lies in memory of exactly its size.
+ *
+ *   input: | frames | flags | payload bytes, 2 | cut at, 2 | edit, 3 | edit, 3 | ...
+ *   edit:  | place in the block, 2 | value |
+ *
+ * The block is written as the kernel would, then edited: inputs get past the
+ * checks of headers from the start, and every field can lie.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <arpa/inet.h>
+#include <linux/if_ether.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+
+#define BLOCK_HEADER_BYTES 48u
+#define LINK_AT 48u
+#define MAC_AT 92u
+#define NET_AT 106u
+#define FRAMES_MAX 4u
+#define EDITS_AT 6u
+#define GSO_UDP_L4 5
+
+enum {
+	MEND_CHECKSUMS = 1, /* of the IPv4 headers, after the edits */
+};
+
+static struct mcr_relay *relay;
+static struct mcr_worker *worker;
+static struct mcr_table *table;
+
+static void require(bool condition)
+{
+	if (!condition)
+		abort();
+}
+
+/* Flow 0: 239.1.1.1:5001; flow 1: the same group, any port; flow 2: VLAN 7. */
+static void table_open(void)
+{
+	struct mcr_match_spec matches[] = { { .port = 5001, .flow = 0 },
+					    { .port = 0, .flow = 1 },
+					    { .port = 5001, .vlan = 7, .flow = 2 } };
+	const struct mcr_flow_spec flows[] = { { .rule = 0, .action_count = 1 },
+					       { .rule = 1, .action_count = 2 },
+					       { .rule = 2, .action_count = 0 } };
+	struct mcr_action_spec actions[] = { { .port = 6001, .egress = 0 }, { .egress = 1 } };
+	const struct mcr_egress_spec egresses[] = { { .fd = -1, .slot = 0 },
+						    { .fd = -1, .slot = 1 } };
+	const struct mcr_table_spec spec = { .matches = matches,
+					     .flows = flows,
+					     .actions = actions,
+					     .egresses = egresses,
+					     .match_count = 3,
+					     .flow_count = 3,
+					     .action_count = 2,
+					     .egress_count = 2,
+					     .epoch = 1 };
+	static const uint8_t group[16] = { [10] = 0xff, [11] = 0xff, 239, 1, 1, 1 };
+	int32_t error;
+
+	for (int i = 0; i < 3; i++)
+		memcpy(matches[i].address, group, sizeof(group));
+	for (int i = 0; i < 2; i++)
+		memcpy(actions[i].address, group, sizeof(group));
+	relay = mcr_relay_open(1, &error);
+	require(relay != NULL);
+	worker = &relay->workers[0];
+	table = mcr_table_build(relay, &spec, &error);
+	require(table != NULL);
+}
+
+static uint32_t frame_bytes(uint32_t payload_bytes)
+{
+	return (NET_AT + 28 + payload_bytes + 7) / 8 * 8;
+}
+
+static uint32_t get16_le(const uint8_t *bytes)
+{
+	return bytes[0] | (uint32_t)bytes[1] << 8;
+}
+
+static void mend_checksum(uint8_t *ip)
+{
+	uint16_t sum;
+
+	memset(ip + 10, 0, 2);
+	sum = (uint16_t)~mcr_fold(mcr_sum(ip, 20, 0));
+	memcpy(ip + 10, &sum, 2);
+}
+
+static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool last)
+{
+	const uint16_t total = htons((uint16_t)(28 + payload_bytes));
+	const uint16_t udp = htons((uint16_t)(8 + payload_bytes));
+	const uint8_t ip[28] = { 0x45, [8] = 4, 17, [12] = 10, 0,    0,	   1,	239,
+				 1,    1,	1,  0x0f,      0xa0, 0x13, 0x89 };
+	const struct tpacket3_hdr header = { .tp_next_offset = last ? 0 :
+								      frame_bytes(payload_bytes),
+					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
+					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
+					     .tp_mac = MAC_AT,
+					     .tp_net = NET_AT };
+	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
+	const struct virtio_net_hdr offload = { .gso_type = cut ? GSO_UDP_L4 : 0,
+						.gso_size = (uint16_t)cut };
+
+	memcpy(base, &header, sizeof(header));
+	memcpy(base + LINK_AT, &link, sizeof(link));
+	memcpy(base + MAC_AT - sizeof(offload), &offload, sizeof(offload));
+	memcpy(base + NET_AT, ip, sizeof(ip));
+	memcpy(base + NET_AT + 2, &total, 2);
+	memcpy(base + NET_AT + 24, &udp, 2);
+}
+
+/* Reads what would be sent, then counts it: the batch is consistent. */
+static void finish_batch(void)
+{
+	volatile uint8_t sum = 0;
+
+	require(worker->packet_count <= MCR_BATCH_PACKETS_MAX);
+	for (uint32_t i = 0; i < worker->packet_count; i++)
+		for (uint32_t j = 0; j < worker->packets[i].bytes; j++)
+			sum = (uint8_t)(sum + worker->packets[i].payload[j]);
+	mcr_batch_send(table, worker, &table->scratch[0]);
+	require(worker->packet_count == 0);
+}
+
+/* mcr.h, "Accounting". */
+static void require_accounts(void)
+{
+	const struct mcr_interface_counters *c = &worker->interfaces[0];
+	const struct mcr_rule_counters *rules = worker->rules;
+
+	require(c->packets == c->matched + c->no_match + c->tagged + c->fragment + c->malformed +
+				      c->truncated + c->bad_checksum);
+	require(c->matched == rules[0].packets + rules[1].packets + rules[2].packets);
+	require(worker->egresses[0].unavailable_packets == rules[0].packets + rules[1].packets);
+	require(worker->egresses[1].unavailable_packets == rules[1].packets);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+	uint32_t frame_count, payload_bytes, cut;
+	struct tpacket_block_desc *block;
+	size_t block_bytes;
+	uint8_t *memory;
+
+	if (size < EDITS_AT)
+		return 0;
+	if (!relay)
+		table_open();
+	frame_count = 1 + input[0] % FRAMES_MAX;
+	payload_bytes = get16_le(input + 2) % 65508;
+	cut = get16_le(input + 4);
+	block_bytes = BLOCK_HEADER_BYTES + frame_count * (size_t)frame_bytes(payload_bytes);
+	memory = calloc(1, block_bytes);
+	require(memory != NULL);
+	block = (void *)memory;
+	block->hdr.bh1.num_pkts = frame_count;
+	block->hdr.bh1.offset_to_first_pkt = BLOCK_HEADER_BYTES;
+	for (uint32_t i = 0; i < frame_count; i++)
+		write_frame(memory + BLOCK_HEADER_BYTES + i * frame_bytes(payload_bytes),
+			    payload_bytes, cut, i + 1 == frame_count);
+
+	for (size_t at = EDITS_AT; at + 3 <= size; at += 3)
+		memory[get16_le(input + at) % block_bytes] = input[at + 2];
+	for (uint32_t i = 0; i < frame_count && input[1] & MEND_CHECKSUMS; i++)
+		mend_checksum(memory + BLOCK_HEADER_BYTES + i * frame_bytes(payload_bytes) +
+			      NET_AT);
+	block->hdr.bh1.num_pkts %= 256; /* more only takes time */
+
+	mcr_block_gather(table, worker, &table->scratch[0], 0, block, block_bytes);
+	finish_batch();
+	require_accounts();
+	free(memory);
+	return 0;
+}

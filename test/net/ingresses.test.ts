@@ -1,0 +1,316 @@
+// The interfaces that rules capture from: when rings are opened, handed out for closing, and why they are not there.
+
+import { describe, expect, test } from "bun:test";
+import type { Interface, RingOptions } from "../../src/native/shim.ts";
+import { Ingresses } from "../../src/net/ingresses.ts";
+import { readInterface } from "../../src/net/interfaces.ts";
+import {
+  type ErrnoName,
+  FakeRings,
+  recordedLog,
+  ringHandle,
+  ruleOf,
+  runningRule,
+  systemError,
+} from "../support/fakes.ts";
+
+const upAndRunning = 0x1 | 0x40;
+const slotsMax = 256;
+
+/** Rings on a host whose interfaces come, go and refuse. */
+class FakeHost extends FakeRings {
+  readonly interfaces = new Map<string, Interface>();
+  /** ifindex → what opening a ring there fails with. */
+  readonly refused = new Map<number, ErrnoName>();
+
+  plug(name: string, ifindex: number): void {
+    this.interfaces.set(name, { ifindex, flags: upAndRunning, mtu: 1500, address: 0 });
+  }
+  setFlags(name: string, flags: number): void {
+    const found = this.interfaces.get(name);
+    if (found) this.interfaces.set(name, { ...found, flags });
+  }
+  readInterface(name: string): Interface | undefined {
+    return this.interfaces.get(name);
+  }
+  override openRing(options: RingOptions) {
+    const refusal = this.refused.get(options.ifindex);
+    if (refusal) throw systemError(refusal);
+    return super.openRing(options);
+  }
+}
+
+function setUp(workerCount = 1) {
+  const host = new FakeHost();
+  host.plug("veth1", 3);
+  host.plug("veth5", 8);
+  const recorded = recordedLog();
+  const ingresses = new Ingresses(host, recorded.log, workerCount);
+  /** As the relay does it: the interfaces as they are now, and the names that rules want. */
+  const refresh = (...names: readonly string[]) =>
+    ingresses.refresh(new Map(names.map((name) => [name, readInterface(host, name)])), new Set(names));
+  return { host, ingresses, refresh, recorded, lines: recorded.lines };
+}
+
+function slotsOf(ingresses: Ingresses): readonly (readonly [string, number])[] {
+  return ingresses.statistics.map(({ name, slot }) => [name, slot]);
+}
+
+const [first, second, third] = [ringHandle(1), ringHandle(2), ringHandle(3)];
+
+describe("an ingress interface", () => {
+  test("gets a ring for each worker, a slot, and a line that says so", () => {
+    const { refresh, ingresses, host, lines } = setUp(2);
+    expect(refresh("veth1", "veth5")).toEqual([]);
+    expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 3, 8, 8]);
+    expect([...ingresses.capturing]).toEqual([
+      ["veth1", { slot: 0, rings: [first, second], fanoutId: 7 }],
+      ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7 }],
+    ]);
+    expect(lines).toEqual([
+      "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers",
+      "<6>[Ingress] capturing on veth5: fanout id 7, mode flow, rings for 2 workers",
+    ]);
+  });
+
+  test("that is wanted again keeps its rings", () => {
+    const { refresh, host, lines } = setUp();
+    for (let i = 0; i < 3; i += 1) expect(refresh("veth1")).toEqual([]);
+    expect(host.opened).toHaveLength(1);
+    expect(lines).toHaveLength(1);
+  });
+
+  test("that no rule wants any more gives a stale capture, closed by whoever knows that no worker reads it", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1", "veth5");
+    const stale = refresh("veth5");
+    expect(stale.flatMap(({ rings }) => rings)).toEqual([first]);
+    expect([...ingresses.capturing.keys()]).toEqual(["veth5"]);
+    expect(host.closed).toEqual([]);
+    for (const capture of stale) capture.close();
+    expect(host.closed).toEqual([first]);
+    expect(refresh("veth5")).toEqual([]);
+  });
+
+  test("that is gone gives a stale capture, and captures again when it is back", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    host.interfaces.delete("veth1");
+    expect(refresh("veth1").flatMap(({ rings }) => rings)).toEqual([first]);
+    expect(ingresses.capturing.size).toBe(0);
+    expect(refresh("veth1")).toEqual([]);
+    host.plug("veth1", 12);
+    expect(refresh("veth1")).toEqual([]);
+    expect(ingresses.capturing.get("veth1")).toEqual({ slot: 0, rings: [second], fanoutId: 7 });
+    expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 12]);
+  });
+
+  test("that is another one of the same name is captured anew at once", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    host.plug("veth1", 12);
+    expect(refresh("veth1").flatMap(({ rings }) => rings)).toEqual([first]);
+    expect(ingresses.capturing.get("veth1")?.rings).toEqual([second]);
+  });
+
+  test("that goes down or loses its carrier keeps its rings", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    for (const flags of [0, 0x1, upAndRunning]) {
+      host.setFlags("veth1", flags);
+      expect(refresh("veth1")).toEqual([]);
+      expect(ingresses.capturing.get("veth1")?.rings).toEqual([first]);
+    }
+    expect(host.opened).toHaveLength(1);
+  });
+
+  test("that is not there yet waits without a failure", () => {
+    const { refresh, ingresses } = setUp();
+    refresh("veth9");
+    expect(ingresses.failureOf("veth9")).toBeUndefined();
+    expect(ingresses.hasFailure).toBe(false);
+    expect(ingresses.capturing.size).toBe(0);
+    expect(ingresses.statistics).toEqual([]);
+  });
+});
+
+describe("counter slots", () => {
+  test("stay with their interface when it goes, returns, or is not wanted for a while", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1", "veth5");
+    refresh("veth5");
+    host.plug("veth6", 9);
+    refresh("veth5", "veth6");
+    host.plug("veth1", 12);
+    refresh("veth6", "veth1");
+    expect(slotsOf(ingresses)).toEqual([
+      ["veth1", 0],
+      ["veth5", 1],
+      ["veth6", 2],
+    ]);
+    expect([...ingresses.capturing].map(([name, { slot }]) => [name, slot])).toEqual([
+      ["veth1", 0],
+      ["veth6", 2],
+    ]);
+  });
+
+  test("that are all taken leave the next interface failed, with the cure, and the others running", () => {
+    const { refresh, ingresses, host } = setUp();
+    const names = Array.from({ length: slotsMax + 1 }, (_, i) => `vlan${i}`);
+    for (const [i, name] of names.entries()) host.plug(name, 100 + i);
+    refresh(...names);
+    expect(ingresses.capturing.size).toBe(slotsMax);
+    expect(ingresses.capturing.has("vlan256")).toBe(false);
+    expect(ingresses.failureOf("vlan256")).toBe(
+      "more than 256 ingress interfaces: split the rules over two instances",
+    );
+    expect(ingresses.failureOf("vlan255")).toBeUndefined();
+  });
+});
+
+describe("a capture that cannot be opened", () => {
+  test.each([
+    [
+      "EPERM",
+      "operation not permitted (EPERM); run as root, or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)",
+    ],
+    [
+      "EACCES",
+      "permission denied (EACCES); run as root, or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)",
+    ],
+    [
+      "ENOMEM",
+      "not enough memory (ENOMEM); the rings take 64 MiB for each worker and interface: set fewer workers in [relay]",
+    ],
+    ["ENODEV", "no such device (ENODEV); check ip link show veth1"],
+  ] as const)("with %s says what to do", (code, reason) => {
+    const { refresh, ingresses, host } = setUp();
+    host.refused.set(3, code);
+    refresh("veth1");
+    expect(ingresses.failureOf("veth1")).toBe(`cannot capture on veth1: ${reason}`);
+    expect(ingresses.hasFailure).toBe(true);
+  });
+
+  test("harms no other interface, and has no statistics", () => {
+    const { refresh, ingresses, host } = setUp();
+    host.refused.set(3, "ENOMEM");
+    refresh("veth1", "veth5");
+    expect([...ingresses.capturing.keys()]).toEqual(["veth5"]);
+    expect(ingresses.failureOf("veth5")).toBeUndefined();
+    expect(slotsOf(ingresses)).toEqual([["veth5", 1]]);
+  });
+
+  test("leaves no ring open when only the second is refused", () => {
+    const { refresh, ingresses, host } = setUp(2);
+    host.failAt = 1;
+    refresh("veth1");
+    expect(host.closed).toEqual([first]);
+    expect(ingresses.failureOf("veth1")).toContain("ENOMEM");
+  });
+
+  test("is tried again with the next refresh, and forgotten when it works", () => {
+    const { refresh, ingresses, host } = setUp();
+    host.refused.set(3, "ENOMEM");
+    refresh("veth1");
+    host.refused.clear();
+    refresh("veth1");
+    expect(ingresses.failureOf("veth1")).toBeUndefined();
+    expect(ingresses.hasFailure).toBe(false);
+    expect([...ingresses.capturing.keys()]).toEqual(["veth1"]);
+  });
+
+  test("is forgotten when no rule wants the interface any more", () => {
+    const { refresh, ingresses, host } = setUp();
+    host.refused.set(3, "ENOMEM");
+    refresh("veth1");
+    refresh();
+    expect(ingresses.hasFailure).toBe(false);
+  });
+
+  test("for no reason of the system's is a defect and is not hidden", () => {
+    const { refresh, host } = setUp();
+    host.openRing = () => {
+      throw new TypeError("not a system error");
+    };
+    expect(() => refresh("veth1")).toThrow("not a system error");
+  });
+});
+
+describe("the filters", () => {
+  test("admit on each interface the groups of its own rules", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1", "veth5");
+    ingresses.admit([
+      runningRule(ruleOf({ ingress: { interface: "veth1", group: "239.1.1.1", port: 1 } })),
+      runningRule(ruleOf({ ingress: { interface: "veth5", group: "239.0.0.1-239.0.0.4", port: 1 } })),
+      runningRule(ruleOf({ ingress: { interface: "veth1", group: "239.1.1.2", port: 1 } })),
+    ]);
+    expect(host.filters).toEqual([
+      { ring: first, ranges: [{ first: 0xef01_0101, last: 0xef01_0102 }] },
+      { ring: second, ranges: [{ first: 0xef00_0001, last: 0xef00_0004 }] },
+    ]);
+  });
+
+  test("admit nothing where no rule is left", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    ingresses.admit([runningRule(ruleOf({}))]);
+    ingresses.admit([]);
+    expect(host.filters.at(-1)).toEqual({ ring: first, ranges: [] });
+  });
+
+  test("are set on new rings, also where the groups are those of before", () => {
+    const { refresh, ingresses, host } = setUp();
+    const rules = [runningRule(ruleOf({}))];
+    refresh("veth1");
+    ingresses.admit(rules);
+    host.plug("veth1", 12);
+    refresh("veth1");
+    ingresses.admit(rules);
+    expect(host.filters.map(({ ring }) => ring)).toEqual([first, second]);
+  });
+});
+
+describe("frames that found a ring full", () => {
+  test("are added up for the interface and told with what to look at", () => {
+    const { refresh, ingresses, host, lines } = setUp(2);
+    refresh("veth1");
+    host.drops.set(first, 40).set(second, 2);
+    ingresses.takeRingDrops();
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 42 }]);
+    expect(lines.slice(1)).toEqual([
+      "<4>[Ingress] 42 frames on veth1 found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)",
+    ]);
+  });
+
+  test("are told once a minute for each interface, and counted always", () => {
+    const { refresh, ingresses, host, recorded, lines } = setUp();
+    refresh("veth1", "veth5");
+    for (let i = 0; i < 3; i += 1) {
+      host.drops.set(first, 10).set(second, 1);
+      ingresses.takeRingDrops();
+      recorded.clockMs += 500;
+    }
+    expect(ingresses.statistics.map(({ ringDropped }) => ringDropped)).toEqual([30, 3]);
+    expect(lines.filter((line) => line.startsWith("<4>"))).toHaveLength(2);
+  });
+
+  test("are no news when there are none", () => {
+    const { refresh, ingresses, lines } = setUp();
+    refresh("veth1");
+    ingresses.takeRingDrops();
+    expect(lines).toHaveLength(1);
+  });
+
+  test("stay counted when the rings go, and grow on when they return", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    host.drops.set(first, 5);
+    refresh();
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 5 }]);
+    refresh("veth1");
+    host.drops.set(second, 7);
+    ingresses.takeRingDrops();
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 12 }]);
+  });
+});

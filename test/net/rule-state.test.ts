@@ -1,0 +1,75 @@
+// Which state a rule is in: the first broken link from the wire to the packet decides.
+
+import { describe, expect, test } from "bun:test";
+import { type Evidence, ruleState, silentMs } from "../../src/net/rule-state.ts";
+import { interfaceState, startMs } from "../support/fakes.ts";
+
+/** A rule that has just been joined, changed in what a test is about. */
+function stateOf(changes: Partial<Evidence> = {}) {
+  return ruleState({
+    interface: interfaceState({ name: "veth1" }),
+    captureFailure: undefined,
+    joins: ["joined"],
+    joinedAtMs: startMs,
+    lastPacketMs: 0,
+    nowMs: startMs,
+    ...changes,
+  });
+}
+
+const down = { name: "veth1", unusable: "interface veth1 is down (ip link set veth1 up)" };
+const captureFailure = "cannot capture on veth1: not enough memory (ENOMEM)";
+const refused = { reason: "cannot join 239.1.1.7 on veth1: ENOBUFS", retryAtMs: startMs + 2000 };
+const refusedToo = { reason: "cannot join 239.1.1.9 on veth1: ENOBUFS", retryAtMs: startMs + 9000 };
+
+describe("a rule", () => {
+  test("waits while its interface cannot be used, whatever else is wrong", () => {
+    expect(stateOf({ interface: down })).toEqual(["waiting", down.unusable]);
+    expect(stateOf({ interface: down, captureFailure, joins: [refused] })).toEqual([
+      "waiting",
+      down.unusable,
+    ]);
+  });
+
+  test("fails when nothing can be captured, joined or not", () => {
+    expect(stateOf({ captureFailure })).toEqual(["failed", captureFailure]);
+    expect(stateOf({ captureFailure, joins: [refused] })).toEqual(["failed", captureFailure]);
+  });
+
+  test("fails when one of its joins did, and says when that is tried again", () => {
+    expect(stateOf({ joins: ["joined", "joining", refused, refusedToo] })).toEqual([
+      "failed",
+      "cannot join 239.1.1.7 on veth1: ENOBUFS; next try at 2026-01-02T03:04:07.000Z",
+    ]);
+  });
+
+  test("is joining while one of its joins is not done", () => {
+    expect(stateOf({ joins: ["joined", "joining"] })).toEqual(["joining", null]);
+    expect(stateOf({ joins: ["joining"], lastPacketMs: startMs })).toEqual(["joining", null]);
+  });
+
+  test("is active for 5 s after its join, packets or not", () => {
+    expect(stateOf()).toEqual(["active", null]);
+    expect(stateOf({ nowMs: startMs + 4_999 })).toEqual(["active", null]);
+    expect(silentMs).toBe(5_000);
+  });
+
+  test("is silent when it is joined 5 s and nothing came", () => {
+    expect(stateOf({ nowMs: startMs + 5_000 })).toEqual(["silent", null]);
+  });
+
+  test("is active as long as packets come, and silent 5 s after the last", () => {
+    const lastPacketMs = startMs + 60_000;
+    expect(stateOf({ lastPacketMs, nowMs: startMs + 64_999 })).toEqual(["active", null]);
+    expect(stateOf({ lastPacketMs, nowMs: startMs + 65_000 })).toEqual(["silent", null]);
+  });
+
+  test("that is joined again counts from then: packets of before do not make it silent", () => {
+    const changes = { joinedAtMs: startMs + 60_000, lastPacketMs: startMs, nowMs: startMs + 61_000 };
+    expect(stateOf(changes)).toEqual(["active", null]);
+  });
+
+  test("with a packet stamped ahead of the clock is active", () => {
+    expect(stateOf({ lastPacketMs: startMs + 7_000, nowMs: startMs + 6_000 })).toEqual(["active", null]);
+  });
+});

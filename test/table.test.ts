@@ -1,0 +1,59 @@
+// Columns of text: alignment, cells of several lines, and what gives way in a narrow terminal.
+
+import { describe, expect, test } from "bun:test";
+import { formatTable } from "../src/table.ts";
+
+describe("formatTable", () => {
+  test("aligns words to the left, numbers to the right, without borders or trailing blanks", () => {
+    const rows = [
+      ["a", 1, "x"],
+      ["longer", 12345, ""],
+    ];
+    expect(formatTable(["NAME", "COUNT", "REMARK"], rows)).toBe(
+      "NAME    COUNT  REMARK\na           1  x\nlonger  12345\n",
+    );
+  });
+
+  test("puts the elements of lists below each other, in step", () => {
+    expect(
+      formatTable(
+        ["NAME", "N", "WHY"],
+        [
+          ["a", [1, 22], ["x", "y"]],
+          ["b", 3, "z"],
+        ],
+      ),
+    ).toBe("NAME   N  WHY\na      1  x\n      22  y\nb      3  z\n");
+  });
+
+  test("without rows is its heading", () => {
+    expect(formatTable(["A", "B"], [])).toBe("A  B\n");
+  });
+
+  test("cuts names where it must, counted as the terminal counts, and nothing else", () => {
+    const rows = [
+      ["a-name-that-is-long", "239.1.1.1-239.1.1.50:5001-5050"],
+      ["名前名前名前名前", "x"],
+      ["short", "y"],
+    ];
+    const text = formatTable(["NAME", "INGRESS"], rows, 44);
+    expect(text).toBe(
+      "NAME          INGRESS\na-name-that…  239.1.1.1-239.1.1.50:5001-5050\n名前名前名…   x\nshort         y\n",
+    );
+    expect(formatTable(["NAME", "INGRESS"], rows, 5)).toContain("a-name-…  239.1.1.1-239.1.1.50:5001-5050\n");
+    expect(formatTable(["NAME", "INGRESS"], rows)).toContain("a-name-that-is-long  239.1.1.1");
+  });
+
+  test("is the same for many rows as for few", () => {
+    const rows = Array.from({ length: 1_000 }, (_, i) => [`rule-${i}`, i]);
+    const lines = formatTable(["RULE", "N"], rows).trimEnd().split("\n");
+    expect(lines).toHaveLength(1_001);
+    expect(lines[0]).toBe("RULE        N");
+    expect(new Set(lines.map((line) => line.length))).toEqual(new Set([13]));
+  });
+
+  test("of 65,536 rows takes seconds, not minutes", () => {
+    const rows = Array.from({ length: 65_536 }, (_, i) => [`rule-${i}`, "eth0 239.1.1.1:5001", i, i]);
+    expect(formatTable(["RULE", "INGRESS", "N", "M"], rows).split("\n")).toHaveLength(65_538);
+  }, 60_000);
+});
