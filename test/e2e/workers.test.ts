@@ -18,7 +18,7 @@ test.each([1, 10])(
       interfaceAddress: address.sink,
       streams: egress,
       expect: countPerStream * streams,
-      deadlineSeconds: 60,
+      deadlineSeconds: 15,
     });
     const sent = await send(topology, "gen-ns", {
       ...ingress,

@@ -68,6 +68,20 @@ netTest("a super-frame arrives as the datagrams it was made of", async () => {
   expect((await linkCounters(chain, "relay-ns", "veth1")).rx.packets).toBeLessThan(300);
 });
 
+netTest("the digests of both ends are equal, and one wrong bit makes them differ", async () => {
+  await using chain = await openTopology("chain");
+  const streams = { ...range, streams: 2 };
+  const load = { streams: 2, countPerStream: 640, run: 32, gso: true, ratePps: 20_000, digest: true };
+  for (const corruptEvery of [undefined, 500]) {
+    const receiver = await receive(chain, { streams, digest: true, expect: corruptEvery ? 1278 : 1280 });
+    const sent = await generate(chain, corruptEvery ? { ...load, corruptEvery } : load);
+    const received = await receiver.finished();
+    const equal = sent.streams.map(({ sha256 }, i) => sha256 === received.streams[i]?.sha256);
+    expect(sent.streams.map(({ sha256 }) => sha256?.length)).toEqual([64, 64]);
+    expect(equal).toEqual(corruptEvery ? [false, false] : [true, true]);
+  }
+});
+
 netTest("the same sequence numbers twice are duplicates, and are not received twice", async () => {
   await using chain = await openTopology("chain");
   const receiver = await receive(chain, { expect: 150 });

@@ -35,6 +35,8 @@ export interface SendOptions extends StreamRange {
   readonly firstStream?: number;
   readonly firstSequence?: number;
   readonly corruptEvery?: number;
+  /** Gives sha256 of each stream. */
+  readonly digest?: boolean;
   /** Put in front of the command: taskset and the like. */
   readonly prefix?: readonly string[];
 }
@@ -48,6 +50,8 @@ export interface ReceiveOptions {
   /** The groups are addresses of the interface; nothing is joined. */
   readonly unicast?: boolean;
   readonly anyStream?: boolean;
+  /** Gives sha256 of each stream. */
+  readonly digest?: boolean;
   /** Ends when so many distinct datagrams have arrived in all. */
   readonly expect?: number;
   readonly deadlineSeconds?: number;
@@ -56,6 +60,9 @@ export interface ReceiveOptions {
 }
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+/** Of the stream's payloads in a row, in the order they were sent or arrived in; only with `digest`. */
+const sha256 = v.exactOptional(v.string());
 
 const SendResultSchema = v.object({
   event: v.literal("result"),
@@ -66,7 +73,7 @@ const SendResultSchema = v.object({
   retries: count,
   /** CPU time of sending, which on a veth holds the receiving side's interrupt work as well. */
   cpu_ns: count,
-  streams: v.array(v.object({ group: v.string(), port: count, sent: count })),
+  streams: v.array(v.object({ group: v.string(), port: count, sent: count, sha256 })),
 });
 export type SendResult = v.InferOutput<typeof SendResultSchema>;
 
@@ -96,6 +103,7 @@ const ReceivedStreamSchema = v.object({
   source_changes: count,
   /** The first few gaps, as [first, last], counted from sequence 0 to the highest. */
   missing: v.array(v.tuple([count, count])),
+  sha256,
 });
 export type ReceivedStream = v.InferOutput<typeof ReceivedStreamSchema>;
 
@@ -211,7 +219,7 @@ let built: Promise<TrafficPrograms> | undefined;
 async function compile(name: "send" | "receive"): Promise<string> {
   const directory = `${repository}/dist/test`;
   const program = `${directory}/${name}`;
-  const files = [`${name}.c`, "common.h", "options.h", "payload.h"];
+  const files = [`${name}.c`, "common.h", "options.h", "payload.h", "sha256.h"];
   const sources = files.map((file) => `${repository}/test/traffic/${file}`);
   const newest = Math.max(...(await Promise.all(sources.map(modifiedMs))));
   if ((await modifiedMs(program)) >= newest) return program;
@@ -252,6 +260,7 @@ function sendArguments(options: SendOptions): string[] {
     ...value("first-stream", options.firstStream),
     ...value("first-sequence", options.firstSequence),
     ...value("corrupt-every", options.corruptEvery),
+    ...flag("digest", options.digest),
   ];
 }
 
@@ -266,6 +275,7 @@ function receiveArguments(options: ReceiveOptions): string[] {
     ...(options.sources ?? []).flatMap((source) => value("source", source)),
     ...flag("unicast", options.unicast),
     ...flag("any-stream", options.anyStream),
+    ...flag("digest", options.digest),
     ...value("expect", options.expect),
     ...value("deadline", options.deadlineSeconds),
     ...value("linger", options.lingerMs),

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "options.h"
 #include "payload.h"
+#include "sha256.h"
 
 #include <linux/sock_diag.h>
 #include <sys/epoll.h>
@@ -44,7 +45,7 @@ struct options {
 	struct in_addr sources[SOURCES_MAX];
 	uint32_t source_count;
 	uint64_t expect, deadline_ns, linger_ms;
-	bool unicast, any_stream, progress;
+	bool unicast, any_stream, digest, progress;
 };
 
 struct faults {
@@ -60,6 +61,7 @@ struct stream {
 	uint32_t first_sequence, highest_sequence;
 	uint8_t *seen; /* one bit per sequence number */
 	uint64_t seen_bits;
+	struct sha256 digest; /* of the payloads in the order of arrival, with --digest */
 };
 
 struct receiver {
@@ -127,6 +129,7 @@ static void read_options(struct options *options, int argc, char **argv)
 		{ "expect", "N", "ends when N distinct datagrams have arrived", parse_number, &options->expect, 1, UINT64_MAX },
 		{ "deadline", "SECONDS", "ends in any case (60)", parse_seconds, &options->deadline_ns, 0, 0 },
 		{ "linger", "MS", "goes on after --expect or SIGTERM (200)", parse_number, &options->linger_ms, 0, 3600000 },
+		{ "digest", NULL, "the SHA-256 of each stream's payloads in a row", parse_flag, &options->digest, 0, 0 },
 		{ "progress", NULL, "a JSON line each 200 ms", parse_flag, &options->progress, 0, 0 },
 		{ 0 },
 		/* clang-format on */
@@ -238,6 +241,7 @@ static void open_streams(struct receiver *receiver)
 			stream->address = options->named[i];
 		else
 			stream->address = stream_address(options, i);
+		sha256_begin(&stream->digest);
 		stream->fd = open_stream(options, &stream->address, interface);
 		if (epoll_ctl(receiver->epoll, EPOLL_CTL_ADD, stream->fd, &event) < 0)
 			die(EXIT_FAILED, "epoll_ctl: %s", strerror(errno));
@@ -301,6 +305,8 @@ static void account(struct receiver *receiver, struct stream *stream, const uint
 		stream->faults.reordered++;
 	else
 		stream->highest_sequence = payload.sequence;
+	if (receiver->options->digest)
+		sha256_add(&stream->digest, bytes, size);
 	stream->received++;
 	stream->bytes += size;
 	receiver->received++;
@@ -446,7 +452,7 @@ static void print_faults(const struct faults *faults)
 	print_count("socket_drops", faults->socket_drops);
 }
 
-static void print_stream(const struct stream *stream)
+static void print_stream(struct stream *stream, bool with_digest)
 {
 	char text[INET_ADDRSTRLEN];
 
@@ -466,6 +472,8 @@ static void print_stream(const struct stream *stream)
 		       inet_ntop(AF_INET, &stream->source.sin_addr, text, sizeof(text)),
 		       ntohs(stream->source.sin_port));
 	print_missing(stream);
+	if (with_digest)
+		print_digest(&stream->digest);
 	putchar('}');
 }
 
@@ -507,7 +515,7 @@ static void print_result(const struct receiver *receiver, const char *ended_by,
 	for (uint32_t i = 0; i < receiver->stream_count; i++) {
 		if (i)
 			putchar(',');
-		print_stream(&receiver->streams[i]);
+		print_stream(&receiver->streams[i], receiver->options->digest);
 	}
 	puts("]}");
 }

@@ -10,6 +10,7 @@
 #include "common.h"
 #include "options.h"
 #include "payload.h"
+#include "sha256.h"
 
 #include <netinet/udp.h>
 #include <sys/prctl.h>
@@ -34,7 +35,7 @@ struct options {
 	uint64_t port, streams, group_step, port_step;
 	uint64_t rate_pps, count, duration_ns, size, burst, run;
 	uint64_t source_port, ttl, first_stream, first_sequence, corrupt_every;
-	bool unbounded, gso, wait, progress;
+	bool unbounded, gso, digest, wait, progress;
 };
 
 struct sender {
@@ -45,6 +46,7 @@ struct sender {
 	uint64_t turns; /* completed so far */
 	uint64_t sent, retries, corrupted;
 	uint64_t *sent_per_stream;
+	struct sha256 *digests; /* of each stream, with --digest */
 	struct sockaddr_in *destinations;
 	struct mmsghdr *messages;
 	struct iovec *vectors;
@@ -79,6 +81,7 @@ static void read_options(struct options *options, int argc, char **argv)
 		{ "first-stream", "N", "its number in the payload (0)", parse_number, &options->first_stream, 0, UINT32_MAX },
 		{ "first-sequence", "N", "(0)", parse_number, &options->first_sequence, 0, UINT32_MAX },
 		{ "corrupt-every", "N", "every Nth datagram has one wrong bit (never)", parse_number, &options->corrupt_every, 1, UINT32_MAX },
+		{ "digest", NULL, "the SHA-256 of each stream's payloads in a row", parse_flag, &options->digest, 0, 0 },
 		{ "wait", NULL, "starts when a line arrives on stdin", parse_flag, &options->wait, 0, 0 },
 		{ "progress", NULL, "a JSON line each 200 ms", parse_flag, &options->progress, 0, 0 },
 		{ 0 },
@@ -150,6 +153,9 @@ static void prepare(struct sender *sender)
 	sender->segments = options->gso ? (uint32_t)options->run : 1;
 	messages = sender->turn_batch * options->run;
 	sender->sent_per_stream = allocate(options->streams, sizeof(*sender->sent_per_stream));
+	sender->digests = allocate(options->streams, sizeof(*sender->digests));
+	for (uint32_t i = 0; i < options->streams; i++)
+		sha256_begin(&sender->digests[i]);
 	sender->destinations = allocate(options->streams, sizeof(*sender->destinations));
 	sender->messages = allocate(messages, sizeof(*sender->messages));
 	sender->vectors = allocate(messages, sizeof(*sender->vectors));
@@ -247,12 +253,16 @@ static void transmit(struct sender *sender, uint32_t messages)
 			continue;
 		}
 		for (int i = 0; i < taken; i++) {
-			const struct sockaddr_in *destination =
-				sender->messages[done + (uint32_t)i].msg_hdr.msg_name;
+			const struct msghdr *message =
+				&sender->messages[done + (uint32_t)i].msg_hdr;
+			const struct sockaddr_in *destination = message->msg_name;
+			size_t stream = (size_t)(destination - sender->destinations);
 
-			sender->sent_per_stream[destination - sender->destinations] +=
-				sender->segments;
+			sender->sent_per_stream[stream] += sender->segments;
 			sender->sent += sender->segments;
+			if (sender->options->digest)
+				sha256_add(&sender->digests[stream], message->msg_iov->iov_base,
+					   message->msg_iov->iov_len);
 		}
 		done += (uint32_t)taken;
 	}
@@ -312,9 +322,12 @@ static void print_result(const struct sender *sender, double seconds, uint64_t c
 		char text[INET_ADDRSTRLEN];
 
 		inet_ntop(AF_INET, &sender->destinations[i].sin_addr, text, sizeof(text));
-		printf("%s{\"group\":\"%s\",\"port\":%u,\"sent\":%llu}", i ? "," : "", text,
+		printf("%s{\"group\":\"%s\",\"port\":%u,\"sent\":%llu", i ? "," : "", text,
 		       ntohs(sender->destinations[i].sin_port),
 		       (unsigned long long)sender->sent_per_stream[i]);
+		if (sender->options->digest)
+			print_digest(&sender->digests[i]);
+		putchar('}');
 	}
 	puts("]}");
 }
