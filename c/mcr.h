@@ -293,7 +293,7 @@ MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex,
 				    const uint8_t group[16],
 				    const uint8_t source[16]);
 
-/* -- generator.c: test traffic of `mcr send` -------------------------------- */
+/* -- generator.c, batch.c: test traffic of `mcr send` -------------------------------- */
 
 #define MCR_PAYLOAD_HEADER_BYTES 36
 #define MCR_PAYLOAD_BYTES_MAX 65507
@@ -348,9 +348,14 @@ MCR_EXPORT int32_t mcr_generator_run(struct mcr_generator *generator, int32_t bu
 MCR_EXPORT void *mcr_generator_counters(const struct mcr_generator *generator);
 MCR_EXPORT void mcr_generator_close(struct mcr_generator *generator);
 
-/* -- receiver.c: counts what arrives for `mcr receive` ---------------------- */
+/* -- receiver.c, stream.c, transport.c: counts for `mcr receive` ---------------------- */
 
-enum mcr_stream_kind { MCR_KIND_UNKNOWN, MCR_KIND_MCR, MCR_KIND_RTP, MCR_KIND_TS };
+enum mcr_stream_kind {
+	MCR_KIND_UNKNOWN,
+	MCR_KIND_MCR,
+	MCR_KIND_RTP,
+	MCR_KIND_TS,
+};
 
 struct mcr_stream_counters {
 	uint64_t kind; /* enum mcr_stream_kind */

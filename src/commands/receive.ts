@@ -12,10 +12,10 @@ import { clockName, formatNumber, Progress, plural, usableInterface } from "./in
 import { faultsOf, formatResult, type ReceiveResult, resultOf } from "./receive-result.ts";
 import { runSlices } from "./slices.ts";
 import { formatStream, parseStreams, type Stream, streamSpec } from "./streams.ts";
-import { Duration, whole, word } from "./values.ts";
+import { Duration, Interface, whole } from "./values.ts";
 
 const OptionsSchema = v.object({
-  interface: word("the name of the interface to receive on, and is required"),
+  interface: Interface,
   expect: v.optional(whole(1, Number.MAX_SAFE_INTEGER)),
   deadline: v.optional(Duration),
   json: Switch,

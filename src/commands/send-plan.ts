@@ -3,10 +3,10 @@ import { readFile } from "node:fs/promises";
 import * as v from "valibot";
 import { ExitCode, fail, messageOf } from "../error.ts";
 import { Switch } from "./command.ts";
-import { Duration, whole, word } from "./values.ts";
+import { Duration, Interface, whole, word } from "./values.ts";
 
 export const SendOptionsSchema = v.object({
-  interface: word("the name of the interface to send from, and is required"),
+  interface: Interface,
   rate: v.optional(whole(0, 100_000_000)),
   totalRate: v.optional(whole(1, 100_000_000)),
   size: v.optional(whole(36, 65_507), 1024),

@@ -11,6 +11,16 @@ export function word(what: string) {
   );
 }
 
+/** Required: which link the packets are for is no guess of ours. */
+export const Interface = v.optional(
+  v.pipe(
+    v.union([v.string(), v.number()], "takes the name of one interface"),
+    v.transform(String),
+    v.nonEmpty("is missing: give the name of an interface (ip link shows them)"),
+  ),
+  "",
+);
+
 export function whole(min: number, max: number) {
   const message = `takes a whole number from ${min.toLocaleString("en-US")} to ${max.toLocaleString("en-US")}`;
   return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
