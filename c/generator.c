@@ -19,7 +19,7 @@
 #define WAKEUPS_PER_S 10000
 #define UNPACED_PACKETS 64
 /* A stall up to this is caught up with, at twice the rate; what is beyond is skipped. */
-#define DEBT_NS_MAX (100 * NS_PER_MS)
+#define DEBT_NS_MAX (500 * NS_PER_MS)
 
 /* -- opening ------------------------------------------------------------------ */
 
