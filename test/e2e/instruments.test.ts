@@ -19,6 +19,7 @@ const ReceivedSchema = v.object({
   duplicated: v.number(),
   reordered: v.number(),
   corrupt: v.number(),
+  restarts: v.number(),
   socket_drops: v.number(),
   latency: v.nullable(v.object({ samples: v.number(), p50_ns: v.number(), max_ns: v.number() })),
   streams: v.array(v.object({ kind: v.string(), received: v.number() })),
@@ -188,6 +189,40 @@ describe("over the bare link", () => {
     },
     deadlineMs,
   );
+});
+
+describe("what is not the network's fault", () => {
+  test(
+    "what its own sockets drop is told apart, and adds up",
+    async () => {
+      await using topology = await openTopology("chain");
+      const receiver = await mcrReceive(topology, bare, range);
+      receiver.kill("SIGSTOP");
+      const total = 30_000;
+      await mcrSend(topology, range, "--size", "1472", "--rate", "0", "--count", `${total}`);
+      receiver.kill("SIGCONT");
+      await Bun.sleep(500);
+      receiver.kill("SIGINT");
+      const received = await resultOf(receiver);
+      expect(received.exitCode).toBe(1);
+      expect(received.socket_drops).toBeGreaterThan(0);
+      expect(received.received + received.socket_drops).toBe(total);
+      expect(received).toMatchObject({ duplicated: 0, reordered: 0, corrupt: 0 });
+    },
+    deadlineMs,
+  );
+
+  test("a sender that is started again is neither a duplicate nor a loss", async () => {
+    await using topology = await openTopology("chain");
+    const receiver = await mcrReceive(topology, bare, range, "--expect", "300", "--deadline", "20s");
+    for (const count of ["200", "100"]) await mcrSend(topology, range, "--rate", "1000", "--count", count);
+    expect(await resultOf(receiver)).toMatchObject({
+      exitCode: 0,
+      received: 300,
+      duplicated: 0,
+      restarts: 1,
+    });
+  });
 });
 
 describe("through a relay that does wrong", () => {
