@@ -32,10 +32,10 @@ export function clockName(): bigint {
   }
 }
 
-/** Writes over its own line on a terminal, and nothing elsewhere. */
+/** Writes over its own lines on a terminal, and nothing elsewhere. */
 export class Progress {
   #shownMs = 0;
-  #width = 0;
+  #lines = 0;
 
   constructor(
     readonly io: Io,
@@ -46,14 +46,17 @@ export class Progress {
     const nowMs = performance.now();
     if (!this.isOn || nowMs - this.#shownMs < progressMs) return;
     this.#shownMs = nowMs;
-    const line = text().slice(0, this.io.columns - 1);
-    this.io.stderr(`\r${line.padEnd(this.#width)}`);
-    this.#width = line.length;
+    // A line that wraps would count as two.
+    const lines = text().trimEnd().split("\n");
+    this.clear();
+    this.io.stderr(lines.map((line) => `${line.slice(0, this.io.columns - 1)}\n`).join(""));
+    this.#lines = lines.length;
   }
 
+  /** Cursor up to its first line, and everything below erased: ECMA-48, CUU and ED. */
   clear(): void {
-    if (this.#width > 0) this.io.stderr(`\r${" ".repeat(this.#width)}\r`);
-    this.#width = 0;
+    if (this.#lines > 0) this.io.stderr(`\x1b[${this.#lines}A\x1b[J`);
+    this.#lines = 0;
   }
 }
 

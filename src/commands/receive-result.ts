@@ -141,8 +141,23 @@ function dropSentence({ socket_drops, checksum_errors, socket_buffer_bytes }: Re
   return `${drops}, not by the network: their buffers of ${formatNumber(socket_buffer_bytes)} bytes were full (run it with CAP_NET_ADMIN, or raise net.core.rmem_max)`;
 }
 
+/** What fits a screen while it runs. */
+const liveStreamsMax = 20;
+
+export function formatLive(result: ReceiveResult, columns: number): string {
+  const total = `${plural(result.received, "packet")} received, ${formatNumber(result.lost)} lost`;
+  return result.streams.length > liveStreamsMax ? total : `${formatStreams(result, columns)}${total}`;
+}
+
 export function formatResult(result: ReceiveResult, interfaceName: string, columns: number): string {
-  const { streams } = result;
+  return [
+    formatStreams(result, columns),
+    formatLatency(result.latency),
+    formatVerdict(result, interfaceName),
+  ].join("");
+}
+
+function formatStreams({ streams }: ReceiveResult, columns: number): string {
   const hasForeign = streams.some(({ foreign }) => foreign > 0);
   const headings = ["STREAM", "KIND", "RECEIVED", "LOST", "DUPLICATED", "REORDERED", "CORRUPT"];
   const rows = streams.map((stream) => [
@@ -157,12 +172,11 @@ export function formatResult(result: ReceiveResult, interfaceName: string, colum
     clockTime(stream.first),
     clockTime(stream.last),
   ]);
-  const table = formatTable(
+  return formatTable(
     [...headings, ...(hasForeign ? ["FOREIGN"] : []), "FIRST", "LAST"],
     rows,
     Math.max(columns, 100),
   );
-  return [table, formatLatency(result.latency), formatVerdict(result, interfaceName)].join("");
 }
 
 function formatVerdict(result: ReceiveResult, interfaceName: string): string {

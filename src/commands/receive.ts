@@ -8,9 +8,9 @@ import { SystemError } from "../native/system-error.ts";
 import type { InterfaceState } from "../net/interfaces.ts";
 import { readLatency, readStream } from "../stats/instruments.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
-import { clockName, formatNumber, Progress, plural, usableInterface } from "./instrument.ts";
-import { faultsOf, formatResult, type ReceiveResult, resultOf } from "./receive-result.ts";
-import { runSlices } from "./slices.ts";
+import { clockName, Progress, plural, usableInterface } from "./instrument.ts";
+import { faultsOf, formatLive, formatResult, type ReceiveResult, resultOf } from "./receive-result.ts";
+import { type Ending, runSlices } from "./slices.ts";
 import { formatStream, parseStreams, type Stream, streamSpec } from "./streams.ts";
 import { Duration, Interface, whole } from "./values.ts";
 
@@ -50,26 +50,24 @@ export const receiveCommand: Command = {
     try {
       io.stderr(`mcr receive: ready, ${plural(streams.length, "stream")} on ${options.interface}\n`);
       const words = shim.receiverCounters(receiver, streams.length);
-      const read = () => streams.map((_, i) => readStream(words, i));
+      const read = (endedBy: Ending) =>
+        resultOf({
+          streams,
+          counters: streams.map((_, i) => readStream(words, i)),
+          latency: readLatency(shim.receiverLatency(receiver)),
+          expected: options.expect,
+          endedBy,
+          checksumErrors: readChecksumErrors() - checksumErrorsBefore,
+          bufferBytes: shim.receiverBufferBytes(receiver),
+        });
       const endedBy = await runSlices({
         run: (budgetMs) => shim.runReceiver(receiver, budgetMs),
-        progress: () =>
-          progress.show(
-            () => `${formatNumber(read().reduce((sum, s) => sum + s.packets, 0))} packets received`,
-          ),
+        progress: () => progress.show(() => formatLive(read("signal"), io.columns)),
         deadlineMs: options.deadline,
       });
       shim.runReceiver(receiver, endedBy === "done" ? lingerMs : 1);
       progress.clear();
-      const result = resultOf({
-        streams,
-        counters: read(),
-        latency: readLatency(shim.receiverLatency(receiver)),
-        expected: options.expect,
-        endedBy,
-        checksumErrors: readChecksumErrors() - checksumErrorsBefore,
-        bufferBytes: shim.receiverBufferBytes(receiver),
-      });
+      const result = read(endedBy);
       io.stdout(options.json ? formatJson(result) : formatResult(result, options.interface, io.columns));
       return faultsOf(result, options.interface).length === 0 ? ExitCode.ok : ExitCode.failed;
     } finally {
