@@ -42,7 +42,8 @@ const bare: Where = { namespace: "relay-ns", interface: "veth1" };
 const far: Where = { namespace: "sink-ns", interface: "veth3" };
 
 /** Ahead of what else runs on this machine, where that is allowed: a stall of the sender is not what is tested. */
-const ahead = ["nice", "-n", "-15", executable];
+const mayGoAhead = Bun.spawnSync(["chrt", "--fifo", "10", "true"], { stderr: "ignore" }).exitCode === 0;
+const ahead = [...(mayGoAhead ? ["chrt", "--fifo", "10"] : []), executable];
 
 async function mcrReceive(topology: Topology, at: Where, ...argv: readonly string[]): Promise<Process> {
   const started = topology.spawn(at.namespace, [
