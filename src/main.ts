@@ -22,9 +22,9 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["show", async () => (await import("./commands/show.ts")).showCommand],
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
+  ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
-  ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
 ]);
 
 const io: Io = {

@@ -29,7 +29,7 @@ const lingerMs = 200;
 export const receiveCommand: Command = {
   name: "receive",
   parameters: "<...streams>",
-  summary: "Count what arrives: streams as for send, or SOURCE,GROUP:PORT to join source-specific",
+  summary: "count what arrives; streams as for send, or SOURCE,GROUP:PORT",
   options: [
     { flags: "--interface <name>", description: "where to join (required)" },
     {
