@@ -5,9 +5,10 @@
 //   relay.ts    the control plane of `mcr run`: wanted rules → rings, sockets, rule table, memberships, workers
 //   control/    the control socket of a running mcr: server, client, and what they say to each other
 //   config/     the rule file: TOML → Config, every mistake with its line and column, the difference of two files
-//   net/        addresses, interfaces, captures, memberships
+//   net/        addresses, interfaces, captures, egresses, memberships, and rules as they run
 //   stats/      the counters that the workers write and everybody reads
-//   worker.ts   the data plane: a thread in one native call; the second entry point, beside this one
+//   workers.ts  starts and ends the data-plane threads
+//   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
 //   native/     the C shim of c/, and the only importer of bun:ffi
 //   error.ts log.ts table.ts   trouble as a sentence with an exit code, log lines, columns of text
 //
@@ -23,6 +24,8 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["show", async () => (await import("./commands/show.ts")).showCommand],
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
+  ["send", async () => (await import("./commands/send.ts")).sendCommand],
+  ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);
 
 const io: Io = {

@@ -87,11 +87,13 @@ describe("help and version", () => {
       usage: mcr <command> [options]
 
       commands:
-        run <file>    relay by this rule file; SIGHUP reloads it, SIGTERM stops, SIGUSR1 logs statistics
-        check <file>  check a rule file and show what it would run
-        show          show the rules that run, their states and packets
-        stats         show every counter: interfaces, workers, rules, egresses, memberships
-        reload        read the rule file again, wait, and show what changed
+        run <file>            relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
+        check <file>          check a rule file and show what it would run
+        show                  show the rules that run, their states and packets
+        stats                 show every counter: interfaces, workers, rules, egresses, memberships
+        reload                read the rule file again, wait, and show what changed
+        send <...streams>     send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT
+        receive <...streams>  count what arrives; streams as for send, or SOURCE,GROUP:PORT
 
       options:
         -h, --help     show this help; behind a command, its options
@@ -115,7 +117,7 @@ describe("help and version", () => {
   });
 
   test("every command has its own, which asks for nothing else", async () => {
-    for (const command of ["run", "check", "show", "stats", "reload"]) {
+    for (const command of ["run", "check", "show", "stats", "reload", "send", "receive"]) {
       const { exitCode, stdout, stderr } = await mcr(command, "--help");
       expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
       const [summary = "", , usage = ""] = stdout.split("\n");

@@ -19,7 +19,7 @@ const OptionsSchema = v.object({});
 export const runCommand: Command = {
   name: "run",
   parameters: "<file>",
-  summary: "relay by this rule file; SIGHUP reloads it, SIGTERM stops, SIGUSR1 logs statistics",
+  summary: "relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics",
   options: [],
   async run([file = ""], options) {
     v.parse(OptionsSchema, options);

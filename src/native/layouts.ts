@@ -72,6 +72,38 @@ export const layouts = {
       dscp: [11, "u8"],
     },
   },
+  mcr_stream_spec: {
+    size: 40,
+    fields: { address: [0, "bytes16"], source: [16, "bytes16"], port: [32, "u16"] },
+  },
+  mcr_generator_options: {
+    size: 72,
+    fields: {
+      streams: [0, "u64"],
+      body: [8, "u64"],
+      clock: [16, "u64"],
+      count: [24, "u64"],
+      duration_ns: [32, "u64"],
+      stream_count: [40, "u32"],
+      body_bytes: [44, "u32"],
+      payload_bytes: [48, "u32"],
+      rate_pps: [52, "u32"],
+      burst: [56, "u32"],
+      segments: [60, "u32"],
+      fd: [64, "i32"],
+    },
+  },
+  mcr_receiver_options: {
+    size: 40,
+    fields: {
+      streams: [0, "u64"],
+      clock: [8, "u64"],
+      expect: [16, "u64"],
+      stream_count: [24, "u32"],
+      ifindex: [28, "u32"],
+      buffer_bytes: [32, "u32"],
+    },
+  },
   mcr_interface: {
     size: 16,
     fields: { ifindex: [0, "u32"], flags: [4, "u32"], mtu: [8, "u32"], address: [12, "u32"] },
@@ -107,7 +139,42 @@ export const counterArea = {
   bytes: { worker: 64, interface: 128, rule: 64, egress: 64 },
 } as const;
 
-type Value<Type extends FieldType> = Type extends "bytes16" ? Uint8Array : number;
+/** What the instruments count: all fields are 64-bit words, in this order. */
+export const instrumentCounters = {
+  generator: [
+    "sent_packets",
+    "retries",
+    "errors",
+    "skipped_ns",
+    "first_ns",
+    "last_ns",
+    "last_packets",
+    "end_ns",
+  ],
+  stream: [
+    "kind",
+    "packets",
+    "bytes",
+    "lost",
+    "duplicated",
+    "reordered",
+    "corrupt",
+    "foreign",
+    "restarts",
+    "first_ns",
+    "last_ns",
+    "socket_drops",
+  ],
+  latency: ["count", "min_ns", "max_ns"],
+  latencyBuckets: 1920,
+  bytes: { generator: 64, stream: 128, latency: 64 },
+} as const;
+
+type Value<Type extends FieldType> = Type extends "bytes16"
+  ? Uint8Array
+  : Type extends "u64"
+    ? number | bigint
+    : number;
 export type Struct<Name extends keyof typeof layouts> = {
   readonly [Field in keyof (typeof layouts)[Name]["fields"]]: (typeof layouts)[Name]["fields"][Field] extends readonly [
     number,
@@ -117,7 +184,11 @@ export type Struct<Name extends keyof typeof layouts> = {
     : never;
 };
 
-function put(view: DataView, at: number, type: FieldType, value: number | Uint8Array): void {
+function put(view: DataView, at: number, type: FieldType, value: number | bigint | Uint8Array): void {
+  if (typeof value === "bigint") {
+    view.setBigUint64(at, value, true);
+    return;
+  }
   if (typeof value !== "number") {
     new Uint8Array(view.buffer, view.byteOffset + at, 16).set(value);
     return;
@@ -153,7 +224,7 @@ export function encode<Name extends keyof typeof layouts>(
   const view = new DataView(bytes.buffer);
   const fields = Object.entries(layout.fields);
   structs.forEach((struct, index) => {
-    const values = struct as Readonly<Record<string, number | Uint8Array>>;
+    const values = struct as Readonly<Record<string, number | bigint | Uint8Array>>;
     for (const [field, [offset, type]] of fields) {
       const value = values[field];
       if (value !== undefined) put(view, index * layout.size + offset, type, value);

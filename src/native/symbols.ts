@@ -34,6 +34,18 @@ export const symbols = {
   mcr_member_join: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },
   mcr_member_leave: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },
 
+  mcr_generator_open: { args: [T.ptr, T.ptr], returns: T.ptr },
+  mcr_generator_run: { args: [T.ptr, T.i32], returns: T.i32 },
+  mcr_generator_counters: { args: [T.ptr], returns: T.ptr },
+  mcr_generator_close: { args: [T.ptr], returns: T.void },
+
+  mcr_receiver_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
+  mcr_receiver_run: { args: [T.ptr, T.i32], returns: T.i32 },
+  mcr_receiver_counters: { args: [T.ptr], returns: T.ptr },
+  mcr_receiver_latency: { args: [T.ptr], returns: T.ptr },
+  mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
+  mcr_receiver_close: { args: [T.ptr], returns: T.void },
+
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
   mcr_close: { args: [T.i32], returns: T.void },
 } as const;

@@ -18,7 +18,7 @@ import {
   type Figure,
   formatSpread,
   isGood,
-  lossShare,
+  lossPercent,
   outKppsPerCore,
   type Round,
   ratioOver,
@@ -34,8 +34,6 @@ const { values } = parseArgs({
   },
 });
 const rounds = values.quick ? 3 : Number(values.rounds);
-
-process.exitCode = await bench();
 
 async function bench(): Promise<number> {
   const obstacle = whyNoTopology();
@@ -114,16 +112,11 @@ function formatSaturation(all: readonly Round[]): string {
   return formatTable(["LOAD", "MCR", "SOCAT", "MCR ÷ SOCAT"], rows, 160);
 }
 
-const percentLost: Figure = (round, system) => {
-  const share = lossShare(round, system);
-  return share === undefined ? undefined : share * 100;
-};
-
 function formatLoss(all: readonly Round[]): string {
   const rows = byLoad(all).map(([load, each]) => [
     load.name,
     ...(["mcr", "socat", "smcroute"] as const).flatMap((system) => [
-      formatSpread(spreadOver(each, percentLost, system), 2, " %"),
+      formatSpread(spreadOver(each, lossPercent, system), 2, " %"),
       formatSpread(spreadOver(each, costUs, system), 2),
     ]),
   ]);
@@ -143,7 +136,7 @@ function panelsOf(all: readonly Round[]): readonly Panel[] {
       ]),
     );
   return [
-    { title: "Lost", unit: "% of 10 streams", lines: lines(percentLost) },
+    { title: "Lost", unit: "% of 10 streams", lines: lines(lossPercent) },
     { title: "CPU time", unit: "µs per packet in", lines: lines(costUs) },
   ];
 }
@@ -160,3 +153,5 @@ function formatResults(texts: readonly string[]): string {
 ${texts.join("\n")}\`\`\`
 `;
 }
+
+process.exitCode = await bench();

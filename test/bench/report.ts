@@ -51,12 +51,12 @@ export function outKppsPerCore({ trials }: Round, system: SystemName): number | 
   return (trial.received / (trial.relayCpuNs + trial.interruptCpuNs)) * 1e6;
 }
 
-/** Share of what had to arrive and did not, the sink's own drops apart. */
-export function lossShare({ load, trials }: Round, system: SystemName): number | undefined {
+/** Percent of what had to arrive and did not, the sink's own drops apart. */
+export function lossPercent({ load, trials }: Round, system: SystemName): number | undefined {
   const trial = trials.get(system);
   if (!trial || system === "none") return undefined;
   const due = trial.sent * load.copies;
-  return Math.max(0, due - trial.received - trial.sinkDrops) / due;
+  return (Math.max(0, due - trial.received - trial.sinkDrops) / due) * 100;
 }
 
 export type Figure = (round: Round, system: SystemName) => number | undefined;

@@ -29,8 +29,8 @@ import {
   status,
 } from "./fake-relay.ts";
 
-/** What an honest client may wait while others misbehave. */
-const promptMs = 100;
+/** What an honest client may wait while others misbehave. A disturbance lasts seconds; the rest is a busy host. */
+const promptMs = 500;
 
 let directory: SocketDirectory;
 let logged: string[];
@@ -315,7 +315,7 @@ describe("the socket file", () => {
     expect(await promptness()).toBeLessThan(promptMs);
     const begin = performance.now();
     await server.close();
-    expect(performance.now() - begin).toBeLessThan(200);
+    expect(performance.now() - begin).toBeLessThan(promptMs);
     await closed;
   });
 });

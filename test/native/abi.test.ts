@@ -6,7 +6,7 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { counterArea, layouts } from "../../src/native/layouts.ts";
+import { counterArea, instrumentCounters, layouts } from "../../src/native/layouts.ts";
 import { symbols } from "../../src/native/symbols.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -28,7 +28,7 @@ const structs = new Map(
       .filter((field) => !field.startsWith("reserved")),
   ]),
 );
-const isCounters = (name: string) => name.endsWith("_counters");
+const isCounters = (name: string) => name.endsWith("_counters") || name === "mcr_latency";
 
 describe("the functions of c/mcr.h", () => {
   test("are exactly what dist/libmcr.so exports", () => {
@@ -72,8 +72,28 @@ describe("the structs of c/mcr.h", () => {
     },
   );
 
-  test("of counters are these four", () => {
-    expect([...structs.keys()].filter(isCounters)).toHaveLength(4);
+  test.each(["generator", "stream"] as const)(
+    "mcr_%s_counters has the words of instrumentCounters, in order",
+    (kind) => {
+      const words = instrumentCounters[kind].map((name, index) => [name, [index * 8, "u64"]]);
+      expect(compiled.structs[`mcr_${kind}_counters`]).toEqual({
+        size: instrumentCounters.bytes[kind],
+        fields: Object.fromEntries(words),
+      });
+    },
+  );
+
+  test("mcr_latency is three words, and then its buckets", () => {
+    const { latency, latencyBuckets, bytes } = instrumentCounters;
+    const words = latency.map((name, index) => [name, [index * 8, "u64"]]);
+    expect(compiled.structs["mcr_latency"]).toEqual({
+      size: bytes.latency + latencyBuckets * 8,
+      fields: { ...Object.fromEntries(words), buckets: [bytes.latency, "unknown"] },
+    });
+  });
+
+  test("of counters are these seven", () => {
+    expect([...structs.keys()].filter(isCounters)).toHaveLength(7);
   });
 
   test("are counted by the same limits", () => {

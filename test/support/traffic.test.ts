@@ -207,7 +207,7 @@ netTest(
     const result = await receiver.stop();
     expect(result.received).toBe(sent.sent);
     expect(faultsOf(result)).toEqual(noFaults);
-    expect(sent.rate_pps).toBeGreaterThan(4000);
+    expect(sent.rate_pps).toBeGreaterThan(2500);
     expect(sent.rate_pps).toBeLessThan(5500);
   },
 );

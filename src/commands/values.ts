@@ -1,0 +1,48 @@
+// Values of options that several commands take: names, whole numbers, times. The command line parser turns words that
+// look like numbers into numbers and a repeated option into a list; these schemas say what is meant.
+import * as v from "valibot";
+
+/** A name or a path: one word. */
+export function word(what: string) {
+  return v.pipe(
+    v.union([v.string(), v.number()], `takes ${what}`),
+    v.transform(String),
+    v.nonEmpty(`takes ${what}`),
+  );
+}
+
+/** Required: which link the packets are for is no guess of ours. */
+export const Interface = v.optional(
+  v.pipe(
+    v.union([v.string(), v.number()], "takes the name of one interface"),
+    v.transform(String),
+    v.nonEmpty("is missing: give the name of an interface (ip link shows them)"),
+  ),
+  "",
+);
+
+export function whole(min: number, max: number) {
+  const message = `takes a whole number from ${min.toLocaleString("en-US")} to ${max.toLocaleString("en-US")}`;
+  return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));
+}
+
+const unitsMs: ReadonlyMap<string, number> = new Map([
+  ["ms", 1],
+  ["s", 1000],
+  ["m", 60_000],
+  ["h", 3_600_000],
+]);
+const durationMessage = "takes a time such as 500ms, 10s or 2m";
+
+/** Milliseconds; more than nothing. */
+export const Duration = v.pipe(
+  v.union([v.string(), v.number()], durationMessage),
+  v.transform((value) => parseDuration(String(value))),
+  v.number(durationMessage),
+);
+
+export function parseDuration(text: string): number | undefined {
+  const [, digits, unit = ""] = /^(\d{1,9}(?:\.\d{1,3})?)(ms|s|m|h)$/.exec(text) ?? [];
+  const ms = Number(digits) * (unitsMs.get(unit) ?? Number.NaN);
+  return ms > 0 ? ms : undefined;
+}
