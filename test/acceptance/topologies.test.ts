@@ -110,9 +110,9 @@ describe("one relay, many sinks", () => {
       });
       sender.go();
       const sent = await sender.finished();
+      const received = await Promise.all(receivers.map((receiver) => receiver.finished()));
       const stats = await relay.stats();
-      for (const receiver of receivers)
-        expectEveryPacket({ sent, received: await receiver.finished(), stats });
+      for (const each of received) expectEveryPacket({ sent, received: each, stats });
     },
     timeoutMs,
   );
