@@ -68,7 +68,7 @@ dist/libmcr.so: c $(c_sources) $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test check format bench bench-quick fuzz dist clean help
+.PHONY: demo test check format bench bench-quick profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -82,6 +82,14 @@ bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwardi
 
 bench-quick: dist/mcr $(traffic_tools) ## the headline ratios only, in under three minutes; writes nothing
 	$(BUN) test/bench/bench.ts --quick
+
+profile: dist/mcr dist/profile/libmcr.so $(traffic_tools) ## where a packet's time goes, by perf; adds to test/bench/RESULTS.md
+	$(BUN) test/bench/profile.ts --write
+
+# The shim's code once more, byte for byte, with the debug information that names inlined functions.
+dist/profile/libmcr.so: dist/libmcr.so
+	@mkdir -p $(@D)
+	$(CC) $(c_flags) $(shim_flags) -g -o $@ $(c_sources)
 
 # One shim object each, built with the sanitizers, for all C test programs.
 sanitized_objects := $(patsubst c/%.c,dist/test/c/shim/%.o,$(c_sources))
@@ -164,6 +172,7 @@ needs_bun = [ -x $(BUN) ] || command -v npm >/dev/null || echo npm ca-certificat
 needs_ip = PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
 needs_socat = command -v socat >/dev/null || echo socat
 needs_smcroute = PATH=$$PATH:/usr/sbin:/sbin command -v smcrouted >/dev/null || echo smcroute
+needs_perf = command -v perf >/dev/null || echo linux-perf; command -v addr2line >/dev/null || echo binutils
 needs_curl = command -v curl >/dev/null || echo curl
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
@@ -171,8 +180,9 @@ needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=lib
 # Only what the targets of this run need.
 needs := $(needs_compiler)
 needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
-needs += $(if $(filter demo test bench bench-quick,$(goals)),; $(needs_ip))
+needs += $(if $(filter demo test bench bench-quick profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
+needs += $(if $(filter profile,$(goals)),; $(needs_perf))
 needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))

@@ -4,19 +4,20 @@
 //   bench.ts [--quick] [--rounds N] [--write]
 
 import { appendFile, writeFile } from "node:fs/promises";
-import { cpus, release } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/table.ts";
 import { whyNoTopology } from "../support/topology.ts";
 import { startBurners } from "./cpu.ts";
-import { costLoads, headlineLoads, type Load, risingLoads, saturatingLoads } from "./load.ts";
+import { type LatencyTrial, measureLatency } from "./latency.ts";
+import { costLoads, headlineLoads, type Load, latencyLoads, risingLoads, saturatingLoads } from "./load.ts";
 import { measure, type Trial } from "./measure.ts";
 import { type Panel, plot } from "./plot.ts";
 import {
   costUs,
   type Figure,
   formatSpread,
+  hostLine,
   isGood,
   lossPercent,
   outKppsPerCore,
@@ -42,14 +43,16 @@ async function bench(): Promise<number> {
     return 1;
   }
   using _burners = startBurners();
-  const cost = await runRounds(values.quick ? headlineLoads : costLoads);
+  const cost = await runRounds(values.quick ? headlineLoads : costLoads, measure);
   const texts = [
     `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
   ];
   if (!values.quick) {
-    const saturated = await runRounds(saturatingLoads);
+    const latency = await runRounds(latencyLoads, measureLatency);
+    texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+    const saturated = await runRounds(saturatingLoads, measure);
     texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturated)}`);
-    const rising = await runRounds(risingLoads);
+    const rising = await runRounds(risingLoads, measure);
     texts.push(`Loss at rising rates, 10 streams\n${formatLoss(rising)}`);
     if (values.write) await writeFile(join(import.meta.dir, "loss.svg"), plot(panelsOf(rising)));
   }
@@ -58,16 +61,19 @@ async function bench(): Promise<number> {
   return 0;
 }
 
-async function runRounds(loads: readonly Load[]): Promise<readonly Round[]> {
-  const all: Round[] = [];
+async function runRounds<T extends { readonly stolen: number }>(
+  loads: readonly Load[],
+  run: (system: SystemName, load: Load) => Promise<T | undefined>,
+): Promise<readonly Round<T>[]> {
+  const all: Round<T>[] = [];
   for (let round = 1; round <= rounds; round += 1) {
-    const trials = new Map(loads.map((load) => [load, new Map<SystemName, Trial>()]));
+    const trials = new Map(loads.map((load) => [load, new Map<SystemName, T>()]));
     const order = shuffled(loads.flatMap((load) => systemNames.map((system) => ({ load, system }))));
     for (const { load, system } of order) {
-      const trial = await measure(system, load);
+      const trial = await run(system, load);
       if (trial) trials.get(load)?.set(system, trial);
     }
-    const measured = loads.map((load): Round => ({ load, trials: trials.get(load) ?? new Map() }));
+    const measured = loads.map((load): Round<T> => ({ load, trials: trials.get(load) ?? new Map() }));
     const good = measured.filter(isGood);
     all.push(...good);
     const stolen = Math.max(
@@ -87,11 +93,11 @@ function shuffled<T>(items: readonly T[]): T[] {
     .map(({ item }) => item);
 }
 
-function byLoad(all: readonly Round[]): readonly (readonly [Load, readonly Round[]])[] {
+function byLoad<T>(all: readonly Round<T>[]): readonly (readonly [Load, readonly Round<T>[]])[] {
   return [...Map.groupBy(all, ({ load }) => load)];
 }
 
-function formatCosts(all: readonly Round[]): string {
+function formatCosts(all: readonly Round<Trial>[]): string {
   const rows = byLoad(all).map(([load, each]) => [
     load.name,
     ...(["mcr", "socat", "smcroute"] as const).map((system) =>
@@ -103,7 +109,39 @@ function formatCosts(all: readonly Round[]): string {
   return formatTable(["LOAD", "MCR", "SOCAT", "SMCROUTE", "SOCAT ÷ MCR", "SMCROUTE ÷ MCR"], rows, 160);
 }
 
-function formatSaturation(all: readonly Round[]): string {
+function formatLatency(all: readonly Round<LatencyTrial>[]): string {
+  const of = (figure: (trial: LatencyTrial) => number): Figure<LatencyTrial> => {
+    return ({ trials }, system) => {
+      const trial = trials.get(system);
+      return trial && figure(trial);
+    };
+  };
+  const rows = byLoad(all).flatMap(([load, each]) =>
+    systemNames.map((system) => [
+      load.name,
+      system === "none" ? "bare wire, one link" : system,
+      formatSpread(
+        spreadOver(
+          each,
+          of(({ p50Us }) => p50Us),
+          system,
+        ),
+        0,
+      ),
+      formatSpread(
+        spreadOver(
+          each,
+          of(({ p99Us }) => p99Us),
+          system,
+        ),
+        0,
+      ),
+    ]),
+  );
+  return formatTable(["LOAD", "THROUGH", "P50", "P99"], rows, 160);
+}
+
+function formatSaturation(all: readonly Round<Trial>[]): string {
   const rows = byLoad(all).map(([load, each]) => [
     load.name,
     ...(["mcr", "socat"] as const).map((system) => formatSpread(spreadOver(each, outKppsPerCore, system), 0)),
@@ -112,7 +150,7 @@ function formatSaturation(all: readonly Round[]): string {
   return formatTable(["LOAD", "MCR", "SOCAT", "MCR ÷ SOCAT"], rows, 160);
 }
 
-function formatLoss(all: readonly Round[]): string {
+function formatLoss(all: readonly Round<Trial>[]): string {
   const rows = byLoad(all).map(([load, each]) => [
     load.name,
     ...(["mcr", "socat", "smcroute"] as const).flatMap((system) => [
@@ -124,8 +162,8 @@ function formatLoss(all: readonly Round[]): string {
   return formatTable(headings, rows, 160);
 }
 
-function panelsOf(all: readonly Round[]): readonly Panel[] {
-  const lines = (figure: Figure) =>
+function panelsOf(all: readonly Round<Trial>[]): readonly Panel[] {
+  const lines = (figure: Figure<Trial>) =>
     new Map(
       (["mcr", "socat", "smcroute"] as const).map((system) => [
         system,
@@ -142,10 +180,8 @@ function panelsOf(all: readonly Round[]): readonly Panel[] {
 }
 
 function formatResults(texts: readonly string[]): string {
-  const [cpu] = cpus();
-  const when = new Date().toISOString().slice(0, 16).replace("T", " ");
   return `
-## ${when} UTC, Linux ${release()}, ${cpus().length} × ${cpu?.model.trim()}
+## ${hostLine()}
 
 \`make bench\`, ${rounds} rounds
 

@@ -30,9 +30,16 @@ function commandOf(pid: number): string {
   }
 }
 
-/** Time the host took from this machine so far, in ticks of 10 ms over all CPUs: proc(5), /proc/stat. */
-export function stealTicks(): number {
-  return Number(readFileSync("/proc/stat", "utf8").split("\n")[0]?.trim().split(/\s+/)[8] ?? 0);
+/** Starts to watch; the function it returns tells which share of the wall time the host has taken away since. */
+export function watchSteal(): () => number {
+  const before = stolenSeconds();
+  const began = performance.now();
+  return () => (stolenSeconds() - before) / ((performance.now() - began) / 1000);
+}
+
+/** Over all CPUs, in ticks of 10 ms: proc(5), /proc/stat. */
+function stolenSeconds(): number {
+  return Number(readFileSync("/proc/stat", "utf8").split("\n")[0]?.trim().split(/\s+/)[8] ?? 0) / 100;
 }
 
 /** A spinning process on each CPU that runs only when nothing else wants to: sched(7), SCHED_IDLE. */

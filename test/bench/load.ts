@@ -51,3 +51,8 @@ export const risingLoads: readonly Load[] = [10, 25, 50, 75, 100, 150, 200].map(
   ratePps: kpps * 1000,
   burst: 32,
 }));
+
+/** Packets one by one, far below what any system can carry. */
+export const latencyLoads: readonly Load[] = [
+  { ...ten, name: "10 streams, 10 kpps, bursts of 1", ratePps: 10_000, burst: 1 },
+];

@@ -2,11 +2,11 @@
 // generator (in whose context a veth does the receiving), relay, and the kernel's interrupt threads.
 
 import { address, openTopology } from "../support/topology.ts";
-import { startReceiver, startSender } from "../support/traffic.ts";
+import { startSender, startTap } from "../support/traffic.ts";
 import { waitFor } from "../support/wait.ts";
-import { cpuNs, generatorCpu, interruptThreads, onCpu, stealTicks } from "./cpu.ts";
+import { cpuNs, generatorCpu, interruptThreads, onCpu, watchSteal } from "./cpu.ts";
 import type { Load } from "./load.ts";
-import { type SystemName, sinkStreams, startSystem } from "./systems.ts";
+import { type SystemName, startSystem } from "./systems.ts";
 
 export interface Trial {
   readonly system: SystemName;
@@ -15,7 +15,7 @@ export interface Trial {
   /** Distinct datagrams at the sink, in all copies. */
   readonly received: number;
   readonly duplicated: number;
-  /** Dropped by the sink's own sockets. */
+  /** Dropped by the sink's own ring. */
   readonly sinkDrops: number;
   readonly sendCpuNs: number;
   readonly relayCpuNs: number;
@@ -25,7 +25,6 @@ export interface Trial {
   readonly stolen: number;
 }
 
-const ticksPerSecond = 100;
 /** The relay is done when the sink has seen nothing new for so long. */
 const quietMs = 300;
 
@@ -34,13 +33,7 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
   await using topology = await openTopology("chain");
   await using running = await startSystem(system, topology, load);
   if (!running) return undefined;
-  const receiver = await startReceiver(topology, "sink-ns", {
-    interfaceAddress: address.sink,
-    streams: sinkStreams(system, load),
-    anyStream: true,
-    deadlineSeconds: 60,
-    lingerMs: 0,
-  });
+  const sink = await startTap(topology, "sink-ns", address.sink);
   const sender = await startSender(topology, "gen-ns", {
     interfaceAddress: address.gen,
     group: "239.1.1.1",
@@ -53,38 +46,36 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     ttl: 8,
     prefix: onCpu(generatorCpu),
   });
-  const stealBefore = stealTicks();
+  const stolen = watchSteal();
   const before = { relay: total(running.pids), interrupts: total(interruptThreads) };
-  const began = performance.now();
   sender.go();
   const sent = await sender.finished();
   let last = { count: -1, atMs: 0 };
   await waitFor(
     () => {
-      const count = receiver.receivedSoFar();
+      const count = sink.receivedSoFar();
       if (count !== last.count) last = { count, atMs: performance.now() };
       return performance.now() - last.atMs;
     },
     (silentMs) => silentMs >= quietMs,
     { what: "the sink to have seen the last packet", deadlineMs: 30_000, intervalMs: 20 },
   );
-  const wallSeconds = (performance.now() - began) / 1000;
+  const stolenShare = stolen();
   const relayCpuNs = total(running.pids) - before.relay;
   const interruptCpuNs = total(interruptThreads) - before.interrupts;
-  const stolen = (stealTicks() - stealBefore) / ticksPerSecond / wallSeconds;
-  const received = await receiver.stop();
+  const received = await sink.stop();
   return {
     system,
     load,
     sent: sent.sent,
     received: received.received,
     duplicated: received.duplicated,
-    sinkDrops: received.socket_drops,
+    sinkDrops: received.ring_drops,
     sendCpuNs: sent.cpu_ns,
     relayCpuNs,
     interruptCpuNs,
     seconds: sent.seconds,
-    stolen,
+    stolen: stolenShare,
   };
 }
 

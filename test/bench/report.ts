@@ -1,5 +1,6 @@
 // Trials → figures: medians over the good rounds with their spread, and the ratios between systems of one round each.
 
+import { cpus, release } from "node:os";
 import type { Load } from "./load.ts";
 import type { Trial } from "./measure.ts";
 import type { SystemName } from "./systems.ts";
@@ -24,17 +25,17 @@ export function spreadOf(values: readonly number[]): Spread | undefined {
 }
 
 /** The trials of one load in one round, by system. */
-export interface Round {
+export interface Round<T> {
   readonly load: Load;
-  readonly trials: ReadonlyMap<SystemName, Trial>;
+  readonly trials: ReadonlyMap<SystemName, T>;
 }
 
-export function isGood({ trials }: Round): boolean {
+export function isGood({ trials }: Round<{ readonly stolen: number }>): boolean {
   return [...trials.values()].every(({ stolen }) => stolen <= stolenMax);
 }
 
 /** CPU time per packet that came in, in µs, less what generator and bare wire cost without a relay. */
-export function costUs({ trials }: Round, system: SystemName): number | undefined {
+export function costUs({ trials }: Round<Trial>, system: SystemName): number | undefined {
   const trial = trials.get(system);
   const bare = trials.get("none");
   return trial && bare && allInUs(trial) - allInUs(bare);
@@ -45,30 +46,34 @@ function allInUs({ sendCpuNs, relayCpuNs, interruptCpuNs, sent }: Trial): number
 }
 
 /** Packets out per second of the relay's own CPU, in thousands. smcroute works in the sender's context: no figure. */
-export function outKppsPerCore({ trials }: Round, system: SystemName): number | undefined {
+export function outKppsPerCore({ trials }: Round<Trial>, system: SystemName): number | undefined {
   const trial = trials.get(system);
   if (!trial || trial.relayCpuNs === 0 || system === "smcroute" || system === "none") return undefined;
   return (trial.received / (trial.relayCpuNs + trial.interruptCpuNs)) * 1e6;
 }
 
 /** Percent of what had to arrive and did not, the sink's own drops apart. */
-export function lossPercent({ load, trials }: Round, system: SystemName): number | undefined {
+export function lossPercent({ load, trials }: Round<Trial>, system: SystemName): number | undefined {
   const trial = trials.get(system);
   if (!trial || system === "none") return undefined;
   const due = trial.sent * load.copies;
   return (Math.max(0, due - trial.received - trial.sinkDrops) / due) * 100;
 }
 
-export type Figure = (round: Round, system: SystemName) => number | undefined;
+export type Figure<T> = (round: Round<T>, system: SystemName) => number | undefined;
 
-export function spreadOver(rounds: readonly Round[], figure: Figure, system: SystemName): Spread | undefined {
+export function spreadOver<T>(
+  rounds: readonly Round<T>[],
+  figure: Figure<T>,
+  system: SystemName,
+): Spread | undefined {
   return spreadOf(rounds.flatMap((round) => figure(round, system) ?? []));
 }
 
 /** One system over another, round by round. */
-export function ratioOver(
-  rounds: readonly Round[],
-  figure: Figure,
+export function ratioOver<T>(
+  rounds: readonly Round<T>[],
+  figure: Figure<T>,
   over: SystemName,
   under: SystemName,
 ): Spread | undefined {
@@ -84,4 +89,11 @@ export function formatSpread(spread: Spread | undefined, digits: number, unit = 
   if (!spread) return "–";
   const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => value.toFixed(digits));
   return `${median}${unit} (${min}–${max})`;
+}
+
+/** When and where. */
+export function hostLine(): string {
+  const [cpu] = cpus();
+  const when = new Date().toISOString().slice(0, 16).replace("T", " ");
+  return `${when} UTC, Linux ${release()}, ${cpus().length} × ${cpu?.model.trim()}`;
 }

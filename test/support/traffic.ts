@@ -199,6 +199,42 @@ export async function startReceiver(
   };
 }
 
+const TapResultSchema = v.object({
+  event: v.literal("result"),
+  received: count,
+  duplicated: count,
+  reordered: count,
+  /** Datagrams that no sender of ours made. */
+  foreign: count,
+  ring_drops: count,
+  streams: count,
+});
+export type TapResult = v.InferOutput<typeof TapResultSchema>;
+
+export interface Tap {
+  /** Distinct datagrams in the last progress line, at most 200 ms old. */
+  receivedSoFar(): number;
+  stop(): Promise<TapResult>;
+}
+
+/** Counts by a ring and joins nothing; the interface drops what it has seen: for benchmarks. */
+export async function startTap(
+  topology: Topology,
+  namespace: string,
+  interfaceAddress: string,
+): Promise<Tap> {
+  const { tap } = await buildTraffic();
+  const child = topology.spawn(namespace, [tap, "--interface-address", interfaceAddress]);
+  await child.waitForOutput('"ready"');
+  return {
+    receivedSoFar: () => lastProgress(child).received ?? 0,
+    async stop() {
+      child.kill("SIGTERM");
+      return v.parse(TapResultSchema, await lastLine(child));
+    },
+  };
+}
+
 /** Only the fault counters, for one comparison with `noFaults`. */
 export function faultsOf(result: ReceiveResult | ReceivedStream): Faults {
   return v.parse(FaultsSchema, result);
@@ -207,16 +243,19 @@ export function faultsOf(result: ReceiveResult | ReceivedStream): Faults {
 export interface TrafficPrograms {
   readonly send: string;
   readonly receive: string;
+  readonly tap: string;
 }
 
 /** Compiles what is older than its sources into dist/test; the Makefile has the same rule. */
 export function buildTraffic(): Promise<TrafficPrograms> {
-  built ??= Promise.all([compile("send"), compile("receive")]).then(([send, receive]) => ({ send, receive }));
+  built ??= Promise.all([compile("send"), compile("receive"), compile("tap")]).then(
+    ([send, receive, tap]) => ({ send, receive, tap }),
+  );
   return built;
 }
 let built: Promise<TrafficPrograms> | undefined;
 
-async function compile(name: "send" | "receive"): Promise<string> {
+async function compile(name: keyof TrafficPrograms): Promise<string> {
   const directory = `${repository}/dist/test`;
   const program = `${directory}/${name}`;
   const files = [`${name}.c`, "common.h", "options.h", "payload.h", "sha256.h"];
