@@ -1,7 +1,8 @@
 // `make bench`: mcr beside socat, the kernel's multicast router and the bare wire, in one run. Every round measures
 // each load on every system in a shuffled order; a round in which the host took too much time is thrown away. Prints
-// medians with their spread, and writes them with `--write` to RESULTS.md and loss.svg beside this file.
-//   bench.ts [--quick] [--rounds N] [--write]
+// medians with their spread, and writes them with `--write` to RESULTS.md and loss.svg beside this file. Ends with the
+// targets of targets.ts, and with 1 when a figure is below its floor or could not be measured.
+//   bench.ts [--quick] [--rounds N] [--write] [--only PART]…
 
 import { appendFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -9,10 +10,24 @@ import { parseArgs } from "node:util";
 import { formatTable } from "../../src/table.ts";
 import { whyNoTopology } from "../support/topology.ts";
 import { startBurners } from "./cpu.ts";
+import { groupFigures } from "./groups.ts";
+import { idleFigures } from "./idle.ts";
 import { type LatencyTrial, measureLatency } from "./latency.ts";
-import { costLoads, headlineLoads, type Load, latencyLoads, risingLoads, saturatingLoads } from "./load.ts";
+import {
+  costLoads,
+  headlineLoads,
+  type Load,
+  latencyLoads,
+  losslessLoads,
+  losslessQuickLoads,
+  risingLoads,
+  saturatingLoads,
+  wideLoads,
+} from "./load.ts";
+import { losslessFigures } from "./lossless.ts";
 import { measure, type Trial } from "./measure.ts";
 import { type Panel, plot } from "./plot.ts";
+import { reloadFigures } from "./reload.ts";
 import {
   costUs,
   type Figure,
@@ -23,52 +38,107 @@ import {
   outKppsPerCore,
   type Round,
   ratioOver,
+  type Spread,
   spreadOver,
 } from "./report.ts";
+import { startupFigures } from "./startup.ts";
 import { type SystemName, systemNames } from "./systems.ts";
+import { type FigureName, type Figures, formatTargets, isFailure, judge, type Part, parts } from "./targets.ts";
 
 const { values } = parseArgs({
   options: {
     quick: { type: "boolean", default: false },
     rounds: { type: "string", default: "5" },
     write: { type: "boolean", default: false },
+    only: { type: "string", multiple: true },
   },
 });
 const rounds = values.quick ? 3 : Number(values.rounds);
+const ran = new Set(
+  parts.filter((part) => {
+    const isAsked = values.only?.includes(part) ?? true;
+    return isAsked && !(values.quick && ["latency", "saturation", "rising"].includes(part));
+  }),
+);
 
 async function bench(): Promise<number> {
-  const obstacle = whyNoTopology();
+  const obstacle = whyNoTopology() ?? unknownPart();
   if (obstacle !== undefined) {
     console.error(obstacle);
     return 1;
   }
   using _burners = startBurners();
-  const cost = await runRounds(values.quick ? headlineLoads : costLoads, measure);
-  const texts = [
-    `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
-  ];
-  if (!values.quick) {
-    const latency = await runRounds(latencyLoads, measureLatency);
-    texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
-    const saturated = await runRounds(saturatingLoads, measure);
-    texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturated)}`);
+  const texts: string[] = [];
+  const cost = ran.has("cost") ? await runRounds(values.quick ? headlineLoads : costLoads, measure) : [];
+  if (ran.has("cost"))
+    texts.push(
+      `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
+    );
+  const latency = ran.has("latency") ? await runRounds(latencyLoads, measureLatency) : [];
+  if (ran.has("latency")) texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+  const saturation = ran.has("saturation") ? await runRounds(saturatingLoads, measure) : [];
+  if (ran.has("saturation"))
+    texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturation)}`);
+  if (ran.has("rising")) {
     const rising = await runRounds(risingLoads, measure);
     texts.push(`Loss at rising rates, 10 streams\n${formatLoss(rising)}`);
     if (values.write) await writeFile(join(import.meta.dir, "loss.svg"), plot(panelsOf(rising)));
   }
+  const figures = await measureFigures();
+  const judged = judge({ cost, latency, saturation, figures }, { ran, isQuick: values.quick });
+  texts.push(`Targets, by the median\n${formatTargets(judged)}`);
   console.log(`\n${texts.join("\n")}`);
   if (values.write) await appendFile(join(import.meta.dir, "RESULTS.md"), formatResults(texts));
-  return 0;
+  const failures = judged.filter(isFailure);
+  for (const { target, verdict } of failures) console.error(`${target.row}: ${verdict}`);
+  return failures.length === 0 ? 0 : 1;
+}
+
+function unknownPart(): string | undefined {
+  const unknown = values.only?.find((name) => !parts.some((part) => part === name));
+  return unknown && `--only ${unknown}: the parts are ${parts.join(", ")}`;
+}
+
+/** What is no comparison with another system. A part that fails leaves its rows unmeasured, and the others go on. */
+async function measureFigures(): Promise<Figures> {
+  const { quick } = values;
+  const measures: Partial<Record<Part, () => Promise<Figures>>> = {
+    startup: () => startupFigures(rounds),
+    groups: () => groupFigures(quick ? 1 : rounds),
+    reload: () => reloadFigures(quick ? 50 : 1000),
+    idle: () => idleFigures(quick ? 3 : 10),
+    lossless: async () => {
+      const wide = quick ? [] : await runRounds(wideLoads, measure, { systems: ["none", "mcr"] });
+      const loads = quick ? losslessQuickLoads : losslessLoads;
+      return losslessFigures(await runRounds(loads, measure, { systems: ["mcr"], count: 1 }), wide);
+    },
+  };
+  const figures = new Map<FigureName, Spread | undefined>();
+  for (const part of ran) {
+    const measureThem = measures[part];
+    if (!measureThem) continue;
+    console.log(`${part} …`);
+    try {
+      for (const [name, spread] of await measureThem()) figures.set(name, spread);
+    } catch (error) {
+      console.error(`${part}: ${error instanceof Error ? error.message : error}`);
+    }
+  }
+  return figures;
 }
 
 async function runRounds<T extends { readonly stolen: number }>(
   loads: readonly Load[],
   run: (system: SystemName, load: Load) => Promise<T | undefined>,
+  {
+    systems = systemNames,
+    count = rounds,
+  }: { readonly systems?: readonly SystemName[]; readonly count?: number } = {},
 ): Promise<readonly Round<T>[]> {
   const all: Round<T>[] = [];
-  for (let round = 1; round <= rounds; round += 1) {
+  for (let round = 1; round <= count; round += 1) {
     const trials = new Map(loads.map((load) => [load, new Map<SystemName, T>()]));
-    const order = shuffled(loads.flatMap((load) => systemNames.map((system) => ({ load, system }))));
+    const order = shuffled(loads.flatMap((load) => systems.map((system) => ({ load, system }))));
     for (const { load, system } of order) {
       const trial = await run(system, load);
       if (trial) trials.get(load)?.set(system, trial);
@@ -80,7 +150,7 @@ async function runRounds<T extends { readonly stolen: number }>(
       ...measured.flatMap((each) => [...each.trials.values()].map((trial) => trial.stolen)),
     );
     console.log(
-      `round ${round} of ${rounds}: ${good.length} of ${measured.length} loads good, at most ${(stolen * 100).toFixed(1)} % of the time stolen`,
+      `round ${round} of ${count}: ${good.length} of ${measured.length} loads good, at most ${(stolen * 100).toFixed(1)} % of the time stolen`,
     );
   }
   return all;

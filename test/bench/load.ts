@@ -11,6 +11,8 @@ export interface Load {
   readonly burst: number;
   readonly sizeBytes: number;
   readonly seconds: number;
+  /** Of mcr; what it chooses by itself when absent. */
+  readonly workers?: number;
 }
 
 const usual = { copies: 1, ratePps: 25_000, burst: 8, sizeBytes: 1316, seconds: 1 };
@@ -55,4 +57,23 @@ export const risingLoads: readonly Load[] = [10, 25, 50, 75, 100, 150, 200].map(
 /** Packets one by one, far below what any system can carry. */
 export const latencyLoads: readonly Load[] = [
   { ...ten, name: "10 streams, 10 kpps, bursts of 1", ratePps: 10_000, burst: 1 },
+];
+
+/** Far below what a link of this kind holds, so that what is lost is the relay's fault. */
+export const losslessLoads: readonly Load[] = [
+  ...[1, 2, 5, 10, 20, 50, 100, 150, 500, 1000].map((streams) => ({
+    ...usual,
+    name: `${streams} ${streams === 1 ? "stream" : "streams"}`,
+    streams,
+  })),
+  ...[2, 4, 8].map((workers) => ({ ...fifty, name: `50 streams, ${workers} workers`, workers })),
+];
+
+export const losslessQuickLoads: readonly Load[] = losslessLoads.filter(
+  ({ streams, workers }) => streams === 1 || streams === 500 || workers === 8,
+);
+
+/** Many streams at a high rate. */
+export const wideLoads: readonly Load[] = [
+  { ...usual, name: "500 streams, 100 kpps", streams: 500, ratePps: 100_000, burst: 32 },
 ];

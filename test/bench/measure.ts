@@ -15,6 +15,8 @@ export interface Trial {
   /** Distinct datagrams at the sink, in all copies. */
   readonly received: number;
   readonly duplicated: number;
+  /** Behind a later one of its stream. */
+  readonly reordered: number;
   /** Dropped by the sink's own ring. */
   readonly sinkDrops: number;
   readonly sendCpuNs: number;
@@ -70,6 +72,7 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     sent: sent.sent,
     received: received.received,
     duplicated: received.duplicated,
+    reordered: received.reordered,
     sinkDrops: received.ring_drops,
     sendCpuNs: sent.cpu_ns,
     relayCpuNs,

@@ -69,7 +69,16 @@ export async function startSystem(
   }
 }
 
-async function startMcr(topology: Topology, { streams, copies }: Load): Promise<RunningSystem> {
+async function startMcr(topology: Topology, load: Load): Promise<RunningSystem> {
+  const settings = load.workers === undefined ? "" : `[relay]\nworkers = ${load.workers}\n\n`;
+  await writeInside(topology, "/run/rules.toml", settings + rulesOf(load));
+  const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
+  await relay.waitForOutput(/running \d+ rules/, 15_000);
+  return new RunningSystem([relay]);
+}
+
+/** A rule for each stream. */
+export function rulesOf({ streams, copies }: Pick<Load, "streams" | "copies">): string {
   const rules = Array.from({ length: streams }, (_, i) => {
     const { group, port } = ingressOf(i);
     return ruleText({
@@ -81,10 +90,7 @@ async function startMcr(topology: Topology, { streams, copies }: Load): Promise<
       }),
     });
   });
-  await writeInside(topology, "/run/rules.toml", rules.join("\n"));
-  const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
-  await relay.waitForOutput(/running \d+ rules/, 15_000);
-  return new RunningSystem([relay]);
+  return rules.join("\n");
 }
 
 async function startSocat(topology: Topology, load: Load): Promise<RunningSystem> {
