@@ -43,7 +43,15 @@ import {
 } from "./report.ts";
 import { startupFigures } from "./startup.ts";
 import { type SystemName, systemNames } from "./systems.ts";
-import { type FigureName, type Figures, formatTargets, isFailure, judge, type Part, parts } from "./targets.ts";
+import {
+  type FigureName,
+  type Figures,
+  formatTargets,
+  isFailure,
+  judge,
+  type Part,
+  parts,
+} from "./targets.ts";
 
 const { values } = parseArgs({
   options: {
