@@ -268,7 +268,7 @@ export class Relay implements ControlledRelay {
     await this.#memberships.settle();
     this.#ingresses.admit(this.#rules);
 
-    for (const capture of staleCaptures) capture.close();
+    this.#ingresses.close(staleCaptures);
     for (const fd of staleSockets) shim.close(fd);
     for (const { slot, egresses } of leaving) {
       this.#ruleSlots.release(slot);

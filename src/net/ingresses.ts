@@ -49,6 +49,15 @@ export class Ingresses {
     return stale;
   }
 
+  /** Closes what `refresh` has returned; what its rings have dropped since then is counted as well. */
+  close(captures: readonly Capture[]): void {
+    for (const capture of captures) {
+      const ingress = this.#ingresses.get(capture.state.name);
+      if (ingress) ingress.ringDropped += capture.takeDrops();
+      capture.close();
+    }
+  }
+
   /** Admits the groups of these rules, and of no others, on every interface. */
   admit(rules: readonly RunningRule[]): void {
     for (const [name, ingress] of this.#ingresses) {

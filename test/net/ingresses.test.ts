@@ -87,7 +87,7 @@ describe("an ingress interface", () => {
     expect(stale.flatMap(({ rings }) => rings)).toEqual([first]);
     expect([...ingresses.capturing.keys()]).toEqual(["veth5"]);
     expect(host.closed).toEqual([]);
-    for (const capture of stale) capture.close();
+    ingresses.close(stale);
     expect(host.closed).toEqual([first]);
     expect(refresh("veth5")).toEqual([]);
   });
@@ -306,11 +306,14 @@ describe("frames that found a ring full", () => {
     const { refresh, ingresses, host } = setUp();
     refresh("veth1");
     host.drops.set(first, 5);
-    refresh();
+    const stale = refresh();
     expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 5 }]);
+    host.drops.set(first, 1); // a worker still read it
+    ingresses.close(stale);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 6 }]);
     refresh("veth1");
     host.drops.set(second, 7);
     ingresses.takeRingDrops();
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 12 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 13 }]);
   });
 });
