@@ -117,6 +117,12 @@ int32_t mcr_link_refusal(const struct mcr_link *link)
 	return refusal;
 }
 
+void mcr_link_refuse_runs(struct mcr_link *link)
+{
+	for (uint32_t i = 0; i < link->queue_count; i++)
+		link->queues[i].run_refused = true;
+}
+
 void mcr_link_close(struct mcr_link *link)
 {
 	for (uint32_t i = 0; i < link->queue_count; i++)

@@ -160,6 +160,8 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 /* Sends what is queued: on the link of this egress, or on all. link.c */
 void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link);
 void mcr_links_flush(struct mcr_worker *worker);
+/* As if every worker had seen the device refuse a run. link.c */
+void mcr_link_refuse_runs(struct mcr_link *link);
 
 /* How sending failed. egress.c */
 bool mcr_is_full(int error);

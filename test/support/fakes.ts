@@ -6,7 +6,13 @@ import * as v from "valibot";
 import { type Egress, type Rule, RuleSchema } from "../../src/config/schema.ts";
 import { Log, type LogSettings } from "../../src/log.ts";
 import { counterArea } from "../../src/native/layouts.ts";
-import type { AddressRange, EgressOptions, RingHandle, RingOptions } from "../../src/native/shim.ts";
+import type {
+  AddressRange,
+  EgressOptions,
+  LinkHandle,
+  RingHandle,
+  RingOptions,
+} from "../../src/native/shim.ts";
 import { SystemError } from "../../src/native/system-error.ts";
 import type { RingShim } from "../../src/net/capture.ts";
 import type { InterfaceState } from "../../src/net/interfaces.ts";
@@ -50,6 +56,8 @@ export function runningRule(rule: Rule, slot = 0, egressSlot = 0): RunningRule {
 
 /** 10.0.1.1 as the shim gives it: the four bytes in network order, read as a little-endian number. */
 export const veth2Address = 0x0101000a;
+/** 02:00:00:00:00:01 as the shim gives it. */
+export const veth2Mac = 0x0100_0000_0002;
 
 export function interfaceState(changes: Partial<InterfaceState> = {}): InterfaceState {
   return {
@@ -57,6 +65,8 @@ export function interfaceState(changes: Partial<InterfaceState> = {}): Interface
     ifindex: 4,
     mtu: 1500,
     address: veth2Address,
+    mac: veth2Mac,
+    type: 1,
     isUp: true,
     hasCarrier: true,
     ...changes,
@@ -231,6 +241,15 @@ function isRingHandle(value: number): value is RingHandle {
 /** A handle that no C function ever sees. */
 export function ringHandle(value: number): RingHandle {
   if (!isRingHandle(value)) throw new Error(`${value} is no handle`);
+  return value;
+}
+
+function isLinkHandle(value: number): value is LinkHandle {
+  return isRingHandle(value);
+}
+
+export function linkHandle(value: number): LinkHandle {
+  if (!isLinkHandle(value)) throw new Error(`${value} is no handle`);
   return value;
 }
 
