@@ -174,6 +174,7 @@ needs_socat = command -v socat >/dev/null || echo socat
 needs_smcroute = PATH=$$PATH:/usr/sbin:/sbin command -v smcrouted >/dev/null || echo smcroute
 needs_perf = command -v perf >/dev/null || echo linux-perf; command -v addr2line >/dev/null || echo binutils
 needs_tunnels = command -v wg >/dev/null || echo wireguard-tools; command -v wireguard-go >/dev/null || echo wireguard-go
+needs_ethtool = PATH=$$PATH:/usr/sbin:/sbin command -v ethtool >/dev/null || echo ethtool
 needs_curl = command -v curl >/dev/null || echo curl
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
@@ -184,7 +185,7 @@ needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
 needs += $(if $(filter demo test bench bench-quick profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
-needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels))
+needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

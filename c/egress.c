@@ -1,7 +1,8 @@
 /*
- * Sending: one UDP socket per egress, shared by all workers. Datagrams of one
- * flow and equal size leave as one message with UDP_SEGMENT (udp(7)), so that
- * the walk through the network stack is paid once per run.
+ * Sending: one UDP socket per egress, shared by all workers; where the frame
+ * path fits, it only keeps the source port and takes what does not (link.c).
+ * Datagrams of one flow and equal size leave as one message with UDP_SEGMENT
+ * (udp(7)), so that the walk through the network stack is paid once per run.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -220,17 +221,9 @@ static void count_sent(struct mcr_worker *worker, struct mcr_egress_counters *co
 	}
 }
 
-static bool is_full(int error)
+bool mcr_is_full(int error)
 {
 	return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
-}
-
-static void count_dropped(struct mcr_egress_counters *counters, size_t packets, int error)
-{
-	if (is_full(error))
-		MCR_COUNT(counters->full_packets, packets);
-	else
-		MCR_COUNT(counters->error_packets, packets);
 }
 
 static void set_last_error(struct mcr_egress_counters *counters, int error)
@@ -238,8 +231,17 @@ static void set_last_error(struct mcr_egress_counters *counters, int error)
 	__atomic_store_n(&counters->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
 }
 
+void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int error)
+{
+	set_last_error(counters, error);
+	if (mcr_is_full(error))
+		MCR_COUNT(counters->full_packets, packets);
+	else
+		MCR_COUNT(counters->error_packets, packets);
+}
+
 /* What a device or route answers that takes no super-frames. */
-static bool is_run_refused(int error)
+bool mcr_is_run_refused(int error)
 {
 	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
 }
@@ -268,14 +270,14 @@ static uint32_t send_messages(struct mcr_worker *worker, int fd,
 		}
 		if (error == EINTR)
 			continue;
-		if (messages[first].msg_hdr.msg_iovlen > 1 && is_run_refused(error))
+		if (messages[first].msg_hdr.msg_iovlen > 1 && mcr_is_run_refused(error))
 			return first;
 		set_last_error(counters, error);
-		if (!is_full(error) && tried != first) {
+		if (!mcr_is_full(error) && tried != first) {
 			tried = first;
 			continue;
 		}
-		count_dropped(counters, messages[first].msg_hdr.msg_iovlen, error);
+		mcr_count_dropped(counters, messages[first].msg_hdr.msg_iovlen, error);
 		first++;
 	}
 	return end;
@@ -321,8 +323,18 @@ static void send_to_egress(const struct mcr_table *table, struct mcr_worker *wor
 	}
 }
 
-void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
-		   struct mcr_scratch *scratch, uint32_t flow)
+/* What fits no frame goes by the socket, which fragments, and with it its neighbours: in order. */
+static bool leaves_as_frames(const struct mcr_table *table, const struct mcr_action *action,
+			     const struct mcr_packet_list *list)
+{
+	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
+
+	return action->template != MCR_NONE &&
+	       (list->bytes_max <= egress->segment_bytes_max || egress->keep);
+}
+
+static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
+			    struct mcr_scratch *scratch, uint32_t flow)
 {
 	const struct mcr_flow_spec *spec = &table->flows[flow];
 	const struct mcr_action *actions = &table->actions[spec->action_first];
@@ -344,6 +356,29 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 			next = packet->next;
 		}
 		for (uint32_t i = 0; i < spec->action_count; i++)
-			send_to_egress(table, worker, scratch, &actions[i], &filled_for);
+			if (!leaves_as_frames(table, &actions[i], &scratch->lists[flow]))
+				send_to_egress(table, worker, scratch, &actions[i], &filled_for);
 	}
+}
+
+void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
+		   struct mcr_scratch *scratch, uint32_t flow)
+{
+	const struct mcr_flow_spec *spec = &table->flows[flow];
+	const struct mcr_packet_list *list = &scratch->lists[flow];
+	bool by_socket = false;
+
+	for (uint32_t i = 0; i < spec->action_count; i++) {
+		const struct mcr_action *action = &table->actions[spec->action_first + i];
+
+		if (leaves_as_frames(table, action, list)) {
+			mcr_flow_queue(table, worker, list, action);
+			continue;
+		}
+		by_socket = true;
+		if (action->template != MCR_NONE) /* what is queued came before */
+			mcr_link_flush(worker, table->egresses[action->egress].link);
+	}
+	if (by_socket)
+		send_by_sockets(table, worker, scratch, flow);
 }

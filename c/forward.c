@@ -86,8 +86,7 @@ static void count_refused(struct mcr_interface_counters *counters, enum mcr_verd
 }
 
 static void list_append(const struct mcr_table *table, struct mcr_worker *worker,
-			struct mcr_scratch *scratch, uint32_t flow, const uint8_t *payload,
-			uint32_t bytes, uint16_t port)
+			struct mcr_scratch *scratch, uint32_t flow, const struct mcr_packet *packet)
 {
 	struct mcr_packet_list *list = &scratch->lists[flow];
 	uint32_t index;
@@ -95,25 +94,25 @@ static void list_append(const struct mcr_table *table, struct mcr_worker *worker
 	if (worker->packet_count == MCR_BATCH_PACKETS_MAX)
 		mcr_batch_send(table, worker, scratch);
 	index = worker->packet_count++;
-	worker->packets[index] = (struct mcr_packet){
-		.payload = payload, .bytes = bytes, .next = MCR_NONE, .port = port
-	};
+	worker->packets[index] = *packet;
 	if (list->first == MCR_NONE) {
 		list->first = index;
+		list->bytes_max = 0;
 		scratch->touched[scratch->touched_count++] = flow;
 	} else {
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
+	if (packet->bytes > list->bytes_max)
+		list->bytes_max = packet->bytes;
 }
 
-static void sample_add(struct mcr_worker *worker, uint32_t rule, uint32_t flow,
-		       uint64_t received_ns)
+static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t received_ns)
 {
 	if (worker->sample_count == MCR_SAMPLES_MAX)
 		return; /* still due, so a packet of a later batch is taken */
 	worker->samples[worker->sample_count++] =
-		(struct mcr_sample){ .received_ns = received_ns, .flow = flow, .rule = rule };
+		(struct mcr_sample){ .received_ns = received_ns, .rule = rule };
 	__atomic_store_n(&worker->rules[rule].sampled_ns, received_ns, __ATOMIC_RELAXED);
 }
 
@@ -124,8 +123,9 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	struct mcr_key key = { .vlan = frame->vlan, .interface = interface };
 	struct mcr_rule_counters *rule;
 	struct mcr_datagram datagram;
+	struct mcr_packet packet;
 	enum mcr_verdict verdict = MCR_FRAME_MALFORMED;
-	uint32_t segments, segment_bytes, flow;
+	uint32_t segments, flow;
 	bool is_sampled;
 
 	if (frame->protocol == ETH_P_IP)
@@ -158,18 +158,24 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	__atomic_store_n(&rule->last_ns, frame->received_ns, __ATOMIC_RELAXED);
 	is_sampled = mcr_sample_is_due(rule, segments, frame->received_ns);
 
-	segment_bytes = segments > 1 ? frame->segment_bytes : datagram.payload_bytes;
+	packet = (struct mcr_packet){ .payload = datagram.payload,
+				      .bytes = frame->segment_bytes,
+				      .next = MCR_NONE,
+				      .source = mcr_ipv4(datagram.source),
+				      .source_port = datagram.source_port,
+				      .port = datagram.port,
+				      .ttl = datagram.ttl,
+				      .tos = datagram.tos };
 	for (; segments > 1; segments--) {
-		list_append(table, worker, scratch, flow, datagram.payload, segment_bytes,
-			    datagram.port);
-		datagram.payload += segment_bytes;
-		datagram.payload_bytes -= segment_bytes;
+		list_append(table, worker, scratch, flow, &packet);
+		packet.payload += packet.bytes;
+		datagram.payload_bytes -= packet.bytes;
 	}
-	list_append(table, worker, scratch, flow, datagram.payload, datagram.payload_bytes,
-		    datagram.port);
+	packet.bytes = datagram.payload_bytes;
+	list_append(table, worker, scratch, flow, &packet);
 	/* Only now: a batch that was full has been sent before. */
 	if (__builtin_expect(is_sampled, 0))
-		sample_add(worker, table->flows[flow].rule, flow, frame->received_ns);
+		sample_add(worker, table->flows[flow].rule, frame->received_ns);
 }
 
 /* -- one batch ----------------------------------------------------------------- */
@@ -210,10 +216,11 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 {
 	for (uint32_t i = 0; i < scratch->touched_count; i++) {
 		mcr_flow_send(table, worker, scratch, scratch->touched[i]);
-		if (__builtin_expect(worker->sample_count > 0, 0))
-			mcr_samples_count(worker, scratch->touched[i]);
 		scratch->lists[scratch->touched[i]].first = MCR_NONE;
 	}
+	mcr_links_flush(worker);
+	if (__builtin_expect(worker->sample_count > 0, 0))
+		mcr_samples_count(worker);
 	scratch->touched_count = 0;
 	worker->packet_count = 0;
 	worker->sample_count = 0;

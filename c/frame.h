@@ -30,6 +30,9 @@ struct mcr_datagram {
 	uint64_t destination[2]; /* 16 bytes in network order, IPv4 mapped */
 	uint64_t source[2];
 	uint16_t port; /* destination port, host order */
+	uint16_t source_port; /* network order: only ever passed on */
+	uint8_t ttl;
+	uint8_t tos;
 	const uint8_t *payload;
 	uint32_t payload_bytes;
 };
@@ -49,6 +52,14 @@ static inline void mcr_map_ipv4(uint64_t mapped[2], const uint8_t ipv4[4])
 
 	memcpy(bytes + 12, ipv4, 4);
 	memcpy(mapped, bytes, sizeof(bytes));
+}
+
+static inline uint32_t mcr_ipv4(const uint64_t mapped[2])
+{
+	uint32_t ipv4;
+
+	memcpy(&ipv4, (const uint8_t *)mapped + 12, sizeof(ipv4));
+	return ipv4;
 }
 
 /*
@@ -139,6 +150,9 @@ static inline enum mcr_verdict mcr_frame_parse(const uint8_t *ip, size_t capture
 	mcr_map_ipv4(datagram->source, ip + 12);
 	mcr_map_ipv4(datagram->destination, ip + 16);
 	datagram->port = mcr_get16(udp + 2);
+	memcpy(&datagram->source_port, udp, sizeof(datagram->source_port));
+	datagram->ttl = ip[8];
+	datagram->tos = ip[1];
 	datagram->payload = udp + MCR_UDP_HEADER_BYTES;
 	datagram->payload_bytes = (uint32_t)udp_bytes - MCR_UDP_HEADER_BYTES;
 	return MCR_FRAME_OK;

@@ -26,19 +26,14 @@ static void count(struct mcr_added_latency_counters *latency, uint64_t ns)
 		__atomic_store_n(&latency->max_ns, ns, __ATOMIC_RELAXED);
 }
 
-void mcr_samples_count(struct mcr_worker *worker, uint32_t flow)
+void mcr_samples_count(struct mcr_worker *worker)
 {
-	uint64_t now_ns = 0;
+	const uint64_t now_ns = realtime_ns();
 
 	for (uint32_t i = 0; i < worker->sample_count; i++) {
 		const struct mcr_sample *sample = &worker->samples[i];
-		uint64_t ns;
+		const uint64_t ns = now_ns - sample->received_ns;
 
-		if (sample->flow != flow)
-			continue;
-		if (now_ns == 0)
-			now_ns = realtime_ns();
-		ns = now_ns - sample->received_ns;
 		if (ns > MCR_SAMPLE_NS_MAX) /* or below 0, unsigned */
 			continue;
 		count(&worker->latencies[sample->rule], ns);

@@ -9,8 +9,11 @@
  *   NIC -> fanout (by flow) -> ring of worker w:
  *       | block 0: frame frame frame ... | block 1: ... | block n-1 |
  *         ^ TP_STATUS_USER: ours          ^ TP_STATUS_KERNEL: being filled
- *   worker w: ready blocks -> parse -> match -> one list per flow
- *             -> for each flow, for each egress: sendmmsg -> blocks released
+ *   worker w: ready blocks of all its rings -> parse -> match -> one list per flow
+ *             -> for each flow, for each egress, same-size runs as one message:
+ *                  frame path:  header + payload -> queue of the interface
+ *                  socket path: sendmmsg
+ *             -> for each interface: sendmmsg of its queue -> blocks released
  *
  * Counters. One area per worker, written by that worker only, read by anyone.
  * Every field is a u64 that only grows (but last_*, which are last values).
@@ -23,7 +26,8 @@
  *   interface.packets = matched + no_match + tagged + fragment + malformed
  *                       + truncated + bad_checksum
  *   sum of rule.packets = sum of interface.matched
- *   rule.packets = sent + full + error + unavailable, for each of its egresses
+ *   rule.packets = sent + full + error + unavailable + expired, for each of its
+ *                  egresses
  * A packet is counted on its way in before it is counted on its way out, so who
  * reads in the middle of a batch, egresses first, finds no more sent than came.
  * Frames that found the ring full are counted by the kernel: mcr_ring_drops().
@@ -43,7 +47,7 @@
 
 #include <stdint.h>
 
-#define MCR_ABI 1
+#define MCR_ABI 2
 #define MCR_EXPORT __attribute__((visibility("default")))
 
 #define MCR_WORKERS_MAX 64
@@ -58,7 +62,7 @@
 struct mcr_worker_counters {
 	uint64_t wakeups; /* poll(2) returned with something to do */
 	uint64_t blocks; /* ring blocks emptied */
-	uint64_t sends; /* sendmmsg(2) calls */
+	uint64_t sends; /* calls of sendmmsg(2) and its kin */
 	uint64_t runs; /* super-frames: several datagrams in one message */
 	uint64_t run_packets; /* datagrams that left in runs */
 	uint64_t gather_ns; /* spent on reading blocks; of batches that held any */
@@ -97,7 +101,8 @@ struct mcr_egress_counters {
 	uint64_t error_packets; /* dropped: the kernel refused, see last_errno */
 	uint64_t unavailable_packets; /* dropped: interface missing or failed */
 	uint64_t last_errno;
-	uint64_t reserved[2];
+	uint64_t frame_packets; /* of those sent: as frames of our own, not by the socket */
+	uint64_t expired_packets; /* dropped: their TTL had run out */
 };
 _Static_assert(sizeof(struct mcr_egress_counters) == 64, "ABI");
 
@@ -123,6 +128,7 @@ _Static_assert(sizeof(struct mcr_added_latency_counters) == 768, "ABI");
 
 struct mcr_relay;
 struct mcr_ring;
+struct mcr_link;
 struct mcr_table;
 
 MCR_EXPORT int32_t mcr_abi(void);
@@ -241,13 +247,25 @@ struct mcr_action_spec {
 };
 _Static_assert(sizeof(struct mcr_action_spec) == 24, "ABI");
 
+/* Taken from the packet that is relayed; only where there is a link. */
+#define MCR_KEEP_SOURCE 1
+#define MCR_KEEP_SOURCE_PORT 2
+#define MCR_KEEP_TTL 4
+#define MCR_KEEP_TTL_LESS_ONE 8
+#define MCR_KEEP_DSCP 16
+
 struct mcr_egress_spec {
+	struct mcr_link *link; /* the frame path to groups; NULL: the socket sends all */
 	int32_t fd; /* of mcr_egress_open; -1: unavailable, drop and count */
 	uint32_t slot; /* of its counters */
 	uint32_t segment_bytes_max; /* payload that fits one frame: MTU - 28 */
-	uint32_t reserved;
+	uint32_t source; /* of frames, as are the next: IPv4, network order */
+	uint16_t source_port; /* host order */
+	uint8_t ttl;
+	uint8_t dscp;
+	uint32_t keep; /* MCR_KEEP_*; these stand for what is above */
 };
-_Static_assert(sizeof(struct mcr_egress_spec) == 16, "ABI");
+_Static_assert(sizeof(struct mcr_egress_spec) == 32, "ABI");
 
 struct mcr_table_spec {
 	const struct mcr_ring_spec *rings;
@@ -292,6 +310,30 @@ _Static_assert(sizeof(struct mcr_egress_options) == 12, "ABI");
 MCR_EXPORT int32_t mcr_egress_open(const struct mcr_egress_options *options);
 /* The port it sends from, or -errno. */
 MCR_EXPORT int32_t mcr_egress_port(int32_t fd);
+
+/* -- link.c: packet sockets that send frames ------------------------------- */
+
+struct mcr_link_options {
+	uint64_t mac; /* of the interface: mcr_interface */
+	uint32_t ifindex;
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_link_options) == 16, "ABI");
+
+/*
+ * The way out of one Ethernet-like interface for frames of our own: for every
+ * worker a packet(7) socket that takes super-frames, and a queue. NULL and
+ * *error: -EPERM without CAP_NET_RAW, -ENODEV, -EMFILE, -ENOMEM.
+ */
+MCR_EXPORT struct mcr_link *mcr_link_open(const struct mcr_relay *relay,
+					  const struct mcr_link_options *options, int32_t *error);
+/*
+ * 0, or the errno with which the device has refused a single frame: since then
+ * what is queued here leaves by the egress's socket.
+ */
+MCR_EXPORT int32_t mcr_link_refusal(const struct mcr_link *link);
+/* Only when no worker has a table with this link any more. */
+MCR_EXPORT void mcr_link_close(struct mcr_link *link);
 
 /* -- member.c: group membership, RFC 3678 ----------------------------------- */
 
@@ -440,8 +482,11 @@ struct mcr_interface {
 	uint32_t flags; /* IFF_UP, IFF_RUNNING, IFF_MULTICAST ...: netdevice(7) */
 	uint32_t mtu;
 	uint32_t address; /* first IPv4, network order; 0: none */
+	uint64_t mac; /* six bytes as a frame has them, the first one lowest */
+	uint32_t type; /* ARPHRD_ETHER ...: linux/if_arp.h */
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct mcr_interface) == 16, "ABI");
+_Static_assert(sizeof(struct mcr_interface) == 32, "ABI");
 
 /* The interface as it is now in this namespace; -ENODEV when there is none. */
 MCR_EXPORT int32_t mcr_interface_read(const char *name, struct mcr_interface *interface);

@@ -46,6 +46,7 @@ static int worker_open(struct mcr_relay *relay, uint32_t index)
 	struct mcr_worker *worker = &relay->workers[index];
 	uint8_t *area = mcr_counters(relay, index);
 
+	worker->index = index;
 	worker->counters = (void *)area;
 	worker->interfaces = (void *)(area + INTERFACES_OFFSET);
 	worker->rules = (void *)(area + RULES_OFFSET);

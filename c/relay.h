@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "header.h"
 #include "mcr.h"
 
 #define MCR_CACHE_LINE 64
@@ -40,24 +41,29 @@ struct mcr_packet {
 	const uint8_t *payload;
 	uint32_t bytes;
 	uint32_t next; /* of the same flow, in arrival order */
+	uint32_t source; /* network order */
+	uint16_t source_port; /* network order */
 	uint16_t port; /* it arrived at */
+	uint8_t ttl;
+	uint8_t tos;
 };
 
 struct mcr_packet_list {
 	uint32_t first; /* MCR_NONE: empty */
 	uint32_t last;
+	uint32_t bytes_max; /* of its largest packet */
 };
 #define MCR_NONE UINT32_MAX
 
 /* A packet whose added latency is to be counted once it is sent. */
 struct mcr_sample {
 	uint64_t received_ns;
-	uint32_t flow;
 	uint32_t rule;
 };
 
 /* Everything that one worker needs for itself; allocated once. */
 struct mcr_worker {
+	uint32_t index;
 	uint32_t epoch_seen;
 	int event_fd;
 	struct mcr_worker_counters *counters;
@@ -72,6 +78,7 @@ struct mcr_worker {
 	struct tpacket_block_desc *blocks[MCR_BATCH_BLOCKS_MAX];
 	uint32_t block_count;
 	struct mcr_sender *sender;
+	struct mcr_queue *queues; /* of links that have something to send */
 } __attribute__((aligned(MCR_CACHE_LINE)));
 
 struct mcr_relay {
@@ -108,6 +115,7 @@ struct mcr_slot {
 struct mcr_action {
 	struct sockaddr_in to; /* port 0: the port it arrived at */
 	uint32_t egress;
+	uint32_t template; /* index; MCR_NONE: the socket sends all */
 };
 
 /* What one worker writes while it uses a table. */
@@ -131,6 +139,7 @@ struct mcr_table {
 	struct mcr_candidate *candidates; /* the ones with a source first */
 	struct mcr_flow_spec *flows;
 	struct mcr_action *actions;
+	struct mcr_template *templates; /* of the actions that have a link */
 	struct mcr_egress_spec *egresses;
 	struct mcr_port *ports; /* worker w: port_first[w] to port_first[w + 1] */
 	uint32_t port_first[MCR_WORKERS_MAX + 1];
@@ -154,8 +163,23 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);
 
-/* Counts the added latency of the samples of this flow: it has just been sent. latency.c */
-void mcr_samples_count(struct mcr_worker *worker, uint32_t flow);
+/* Counts the added latency of the batch's samples: it has just been sent. latency.c */
+void mcr_samples_count(struct mcr_worker *worker);
+/* Of the interface, six bytes. link.c */
+const uint8_t *mcr_link_mac(const struct mcr_link *link);
+/* Queues one flow's packets for the link of this action. link.c */
+void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
+		    const struct mcr_packet_list *list, const struct mcr_action *action);
+/* Sends what is queued: on the link of this egress, or on all. link.c */
+void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link);
+void mcr_links_flush(struct mcr_worker *worker);
+/* As if every worker had seen the device refuse a run. link.c */
+void mcr_link_refuse_runs(struct mcr_link *link);
+
+/* How sending failed. egress.c */
+bool mcr_is_full(int error);
+bool mcr_is_run_refused(int error);
+void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int error);
 
 /* Message arrays of one worker. egress.c */
 struct mcr_sender *mcr_sender_open(void);

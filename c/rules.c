@@ -112,7 +112,9 @@ static bool spec_valid(const struct mcr_relay *relay, const struct mcr_table_spe
 		if (spec->actions[i].egress >= spec->egress_count)
 			return false;
 	for (uint32_t i = 0; i < spec->egress_count; i++)
-		if (spec->egresses[i].slot >= MCR_EGRESSES_MAX || spec->egresses[i].fd < -1)
+		if (spec->egresses[i].slot >= MCR_EGRESSES_MAX || spec->egresses[i].fd < -1 ||
+		    (spec->egresses[i].keep && !spec->egresses[i].link &&
+		     spec->egresses[i].fd >= 0))
 			return false;
 	return spec->epoch > 0 && spec->epoch <= INT32_MAX;
 }
@@ -132,6 +134,22 @@ static void *carve(struct carver *carver, size_t count, size_t item_bytes)
 	return part;
 }
 
+static bool has_template(const struct mcr_table_spec *spec, const struct mcr_action_spec *action)
+{
+	const struct mcr_egress_spec *egress = &spec->egresses[action->egress];
+
+	return egress->link && egress->fd >= 0;
+}
+
+static uint32_t template_count(const struct mcr_table_spec *spec)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < spec->action_count; i++)
+		count += has_template(spec, &spec->actions[i]);
+	return count;
+}
+
 static struct mcr_table *table_carve(struct carver *carver, const struct mcr_relay *relay,
 				     const struct mcr_table_spec *spec, uint32_t slot_count)
 {
@@ -142,6 +160,7 @@ static struct mcr_table *table_carve(struct carver *carver, const struct mcr_rel
 	layout.candidates = carve(carver, spec->match_count, sizeof(*layout.candidates));
 	layout.flows = carve(carver, spec->flow_count, sizeof(*layout.flows));
 	layout.actions = carve(carver, spec->action_count, sizeof(*layout.actions));
+	layout.templates = carve(carver, template_count(spec), sizeof(*layout.templates));
 	layout.egresses = carve(carver, spec->egress_count, sizeof(*layout.egresses));
 	layout.ports = carve(carver, spec->ring_count, sizeof(*layout.ports));
 	layout.scratch = carve(carver, relay->worker_count, sizeof(*layout.scratch));
@@ -198,9 +217,27 @@ static int fill_matches(struct mcr_table *table, struct mcr_match_spec *sorted, 
 	return 0;
 }
 
+static void fill_template(struct mcr_template *template, const struct mcr_egress_spec *egress,
+			  const struct sockaddr_in *to)
+{
+	const uint32_t keep = egress->keep;
+	struct mcr_endpoints endpoints = {
+		.source = keep & MCR_KEEP_SOURCE ? 0 : egress->source,
+		.group = to->sin_addr.s_addr,
+		.source_port = keep & MCR_KEEP_SOURCE_PORT ? 0 : htons(egress->source_port),
+		.port = to->sin_port,
+		.ttl = keep & (MCR_KEEP_TTL | MCR_KEEP_TTL_LESS_ONE) ? 0 : egress->ttl,
+		.tos = keep & MCR_KEEP_DSCP ? 0 : (uint8_t)(egress->dscp << 2),
+	};
+
+	memcpy(endpoints.mac, mcr_link_mac(egress->link), sizeof(endpoints.mac));
+	mcr_template_prepare(template, &endpoints);
+}
+
 static int fill_actions(struct mcr_table *table, const struct mcr_table_spec *spec)
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+	uint32_t used = 0;
 
 	for (uint32_t i = 0; i < spec->action_count; i++) {
 		const struct mcr_action_spec *action = &spec->actions[i];
@@ -211,6 +248,12 @@ static int fill_actions(struct mcr_table *table, const struct mcr_table_spec *sp
 		table->actions[i].to.sin_family = AF_INET;
 		table->actions[i].to.sin_port = htons(action->port);
 		memcpy(&table->actions[i].to.sin_addr, action->address + 12, 4);
+		table->actions[i].template = MCR_NONE;
+		if (has_template(spec, action)) {
+			fill_template(&table->templates[used], &spec->egresses[action->egress],
+				      &table->actions[i].to);
+			table->actions[i].template = used++;
+		}
 	}
 	return 0;
 }

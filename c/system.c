@@ -29,6 +29,10 @@ static int read_fields(int fd, const char *name, struct mcr_interface *interface
 	if (ioctl(fd, SIOCGIFMTU, &request) < 0)
 		return -errno;
 	interface->mtu = (uint32_t)request.ifr_mtu;
+	if (ioctl(fd, SIOCGIFHWADDR, &request) < 0)
+		return -errno;
+	interface->type = request.ifr_hwaddr.sa_family;
+	memcpy(&interface->mac, request.ifr_hwaddr.sa_data, 6);
 	interface->address = 0;
 	if (ioctl(fd, SIOCGIFADDR, &request) < 0) /* netdevice(7) */
 		return errno == EADDRNOTAVAIL ? 0 : -errno;
@@ -44,6 +48,7 @@ int32_t mcr_interface_read(const char *name, struct mcr_interface *interface)
 
 	if (fd < 0)
 		return -errno;
+	*interface = (struct mcr_interface){ 0 };
 	error = read_fields(fd, name, interface);
 	close(fd);
 	return error;

@@ -14,6 +14,7 @@ import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
+import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
@@ -60,6 +61,7 @@ export class Relay implements ControlledRelay {
   readonly #memberships: Memberships;
   readonly #workers: Workers;
   readonly #ingresses: Ingresses;
+  readonly #links: Links;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
@@ -93,6 +95,7 @@ export class Relay implements ControlledRelay {
     this.#retired = new Retired(this.#counters);
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount);
+    this.#links = new Links(shim, this.#handle, log);
     this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
   }
 
@@ -256,8 +259,10 @@ export class Relay implements ControlledRelay {
 
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
+    const staleLinks = this.#links.refresh(this.#rules, this.#interfaces);
+    const linkOf = (name: string) => this.#links.of(name);
     const staleSockets = [
-      ...refreshEgresses(this.#rules, this.#interfaces, shim, log, nowMs),
+      ...refreshEgresses(this.#rules, this.#interfaces, linkOf, shim, log, nowMs),
       ...leaving.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
@@ -270,6 +275,7 @@ export class Relay implements ControlledRelay {
 
     this.#ingresses.close(staleCaptures);
     for (const fd of staleSockets) shim.close(fd);
+    for (const link of staleLinks) shim.closeLink(link);
     for (const { slot, egresses } of leaving) {
       this.#ruleSlots.release(slot);
       for (const egress of egresses) {
@@ -361,6 +367,7 @@ export class Relay implements ControlledRelay {
   #needsSettling(): boolean {
     const nowMs = this.#deps.nowMs();
     if ((this.#memberships.nextRetryMs ?? Number.POSITIVE_INFINITY) <= nowMs) return true;
+    if (this.#links.hasRefusal) return true;
     for (const [name, before] of this.#interfaces)
       if (!Bun.deepEquals(before, readInterface(this.#deps.shim, name))) return true;
     if (nowMs < this.#retryAtMs) return false;

@@ -1,10 +1,12 @@
 // `mcr check FILE`: says every mistake of a rule file, or shows what it would run. Needs no privileges and no daemon:
 // it is what `mcr run` and a reload do first, so a file that passes here is accepted there.
+import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
+import { socketReason, typeReason } from "../net/send-path.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
 
@@ -27,14 +29,30 @@ export const checkCommand: Command = {
         `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
       );
     } else {
-      io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined));
+      io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined, interfaceType));
     }
     return ExitCode.ok;
   },
 };
 
-export function formatCheck(file: string, config: Config, columns?: number): string {
-  return formatConfig(config, columns) + formatSummary(file, config.rules.length, summarize(config));
+/** ARPHRD_ETHER and so on; undefined where this host has no such interface (yet). */
+type TypeReader = (name: string) => number | undefined;
+
+function interfaceType(name: string): number | undefined {
+  try {
+    return Number(readFileSync(`/sys/class/net/${name}/type`, "utf8"));
+  } catch {
+    return undefined;
+  }
+}
+
+export function formatCheck(
+  file: string,
+  config: Config,
+  columns?: number,
+  typeOf: TypeReader = () => undefined,
+): string {
+  return formatConfig(config, columns, typeOf) + formatSummary(file, config.rules.length, summarize(config));
 }
 
 interface Summary {
@@ -56,10 +74,10 @@ function formatSummary(file: string, rules: number, { flows, egresses }: Summary
   return `${file}: ${count(rules, "rule")}, ${count(flows, "flow")}, ${count(egresses, "egress")}: ok\n`;
 }
 
-function formatConfig({ rules }: Config, columns: number | undefined): string {
+function formatConfig({ rules }: Config, columns: number | undefined, typeOf: TypeReader): string {
   if (rules.length === 0) return "";
   // Most files set none of these, and a column of defaults would say nothing.
-  const hasSettings = rules.some(({ egress }) => egress.some((each) => settingsOf(each).length > 0));
+  const hasSettings = rules.some(({ egress }) => egress.some((each) => settingsOf(each, typeOf).length > 0));
   const headings = ["RULE", "INGRESS, → EGRESS", "FLOWS", "TTL", ...(hasSettings ? ["SETTINGS"] : [])];
   const rows = rules.flatMap((rule) => [
     [rule.name, [formatEndpoint(rule.ingress), ...sourcesOf(rule)], countFlows(rule), ""],
@@ -68,7 +86,7 @@ function formatConfig({ rules }: Config, columns: number | undefined): string {
       `→ ${formatEndpoint({ ...inherited(rule), ...egress })}`,
       "",
       egress.ttl,
-      ...(hasSettings ? [settingsOf(egress)] : []),
+      ...(hasSettings ? [settingsOf(egress, typeOf)] : []),
     ]),
   ]);
   return `${formatTable(headings, rows, columns)}\n`;
@@ -79,13 +97,22 @@ function sourcesOf({ ingress }: Rule): readonly string[] {
 }
 
 /** What an egress says beyond its target and TTL. */
-function settingsOf({ source, source_port, path, dscp }: Egress): readonly string[] {
+function settingsOf(egress: Egress, typeOf: TypeReader): readonly string[] {
+  const { source, source_port, dscp } = egress;
   return [
     ...(source === "interface" ? [] : [`source ${source}`]),
     ...(source_port === "auto" ? [] : [`source_port ${source_port}`]),
-    ...(path === "auto" ? [] : [`path ${path}`]),
+    ...pathOf(egress, typeOf),
     ...(dscp === 0 ? [] : [`dscp ${dscp}`]),
   ];
+}
+
+/** The path where the rule says it, or where it is not the usual one, and why. */
+function pathOf(egress: Egress, typeOf: TypeReader): readonly string[] {
+  if (egress.path !== "auto") return [`path ${egress.path}`];
+  const type = typeOf(egress.interface);
+  const reason = socketReason(egress) ?? (type === undefined ? undefined : typeReason(egress.interface, type));
+  return reason === undefined ? [] : [`path socket: ${reason}`];
 }
 
 /** What an egress keeps of its ingress when it says nothing else. */

@@ -72,13 +72,14 @@ function linesOf(rule: RuleSnapshot, nowMs: number): Line[] {
 }
 
 function lineOf(egress: EgressSnapshot, nowMs: number): Line {
-  const { full, error, unavailable } = egress.dropped;
+  const dropped = Object.values(egress.dropped).reduce((sum, packets) => sum + packets, 0);
   const target = `→ ${egress.interface} ${egress.destination}`;
   const age = formatAge(nowMs - Date.parse(egress.since));
   const refused = egress.last_error === null ? undefined : `last refused packet: ${egress.last_error}`;
-  const remark = egress.reason ?? refused;
+  const path = egress.path_reason === null ? undefined : `path ${egress.path}: ${egress.path_reason}`;
+  const remark = egress.reason ?? refused ?? path;
   return {
-    row: ["", target, egress.state, age, egress.sent_packets, full + error + unavailable],
+    row: ["", target, egress.state, age, egress.sent_packets, dropped],
     remark: remark === undefined ? undefined : `    ${remark}`,
   };
 }

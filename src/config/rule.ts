@@ -60,6 +60,7 @@ function checkEgress(egress: DraftEgress, path: Path, report: Report): void {
       [...path, "address"],
       "group is given too: give one of them, group for multicast, address for unicast",
     );
+  checkPath(egress, path, report);
   const target = group ?? address;
   const isAddress = typeof source === "string" && source !== "interface" && source !== "keep";
   if (isAddress && typeof target === "string" && addressFamily(source) !== addressFamily(target))
@@ -67,6 +68,25 @@ function checkEgress(egress: DraftEgress, path: Path, report: Report): void {
       [...path, "source"],
       `"${source}" is ${familyName(source)}, the target is not: give an address of its family`,
     );
+}
+
+/** What only frames of mcr's own can carry, and those go to groups. */
+function checkPath(egress: DraftEgress, path: Path, report: Report): void {
+  const kept: readonly (readonly [keyof DraftEgress, string | number | null | undefined])[] = [
+    ["ttl", egress.ttl],
+    ["source", egress.source],
+    ["source_port", egress.source_port],
+    ["dscp", egress.dscp],
+  ];
+  if (egress.path === "frame" && egress.address !== undefined)
+    report([...path, "path"], '"frame" is for groups, and this goes to one host: give "socket"');
+  for (const [key, value] of kept) {
+    if (value !== "keep" && value !== "decrement") continue;
+    if (egress.path === "socket")
+      report([...path, key], `"${value}" needs the frame path: leave path = "socket" out, or give a value`);
+    else if (egress.address !== undefined)
+      report([...path, key], `"${value}" is for groups, and this goes to one host: give a value`);
+  }
 }
 
 /** What an egress must keep to because of the rule's ingress. */

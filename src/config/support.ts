@@ -33,12 +33,7 @@ const restrictions: readonly Restriction[] = [
   { path: ingress("protocol"), refuses: is("esp"), instead: 'give "udp"' },
   { path: egress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
   { path: egress("address"), refuses: isIpv6, instead: "give an IPv4 address" },
-  { path: egress("ttl"), refuses: is("keep", "decrement"), instead: "give 1-255" },
-  { path: egress("source"), refuses: is("keep"), instead: 'give "interface" or an address' },
   { path: egress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
-  { path: egress("source_port"), refuses: is("keep"), instead: "give 1-65535" },
-  { path: egress("path"), refuses: is("frame"), instead: 'give "socket"' },
-  { path: egress("dscp"), refuses: is("keep"), instead: "give 0-63" },
 ];
 
 export function checkSupport(draft: Draft): Problem[] {

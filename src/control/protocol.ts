@@ -2,6 +2,7 @@
 //   GET /v1/status   GET /v1/rules   GET /v1/stats   POST /v1/reload
 // Fields are only ever added within /v1/. Counters only grow; rates are the reader's subtraction.
 import * as v from "valibot";
+import { sendPaths } from "../net/send-path.ts";
 import { egressStates, ruleStates } from "../net/state.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -12,8 +13,11 @@ export const EgressSchema = v.object({
   interface: v.string(),
   /** `239.10.1.1:6001`, as the rule says; "same" parts are filled in from the ingress. */
   destination: v.string(),
+  /** 0: the packet's own, or one less. */
   ttl: count,
-  path: v.picklist(["socket"]),
+  path: v.picklist(sendPaths),
+  /** Why not frames, where they are not what the rule leaves or asks for. */
+  path_reason: v.nullable(v.string()),
   state: v.picklist(egressStates),
   since: time,
   /** Why it is not active. */
@@ -21,8 +25,10 @@ export const EgressSchema = v.object({
   source_port: v.nullable(count),
   sent_packets: count,
   sent_bytes: count,
+  /** Of the packets sent: as frames. */
+  frame_packets: count,
   /** Dropped packets by reason. */
-  dropped: v.object({ full: count, error: count, unavailable: count }),
+  dropped: v.object({ full: count, error: count, unavailable: count, expired: count }),
   /** The system's words for the last refused packet. */
   last_error: v.nullable(v.string()),
 });
@@ -110,6 +116,7 @@ export const StatsSchema = v.object({
     egress_full: count,
     egress_error: count,
     egress_unavailable: count,
+    egress_expired: count,
   }),
   interfaces: v.array(InterfaceStatsSchema),
   workers: v.array(

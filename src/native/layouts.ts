@@ -43,8 +43,18 @@ export const layouts = {
     fields: { address: [0, "bytes16"], port: [16, "u16"], egress: [20, "u32"] },
   },
   mcr_egress_spec: {
-    size: 16,
-    fields: { fd: [0, "i32"], slot: [4, "u32"], segment_bytes_max: [8, "u32"] },
+    size: 32,
+    fields: {
+      link: [0, "u64"],
+      fd: [8, "i32"],
+      slot: [12, "u32"],
+      segment_bytes_max: [16, "u32"],
+      source: [20, "u32"],
+      source_port: [24, "u16"],
+      ttl: [26, "u8"],
+      dscp: [27, "u8"],
+      keep: [28, "u32"],
+    },
   },
   mcr_table_spec: {
     size: 64,
@@ -72,6 +82,7 @@ export const layouts = {
       dscp: [11, "u8"],
     },
   },
+  mcr_link_options: { size: 16, fields: { mac: [0, "u64"], ifindex: [8, "u32"] } },
   mcr_stream_spec: {
     size: 40,
     fields: { address: [0, "bytes16"], source: [16, "bytes16"], port: [32, "u16"] },
@@ -105,8 +116,15 @@ export const layouts = {
     },
   },
   mcr_interface: {
-    size: 16,
-    fields: { ifindex: [0, "u32"], flags: [4, "u32"], mtu: [8, "u32"], address: [12, "u32"] },
+    size: 32,
+    fields: {
+      ifindex: [0, "u32"],
+      flags: [4, "u32"],
+      mtu: [8, "u32"],
+      address: [12, "u32"],
+      mac: [16, "u64"],
+      type: [24, "u32"],
+    },
   },
 } as const satisfies Record<string, Layout>;
 
@@ -135,6 +153,8 @@ export const counterArea = {
     "error_packets",
     "unavailable_packets",
     "last_errno",
+    "frame_packets",
+    "expired_packets",
   ],
   /** In front of its buckets. */
   addedLatency: ["samples", "sum_ns", "max_ns"],

@@ -6,7 +6,7 @@ import { readFileSync, writeSync } from "node:fs";
 import embedded from "../../dist/libmcr.so" with { type: "file" };
 import { symbols } from "./symbols.ts";
 
-const abiVersion = 1;
+const abiVersion = 2;
 const closeOnExec = 1; // MFD_CLOEXEC, memfd_create(2)
 
 function createMemfd(): number | undefined {

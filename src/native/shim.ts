@@ -10,6 +10,8 @@ type Handle<Kind extends string> = Pointer & { readonly [kind]: Kind };
 export type RelayHandle = Handle<"relay">;
 export type RingHandle = Handle<"ring">;
 export type TableHandle = Handle<"table">;
+export type LinkHandle = Handle<"link">;
+export type LinkOptions = Struct<"mcr_link_options">;
 export type RingOptions = Struct<"mcr_ring_options">;
 export type EgressOptions = Struct<"mcr_egress_options">;
 export type AddressRange = Struct<"mcr_address_range">;
@@ -22,7 +24,7 @@ export type GeneratorOptions = Omit<
   "streams" | "stream_count" | "body" | "body_bytes"
 >;
 export type ReceiverOptions = Omit<Struct<"mcr_receiver_options">, "streams" | "stream_count">;
-export type Interface = Struct<"mcr_interface">;
+export type Interface = Struct<"mcr_interface"> & { readonly mac: number };
 
 /** The parts of one rule table; indices are checked by the shim. */
 export interface TableParts {
@@ -200,6 +202,22 @@ export class Shim {
     return checked(this.#c.mcr_egress_port(fd));
   }
 
+  // -- link.c
+
+  openLink(relay: RelayHandle, options: LinkOptions): LinkHandle {
+    const bytes = encode("mcr_link_options", [options]);
+    return opened((error) => this.#c.mcr_link_open(relay, bytes, error));
+  }
+
+  /** 0, or the errno with which the device has refused frames. */
+  linkRefusal(link: LinkHandle): number {
+    return this.#c.mcr_link_refusal(link);
+  }
+
+  closeLink(link: LinkHandle): void {
+    this.#c.mcr_link_close(link);
+  }
+
   // -- member.c
 
   openMember(): number {
@@ -298,10 +316,10 @@ export class Shim {
 
   /** The interface as it is now, or undefined when there is none of this name. */
   readInterface(name: string): Interface | undefined {
-    const out = new Uint32Array(4);
+    const out = new Uint32Array(8);
     if (this.#c.mcr_interface_read(cString(name), out) < 0) return undefined;
-    const [ifindex = 0, flags = 0, mtu = 0, address = 0] = out;
-    return { ifindex, flags, mtu, address };
+    const [ifindex = 0, flags = 0, mtu = 0, address = 0, macLow = 0, macHigh = 0, type = 0] = out;
+    return { ifindex, flags, mtu, address, mac: macHigh * 2 ** 32 + macLow, type };
   }
 
   close(fd: number): void {

@@ -30,6 +30,10 @@ export const symbols = {
   mcr_egress_open: { args: [T.ptr], returns: T.i32 },
   mcr_egress_port: { args: [T.i32], returns: T.i32 },
 
+  mcr_link_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
+  mcr_link_refusal: { args: [T.ptr], returns: T.i32 },
+  mcr_link_close: { args: [T.ptr], returns: T.void },
+
   mcr_member_open: { args: [], returns: T.i32 },
   mcr_member_join: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },
   mcr_member_leave: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },

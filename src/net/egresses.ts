@@ -4,13 +4,14 @@ import { destinationOf } from "../config/destination.ts";
 import { assert } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { Counters } from "../stats/counters.ts";
-import type { EgressShim, RunningEgress, RunningRule } from "./running.ts";
+import type { EgressShim, LinkFinder, RunningEgress, RunningRule } from "./running.ts";
 import type { Interfaces } from "./wanted.ts";
 
 /** Opens what is missing; returns the descriptors to close once no worker sends on them. */
 export function refreshEgresses(
   rules: readonly RunningRule[],
   interfaces: Interfaces,
+  linkOf: LinkFinder,
   shim: EgressShim,
   log: Log,
   nowMs: number,
@@ -20,7 +21,7 @@ export function refreshEgresses(
     for (const egress of running.egresses) {
       const state = interfaces.get(egress.egress.interface);
       assert(state, `interface ${egress.egress.interface} of a running rule was read`);
-      const result = egress.refresh(shim, state, nowMs);
+      const result = egress.refresh(shim, state, nowMs, linkOf);
       if (result.stale !== undefined) stale.push(result.stale);
       if (result.changed) logState(running, egress, log);
     }
@@ -41,8 +42,12 @@ export function warnOfDrops(rules: readonly RunningRule[], counters: Counters, l
 function logState(running: RunningRule, egress: RunningEgress, log: Log): void {
   const { state, reason } = egress.status;
   const where = describe(running, egress);
-  if (reason === null) log.debug("Egress", `${where}: ${state}`);
+  if (reason === null) log.debug("Egress", `${where}: ${state}, ${describePath(egress)}`);
   else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
+}
+
+function describePath({ sendPath: { path, reason } }: RunningEgress): string {
+  return `path ${path}${reason === null ? "" : `: ${reason}`}`;
 }
 
 function describe({ rule }: RunningRule, { egress }: RunningEgress): string {

@@ -10,6 +10,10 @@ export interface InterfaceState {
   readonly mtu: number;
   /** First IPv4 address in network order, 0 when there is none. */
   readonly address: number;
+  /** Six bytes as a frame has them, the first one lowest. */
+  readonly mac: number;
+  /** ARPHRD_ETHER ...: linux/if_arp.h. */
+  readonly type: number;
   readonly isUp: boolean;
   readonly hasCarrier: boolean;
 }
@@ -30,6 +34,8 @@ export function readInterface(reader: InterfaceReader, name: string): InterfaceS
     ifindex: found.ifindex,
     mtu: found.mtu,
     address: found.address,
+    mac: found.mac,
+    type: found.type,
     isUp: (found.flags & up) !== 0,
     hasCarrier: (found.flags & running) !== 0,
   };

@@ -29,8 +29,7 @@ export function tableParts(
     const from = interfaces.get(running.rule.ingress.interface);
     if (!from) continue;
     const egressFirst = egresses.length;
-    for (const { fd, slot, segmentBytesMax } of running.egresses)
-      egresses.push({ fd, slot, segment_bytes_max: segmentBytesMax });
+    for (const egress of running.egresses) egresses.push(egress.tableEntry);
     for (const flow of running.flows) {
       const address = addressBytes(flow.address);
       const sources = flow.sources.length > 0 ? flow.sources.map(addressBytes) : [anySource];

@@ -2,11 +2,12 @@
 // leaves unchanged keeps its RunningRule, and with it packets, counters, sockets and source ports.
 import { expandFlows, type Flow } from "../config/flows.ts";
 import type { Egress, Rule } from "../config/schema.ts";
-import type { Shim } from "../native/shim.ts";
+import type { LinkHandle, Shim, TableParts } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { Counters } from "../stats/counters.ts";
 import { addressBytes } from "./address.ts";
 import { type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
+import { chooseSendPath, keepOf, type SendPath } from "./send-path.ts";
 import { type EgressState, type RuleState, Since } from "./state.ts";
 
 const ipv4HeaderBytes = 20;
@@ -16,12 +17,19 @@ const noSocket = -1;
 
 export type EgressShim = Pick<Shim, "openEgress" | "egressPort" | "close">;
 
+/** The link of an interface, or why it has none: links.ts. */
+export type LinkFinder = (name: string) => LinkHandle | string | undefined;
+
 export class RunningEgress {
   readonly status: Since<EgressState>;
   fd = noSocket;
   sourcePort: number | null = null;
   /** Payload that fits one frame of the interface. */
   segmentBytesMax = 0;
+  /** How it sends, while it has a socket. */
+  sendPath: Exclude<SendPath, { path: "impossible" }> = { path: "socket", reason: null };
+  /** Of frames; IPv4, network order. */
+  #frameSource = 0;
   #openedOn: number | undefined;
   /** An automatic port is kept when the interface comes back: receivers and firewalls know it. */
   #keptPort = 0;
@@ -43,6 +51,7 @@ export class RunningEgress {
     shim: EgressShim,
     state: InterfaceState | Unusable,
     nowMs: number,
+    linkOf: LinkFinder = () => undefined,
   ): { stale: number | undefined; changed: boolean } {
     if (!isUsable(state))
       return { stale: this.#drop(), changed: this.status.change("waiting", state.unusable, nowMs) };
@@ -50,6 +59,13 @@ export class RunningEgress {
       const reason = `interface ${state.name} has no IPv4 address to send from (ip address add ADDRESS/24 dev ${state.name})`;
       return { stale: this.#drop(), changed: this.status.change("failed", reason, nowMs) };
     }
+    const sendPath = chooseSendPath(this.egress, state, linkOf(state.name));
+    if (sendPath.path === "impossible") {
+      const reason = `cannot send frames out of ${state.name}, which the rule asks for: ${sendPath.reason}`;
+      return { stale: this.#drop(), changed: this.status.change("failed", reason, nowMs) };
+    }
+    this.sendPath = sendPath;
+    this.#frameSource = frameSource(this.egress, state);
     this.segmentBytesMax = Math.max(0, state.mtu - ipv4HeaderBytes - udpHeaderBytes);
     // A new address of the interface needs no new socket: the kernel chooses the source for each packet.
     if (this.fd !== noSocket && this.#openedOn === state.ifindex) return this.#opened(undefined, nowMs);
@@ -66,6 +82,23 @@ export class RunningEgress {
     }
     this.#openedOn = state.ifindex;
     return this.#opened(stale, nowMs);
+  }
+
+  /** What the workers need of it. */
+  get tableEntry(): TableParts["egresses"][number] {
+    const { fd, slot, egress, segmentBytesMax, sendPath } = this;
+    const socket = { fd, slot, segment_bytes_max: segmentBytesMax };
+    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
+    if (fd === noSocket || sendPath.path === "socket") return { ...socket, ...none };
+    return {
+      ...socket,
+      link: sendPath.link,
+      source: this.#frameSource,
+      source_port: this.sourcePort ?? 0,
+      ttl: numberOr(egress.ttl, 0),
+      dscp: numberOr(egress.dscp, 0),
+      keep: keepOf(egress),
+    };
   }
 
   #opened(stale: number | undefined, nowMs: number) {
@@ -105,9 +138,17 @@ function socketOptions(egress: Egress, state: InterfaceState, automaticPort: num
     ifindex: state.ifindex,
     source: hasOwnSource(egress) ? networkOrder(egress.source) : 0,
     source_port: typeof egress.source_port === "number" ? egress.source_port : automaticPort,
-    ttl: typeof egress.ttl === "number" ? egress.ttl : 1,
-    dscp: typeof egress.dscp === "number" ? egress.dscp : 0,
+    ttl: numberOr(egress.ttl, 1),
+    dscp: numberOr(egress.dscp, 0),
   };
+}
+
+function numberOr(value: number | string, otherwise: number): number {
+  return typeof value === "number" ? value : otherwise;
+}
+
+function frameSource(egress: Egress, state: InterfaceState): number {
+  return hasOwnSource(egress) ? networkOrder(egress.source) : state.address;
 }
 
 /** It sends from an address that its rule names. */

@@ -7,6 +7,7 @@ export interface EgressTotals {
   readonly full_packets: number;
   readonly error_packets: number;
   readonly unavailable_packets: number;
+  readonly expired_packets: number;
 }
 
 const nothing: EgressTotals = {
@@ -15,6 +16,7 @@ const nothing: EgressTotals = {
   full_packets: 0,
   error_packets: 0,
   unavailable_packets: 0,
+  expired_packets: 0,
 };
 
 export class Retired {
@@ -41,6 +43,7 @@ export function sumOf(parts: readonly EgressTotals[]): EgressTotals {
       full_packets: sum.full_packets + part.full_packets,
       error_packets: sum.error_packets + part.error_packets,
       unavailable_packets: sum.unavailable_packets + part.unavailable_packets,
+      expired_packets: sum.expired_packets + part.expired_packets,
     }),
     nothing,
   );

@@ -63,11 +63,11 @@ async function run(text: string, options: unknown = {}, positionals: readonly st
 describe("mcr check", () => {
   test("shows a line for each ingress and each egress below it, and the sums", () => {
     expect(checkText(studio, wall)).toMatchInlineSnapshot(`
-      "RULE      INGRESS, → EGRESS                        FLOWS  TTL
+      "RULE      INGRESS, → EGRESS                        FLOWS  TTL  SETTINGS
       studio-a  eth0 239.1.1.1:5001                          1
                 → eth1 239.10.1.1:6001                            1
                 → eth2 239.1.1.1:5001                             8
-                → wg0 10.100.0.2:6001                            64
+                → wg0 10.100.0.2:6001                            64  path socket: unicast
       wall      eth0 239.1.1.2-239.1.1.51:5001-5050         50
                   from 10.10.1.100
                   from 10.10.1.101

@@ -363,16 +363,7 @@ describe("the example of the design", () => {
         found.filter((line) => line.includes(`ingress.${key}: `) && line.includes("not supported yet")),
       ).toHaveLength(1);
     }
-    const egress = [
-      'ttl = "keep"',
-      'ttl = "decrement"',
-      'source = "keep"',
-      'source_port = "keep"',
-      'path = "frame"',
-      'dscp = "keep"',
-      'group = "ff3e::1"',
-      'address = "2001:db8::1"',
-    ];
+    const egress = ['group = "ff3e::1"', 'address = "2001:db8::1"'];
     for (const text of egress) {
       const key = text.split(" ")[0] ?? "";
       const [mistake = "", ...more] = mistakesOf({ egress: [`interface = "eth1", ${text}`] });

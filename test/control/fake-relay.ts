@@ -19,14 +19,16 @@ export const egress: EgressSnapshot = {
   interface: "eth1",
   destination: "239.10.1.1:6001",
   ttl: 1,
-  path: "socket",
+  path: "frame",
+  path_reason: null,
   state: "active",
   since: "2026-11-21T09:55:00.000Z",
   reason: null,
   source_port: 40001,
   sent_packets: 1234567,
   sent_bytes: 1264196608,
-  dropped: { full: 0, error: 0, unavailable: 0 },
+  frame_packets: 1234567,
+  dropped: { full: 0, error: 0, unavailable: 0, expired: 0 },
   last_error: null,
 };
 
@@ -58,7 +60,7 @@ export const rules: readonly RuleSnapshot[] = [
         interface: "wg0",
         destination: "10.100.0.2:6001",
         sent_packets: 1234500,
-        dropped: { full: 60, error: 7, unavailable: 0 },
+        dropped: { full: 60, error: 7, unavailable: 0, expired: 0 },
         last_error: "network is unreachable (ENETUNREACH)",
       },
     ],
@@ -119,6 +121,7 @@ export const stats: Stats = {
     egress_full: 40,
     egress_error: 7,
     egress_unavailable: 20,
+    egress_expired: 0,
   },
   interfaces: [
     {

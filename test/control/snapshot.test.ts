@@ -18,6 +18,7 @@ import {
   FakeCounterArea,
   FakeEgresses,
   interfaceState,
+  linkHandle,
   ruleOf,
   runningRule,
   startMs,
@@ -39,7 +40,7 @@ function relaying() {
   running.status.change("active", null, startMs + 1000);
   const [sending, waiting] = running.egresses;
   const shim = new FakeEgresses();
-  sending?.refresh(shim, interfaceState(), startMs + 1000);
+  sending?.refresh(shim, interfaceState(), startMs + 1000, () => linkHandle(31));
   waiting?.refresh(shim, { name: "wg0", unusable: "interface wg0 is down (ip link set wg0 up)" }, startMs);
   const lastMs = startMs + 2500;
   const first = new FakeCounterArea()
@@ -48,13 +49,13 @@ function relaying() {
     .setLatency(131_072, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .set("interface", 0, { packets: 70, bytes: 60_000, matched: 60, no_match: 7, bad_checksum: 3 })
     .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6 })
-    .set("egress", 4, { sent_packets: 57, sent_bytes: 57_000, full_packets: 3, last_errno: 105 })
+    .set("egress", 4, { sent_packets: 57, sent_bytes: 57_000, frame_packets: 51, full_packets: 3, last_errno: 105 })
     .set("egress", 5, { unavailable_packets: 60 });
   const second = new FakeCounterArea()
     .set("worker", 0, { wakeups: 20 })
     .set("interface", 0, { packets: 41, bytes: 40_000, matched: 40, fragment: 1 })
     .set("rule", 1, { packets: 40, bytes: 40_000, last_ns: (lastMs - 500) * 1e6 })
-    .set("egress", 4, { sent_packets: 39, sent_bytes: 39_000, error_packets: 1 })
+    .set("egress", 4, { sent_packets: 39, sent_bytes: 39_000, frame_packets: 39, error_packets: 1 })
     .set("egress", 5, { unavailable_packets: 40 });
   const counters = new Counters([first, second]);
   const source: Source = {
@@ -97,14 +98,16 @@ describe("a rule's snapshot", () => {
           interface: "veth2",
           destination: "239.10.1.1:6001",
           ttl: 1,
-          path: "socket",
+          path: "frame",
+          path_reason: null,
           state: "active",
           since: "2026-01-02T03:04:06.000Z",
           reason: null,
           source_port: 40_001,
           sent_packets: 96,
           sent_bytes: 96_000,
-          dropped: { full: 3, error: 1, unavailable: 0 },
+          frame_packets: 90,
+          dropped: { full: 3, error: 1, unavailable: 0, expired: 0 },
           last_error: "no buffer space available (ENOBUFS)",
         },
         {
@@ -112,13 +115,15 @@ describe("a rule's snapshot", () => {
           destination: "10.100.0.2:7001",
           ttl: 64,
           path: "socket",
+          path_reason: null,
           state: "waiting",
           since: "2026-01-02T03:04:05.000Z",
           reason: "interface wg0 is down (ip link set wg0 up)",
           source_port: null,
           sent_packets: 0,
           sent_bytes: 0,
-          dropped: { full: 0, error: 0, unavailable: 100 },
+          frame_packets: 0,
+          dropped: { full: 0, error: 0, unavailable: 100, expired: 0 },
           last_error: null,
         },
       ],
@@ -189,6 +194,7 @@ describe("the statistics", () => {
       egress_full: 3,
       egress_error: 1,
       egress_unavailable: 100,
+      egress_expired: 0,
     });
     expect(interfaces).toEqual([
       {
@@ -279,7 +285,7 @@ describe("the statistics lines", () => {
   test("have exactly these forms", () => {
     expect(statisticsLines(statsSnapshot(relaying().source, igmp, startMs))).toEqual([
       "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_fragment=1 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3",
-      "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100",
+      "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100 dropped_expired=0",
       "[STATS:Worker] worker=0 cpu=0 load_percent=12.5 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8 gather_ns=0 send_ns=5",
       "[STATS:Worker] worker=1 cpu=3 load_percent=0 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0 gather_ns=0 send_ns=0",
       "[STATS:Latency] samples=2 p50_ns=256 p99_ns=300 max_ns=300",
@@ -299,7 +305,7 @@ describe("the statistics lines", () => {
     };
     const none = { attempted: 0, succeeded: 0, failed: 0, active_groups: 0 };
     expect(statisticsLines(statsSnapshot(source, none, startMs))).toEqual([
-      "[STATS:Egress] sent=0 bytes=0 dropped_full=0 dropped_error=0 dropped_unavailable=0",
+      "[STATS:Egress] sent=0 bytes=0 dropped_full=0 dropped_error=0 dropped_unavailable=0 dropped_expired=0",
       "[STATS:IGMP] attempted=0 succeeded=0 failed=0 active_groups=0",
     ]);
   });

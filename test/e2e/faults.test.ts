@@ -133,10 +133,10 @@ test("an egress that cannot send is marked, counted, and costs the other egress 
   expect(state).toBe("active");
   expect(egress.map((each) => each.state)).toEqual(["waiting", "active", "failed", "active"]);
   expect(egress.map((each) => each.dropped)).toEqual([
-    { full: 0, error: 0, unavailable: countPerStream },
-    { full: 0, error: 0, unavailable: 0 },
-    { full: 0, error: 0, unavailable: countPerStream },
-    { full: 0, error: countPerStream, unavailable: 0 },
+    { full: 0, error: 0, unavailable: countPerStream, expired: 0 },
+    { full: 0, error: 0, unavailable: 0, expired: 0 },
+    { full: 0, error: 0, unavailable: countPerStream, expired: 0 },
+    { full: 0, error: countPerStream, unavailable: 0, expired: 0 },
   ]);
   expect(egress[0]?.reason).toContain("interface veth9 does not exist");
   expect(egress[2]?.reason).toContain("192.0.2.1 is no address of this host (ip address add");

@@ -16,9 +16,15 @@ describe("encode", () => {
   test("writes the largest values, and -1 for no descriptor", () => {
     const ranges = [{ first: 0xe000_0000, last: 0xffff_ffff }];
     expect(hex(encode("mcr_address_range", ranges))).toBe("000000e0ffffffff");
-    const egress = { fd: -1, slot: 262_143, segment_bytes_max: 1472 };
+    const egress = {
+      ...{ link: 0x1234_5678_9abc, fd: -1, slot: 262_143, segment_bytes_max: 1472 },
+      ...{ source: 0x0100_000a, source_port: 5001, ttl: 8, dscp: 46, keep: 16 },
+    };
     expect(hex(encode("mcr_egress_spec", [egress]))).toBe(
-      ["ffffffff", "ffff0300", "c0050000", "00000000"].join(""),
+      [
+        ...["bc9a785634120000", "ffffffff", "ffff0300", "c0050000"],
+        ...["0a000001", "8913", "08", "2e", "10000000"],
+      ].join(""),
     );
   });
 

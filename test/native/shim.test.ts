@@ -76,13 +76,17 @@ describe("the shim", () => {
   test("builds a table from its parts, and refuses one that points outside them", () => {
     const relay = shim.openRelay(1);
     const address = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 239, 1, 1, 1]);
+    const unavailable = {
+      ...{ link: 0, fd: -1, slot: 0, segment_bytes_max: 1472 },
+      ...{ source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 },
+    };
     const parts: TableParts = {
       epoch: 1,
       rings: [],
       matches: [{ address, source: new Uint8Array(16), port: 5001, vlan: 0, interface: 0, flow: 0 }],
       flows: [{ rule: 0, action_first: 0, action_count: 1 }],
       actions: [{ address, port: 6001, egress: 0 }],
-      egresses: [{ fd: -1, slot: 0, segment_bytes_max: 1472 }],
+      egresses: [unavailable],
     };
     shim.freeTable(shim.buildTable(relay, parts));
     expect(refusal(() => shim.buildTable(relay, { ...parts, egresses: [] })).code).toBe("EINVAL");

@@ -24,7 +24,7 @@ class FakeHost extends FakeRings {
   readonly refused = new Map<number, ErrnoName>();
 
   plug(name: string, ifindex: number): void {
-    this.interfaces.set(name, { ifindex, flags: upAndRunning, mtu: 1500, address: 0 });
+    this.interfaces.set(name, { ifindex, flags: upAndRunning, mtu: 1500, address: 0, mac: 0, type: 1 });
   }
   setFlags(name: string, flags: number): void {
     const found = this.interfaces.get(name);

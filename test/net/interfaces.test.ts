@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { type InterfaceReader, isUsable, readInterface } from "../../src/net/interfaces.ts";
-import { veth2Address } from "../support/fakes.ts";
+import { veth2Address, veth2Mac } from "../support/fakes.ts";
 
 const upFlag = 0x1;
 const broadcastFlag = 0x2;
@@ -12,7 +12,7 @@ const runningFlag = 0x40;
 function host(flags: number): InterfaceReader {
   return {
     readInterface: (name) =>
-      name === "veth2" ? { ifindex: 4, flags, mtu: 1500, address: veth2Address } : undefined,
+      name === "veth2" ? { ifindex: 4, flags, mtu: 1500, address: veth2Address, mac: veth2Mac, type: 1 } : undefined,
   };
 }
 
@@ -25,6 +25,8 @@ describe("an interface", () => {
       ifindex: 4,
       mtu: 1500,
       address: veth2Address,
+      mac: veth2Mac,
+      type: 1,
       isUp: true,
       hasCarrier: true,
     });

@@ -39,6 +39,8 @@ function opened(running: RunningRule): RunningRule {
   return running;
 }
 
+const bySocket = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
+
 describe("the rule table", () => {
   test("of no rules still has every ring, by worker and interface slot", () => {
     const parts = tableParts(41, [], capturing);
@@ -68,7 +70,7 @@ describe("the rule table", () => {
       actions: [{ address: "239.10.1.1", port: 6001, egress: 0 }],
     });
     expect(parts.flows).toEqual([{ rule: 9, action_first: 0, action_count: 1 }]);
-    expect(parts.egresses).toEqual([{ fd: 201, slot: 30, segment_bytes_max: 1472 }]);
+    expect(parts.egresses).toEqual([{ ...bySocket, fd: 201, slot: 30, segment_bytes_max: 1472 }]);
   });
 
   test("has a match for each source, all of one flow", () => {
@@ -166,6 +168,6 @@ describe("the rule table", () => {
 
   test("has no descriptor for an egress that is not open, which is counted as unavailable", () => {
     const parts = tableParts(1, [runningRule(ruleOf({}))], capturing);
-    expect(parts.egresses).toEqual([{ fd: -1, slot: 0, segment_bytes_max: 0 }]);
+    expect(parts.egresses).toEqual([{ ...bySocket, fd: -1, slot: 0, segment_bytes_max: 0 }]);
   });
 });

@@ -9,6 +9,7 @@ import {
   FakeCounterArea,
   FakeEgresses,
   interfaceState,
+  linkHandle,
   ruleOf,
   runningRule,
   startMs,
@@ -236,6 +237,47 @@ describe("an egress that sends", () => {
     shim.egressPort = egressPort;
     egress.refresh(shim, interfaceState(), startMs + 11);
     expect([egress.status.state, egress.fd, egress.sourcePort]).toEqual(["active", 203, 40_001]);
+  });
+});
+
+describe("an egress that sends frames", () => {
+  const linkOf = () => linkHandle(31);
+
+  test("stands in the table with its link, address, port, TTL and DSCP", () => {
+    const { egress, shim } = egressWith({ ttl: 8, dscp: 46 });
+    egress.refresh(shim, interfaceState(), startMs, linkOf);
+    expect(egress.tableEntry).toEqual({
+      ...{ link: linkHandle(31), fd: 201, slot: 3, segment_bytes_max: 1472 },
+      ...{ source: veth2Address, source_port: 40_001, ttl: 8, dscp: 46, keep: 0 },
+    });
+  });
+
+  test("follows the address of its interface, unless its rule names one", () => {
+    const { egress, shim } = egressWith();
+    const { egress: own } = egressWith({ source: "10.0.1.7" });
+    for (const address of [veth2Address, veth2Address + 0x0100_0000]) {
+      egress.refresh(shim, interfaceState({ address }), startMs, linkOf);
+      own.refresh(shim, interfaceState({ address }), startMs, linkOf);
+      expect([egress.tableEntry.source, own.tableEntry.source]).toEqual([address, 0x0701_000a]);
+    }
+  });
+
+  test("fails where its rule asks for frames and none can leave", () => {
+    const { egress, shim } = egressWith({ path: "frame" });
+    egress.refresh(shim, interfaceState({ type: 0xfffe }), startMs + 5, () => undefined);
+    expect(egress.status).toMatchObject({
+      state: "failed",
+      reason: "cannot send frames out of veth2, which the rule asks for: veth2 is not Ethernet-like",
+    });
+    expect(egress.tableEntry).toMatchObject({ fd: -1, link: 0, keep: 0 });
+  });
+
+  test("goes on by its socket when the link is given up", () => {
+    const { egress, shim } = egressWith();
+    egress.refresh(shim, interfaceState(), startMs, linkOf);
+    expect(egress.refresh(shim, interfaceState(), startMs + 1, () => "it refuses").stale).toBeUndefined();
+    expect(egress.sendPath).toEqual({ path: "socket", reason: "it refuses" });
+    expect(egress.tableEntry).toMatchObject({ fd: 201, link: 0 });
   });
 });
 

@@ -11,6 +11,7 @@ const nothing = {
   full_packets: 0,
   error_packets: 0,
   unavailable_packets: 0,
+  expired_packets: 0,
 };
 
 describe("the counts of removed rules", () => {
@@ -31,7 +32,7 @@ describe("the counts of removed rules", () => {
     const retired = new Retired(new Counters([first.words, second.words]));
     retired.add(3);
     expect(retired.workers).toEqual([
-      { sent_packets: 10, sent_bytes: 1000, full_packets: 1, error_packets: 2, unavailable_packets: 0 },
+      { ...nothing, sent_packets: 10, sent_bytes: 1000, full_packets: 1, error_packets: 2 },
       { ...nothing, sent_packets: 5, unavailable_packets: 7 },
     ]);
   });

@@ -10,6 +10,7 @@ import type {
   AddressRange,
   CounterArea,
   EgressOptions,
+  LinkHandle,
   RingHandle,
   RingOptions,
 } from "../../src/native/shim.ts";
@@ -56,6 +57,8 @@ export function runningRule(rule: Rule, slot = 0, egressSlot = 0): RunningRule {
 
 /** 10.0.1.1 as the shim gives it: the four bytes in network order, read as a little-endian number. */
 export const veth2Address = 0x0101000a;
+/** 02:00:00:00:00:01 as the shim gives it. */
+export const veth2Mac = 0x0100_0000_0002;
 
 export function interfaceState(changes: Partial<InterfaceState> = {}): InterfaceState {
   return {
@@ -63,6 +66,8 @@ export function interfaceState(changes: Partial<InterfaceState> = {}): Interface
     ifindex: 4,
     mtu: 1500,
     address: veth2Address,
+    mac: veth2Mac,
+    type: 1,
     isUp: true,
     hasCarrier: true,
     ...changes,
@@ -258,6 +263,15 @@ function isRingHandle(value: number): value is RingHandle {
 /** A handle that no C function ever sees. */
 export function ringHandle(value: number): RingHandle {
   if (!isRingHandle(value)) throw new Error(`${value} is no handle`);
+  return value;
+}
+
+function isLinkHandle(value: number): value is LinkHandle {
+  return isRingHandle(value);
+}
+
+export function linkHandle(value: number): LinkHandle {
+  if (!isLinkHandle(value)) throw new Error(`${value} is no handle`);
   return value;
 }
 

@@ -29,9 +29,14 @@ export interface RuleText {
   readonly egress: readonly string[];
 }
 
+/** MCR_TEST_PATH=socket make test: every rule below takes this path where it names none. */
+const testedPath = process.env["MCR_TEST_PATH"];
+
 /** One `[[rule]]` of a rule file. */
 export function ruleText({ name, ingress, egress }: RuleText): string {
-  return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egress.map((each) => `{ ${each} }`).join(", ")}]\n`;
+  const path = testedPath === undefined ? "" : `, path = "${testedPath}"`;
+  const egresses = egress.map((each) => `{ ${each}${each.includes("path =") ? "" : path} }`);
+  return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egresses.join(", ")}]\n`;
 }
 
 /** A rule for each stream: group and port counted up on both sides, `from` → `to`. */

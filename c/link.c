@@ -1,0 +1,427 @@
+/*
+ * The frame path: one packet socket and one queue for each (worker, interface).
+ * What the flows of a batch send out of an interface is queued as messages, a
+ * run of equal size as one super-frame, and leaves in one sendmmsg(2):
+ *
+ *   queue:   message | message | ...
+ *   message: header (header.h) -> payload -> payload ...   one iovec each,
+ *            the payloads still lying in ring memory
+ *
+ * Nothing stays queued behind a batch. The socket has no PACKET_QDISC_BYPASS:
+ * with it, super-frames vanish on devices that cannot cut them.
+ */
+#define _GNU_SOURCE
+#include "relay.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Sent when it holds so much, at the latest; below UIO_MAXIOV. */
+#define MESSAGES_MAX 512
+#define IOVECS_MAX 2048
+/* UDP_MAX_SEGMENTS of the kernels before 6.9. */
+#define RUN_PACKETS_MAX 64
+/* Below 65,535 less the headers. */
+#define RUN_BYTES_MAX 65000
+/* A burst of several ms; what a device's queue takes is up to the device. */
+#define SEND_BUFFER_BYTES (16 << 20)
+
+/* What a message is, beside its bytes. */
+struct entry {
+	const struct mcr_egress_spec *egress;
+	uint32_t packets;
+	uint32_t bytes; /* UDP payload */
+};
+
+struct mcr_queue {
+	struct mcr_queue *next; /* of the worker's queues that hold something */
+	int fd;
+	int32_t refusal; /* errno; written by the worker, read by anyone */
+	bool run_refused;
+	bool is_listed; /* among the worker's queues */
+	uint32_t message_count;
+	uint32_t iovec_count;
+	struct mmsghdr messages[MESSAGES_MAX];
+	struct entry entries[MESSAGES_MAX];
+	struct iovec iovecs[IOVECS_MAX];
+	struct mcr_header headers[MESSAGES_MAX];
+} __attribute__((aligned(MCR_CACHE_LINE)));
+
+struct mcr_link {
+	uint8_t mac[ETH_ALEN];
+	uint32_t queue_count; /* opened */
+	size_t bytes;
+	struct mcr_queue queues[]; /* by worker */
+};
+
+/* -- the sockets ---------------------------------------------------------------- */
+
+static int set_option(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
+/* Protocol 0 receives nothing. */
+static int queue_open(struct mcr_queue *queue, uint32_t ifindex)
+{
+	const struct sockaddr_ll to = { .sll_family = AF_PACKET, .sll_ifindex = (int)ifindex };
+	int error;
+
+	queue->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (queue->fd < 0)
+		return -errno;
+	error = set_option(queue->fd, SOL_PACKET, PACKET_VNET_HDR, 1);
+	/* All egresses of the interface share it: beyond net.core.wmem_max where we may. */
+	if (!error && set_option(queue->fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_BYTES))
+		error = set_option(queue->fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
+	if (!error && bind(queue->fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
+		error = -errno;
+	return error;
+}
+
+struct mcr_link *mcr_link_open(const struct mcr_relay *relay,
+			       const struct mcr_link_options *options, int32_t *error)
+{
+	const size_t bytes =
+		sizeof(struct mcr_link) + relay->worker_count * sizeof(struct mcr_queue);
+	/* Mapped: a page of a queue exists once it is used. */
+	struct mcr_link *link =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (link == MAP_FAILED) {
+		*error = -errno;
+		return NULL;
+	}
+	link->bytes = bytes;
+	memcpy(link->mac, &options->mac, sizeof(link->mac));
+	*error = options->ifindex == 0 ? -ENODEV : 0;
+	while (!*error && link->queue_count < relay->worker_count)
+		*error = queue_open(&link->queues[link->queue_count++], options->ifindex);
+	if (*error) {
+		mcr_link_close(link);
+		return NULL;
+	}
+	return link;
+}
+
+int32_t mcr_link_refusal(const struct mcr_link *link)
+{
+	int32_t refusal = 0;
+
+	for (uint32_t i = 0; i < link->queue_count && !refusal; i++)
+		refusal = __atomic_load_n(&link->queues[i].refusal, __ATOMIC_RELAXED);
+	return refusal;
+}
+
+void mcr_link_refuse_runs(struct mcr_link *link)
+{
+	for (uint32_t i = 0; i < link->queue_count; i++)
+		link->queues[i].run_refused = true;
+}
+
+void mcr_link_close(struct mcr_link *link)
+{
+	for (uint32_t i = 0; i < link->queue_count; i++)
+		if (link->queues[i].fd >= 0)
+			close(link->queues[i].fd);
+	munmap(link, link->bytes);
+}
+
+const uint8_t *mcr_link_mac(const struct mcr_link *link)
+{
+	return link->mac;
+}
+
+/* -- what does not go as it is ----------------------------------------------------- */
+
+static bool is_run(const struct mcr_header *header)
+{
+	return header->offload.gso_size > 0;
+}
+
+/* One datagram of a message, by the socket of its egress. */
+static int send_by_socket(const struct mcr_egress_spec *egress, const struct mcr_header *header,
+			  struct iovec payload)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_port = header->udp.dest,
+				  .sin_addr.s_addr = header->ip.daddr };
+	struct msghdr message = {
+		.msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &payload, .msg_iovlen = 1
+	};
+
+	if (egress->keep) /* the socket cannot */
+		return EOPNOTSUPP;
+	if (sendmsg(egress->fd, &message, MSG_DONTWAIT) >= 0)
+		return 0;
+	/* It may have been the ICMP answer to an earlier datagram: egress.c. */
+	return mcr_is_full(errno) || sendmsg(egress->fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+static int send_as_frame(int fd, const struct mcr_header *run, struct iovec payload)
+{
+	const uint16_t ip_bytes = htons((uint16_t)(payload.iov_len + MCR_DATAGRAM_HEADER_BYTES));
+	const uint16_t udp_bytes = htons((uint16_t)(payload.iov_len + sizeof(struct udphdr)));
+	struct mcr_header header = *run;
+	struct iovec iovecs[] = { { &header, sizeof(header) }, payload };
+	struct msghdr message = { .msg_iov = iovecs, .msg_iovlen = 2 };
+
+	header.offload.gso_type = 0;
+	header.offload.gso_size = 0;
+	/* RFC 1624: a field m becomes m'. */
+	header.ip.check = (uint16_t)~mcr_fold((uint64_t)(uint16_t)~header.ip.check +
+					      (uint16_t)~header.ip.tot_len + ip_bytes);
+	header.ip.tot_len = ip_bytes;
+	header.udp.check =
+		mcr_fold((uint64_t)header.udp.check + (uint16_t)~header.udp.len + udp_bytes);
+	header.udp.len = udp_bytes;
+	return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
+}
+
+/*
+ * The datagrams of a message one by one: as frames, and where the device takes
+ * none, by the socket of their egress, for good.
+ */
+static void send_singly(struct mcr_worker *worker, struct mcr_queue *queue, uint32_t index)
+{
+	const struct entry *entry = &queue->entries[index];
+	const struct msghdr *message = &queue->messages[index].msg_hdr;
+	const struct mcr_header *header = &queue->headers[index];
+	struct mcr_egress_counters *counters = &worker->egresses[entry->egress->slot];
+
+	for (size_t i = 1; i < message->msg_iovlen; i++) {
+		uint8_t *next = message->msg_iov[i].iov_base;
+		size_t left = message->msg_iov[i].iov_len;
+
+		do {
+			struct iovec payload = { next, left };
+			bool is_frame = !queue->refusal;
+			int error = 0;
+
+			if (is_run(header) && left > header->offload.gso_size)
+				payload.iov_len = header->offload.gso_size;
+			if (is_frame)
+				error = send_as_frame(queue->fd, header, payload);
+			if (is_frame && mcr_is_run_refused(error)) {
+				__atomic_store_n(&queue->refusal, error, __ATOMIC_RELAXED);
+				is_frame = false;
+			}
+			if (!is_frame)
+				error = send_by_socket(entry->egress, header, payload);
+			MCR_COUNT(worker->counters->sends, 1);
+			if (error) {
+				mcr_count_dropped(counters, 1, error);
+			} else {
+				MCR_COUNT(counters->sent_packets, 1);
+				MCR_COUNT(counters->sent_bytes, payload.iov_len);
+				MCR_COUNT(counters->frame_packets, is_frame);
+			}
+			next += payload.iov_len;
+			left -= payload.iov_len;
+		} while (left > 0);
+	}
+}
+
+/* -- sending ------------------------------------------------------------------------ */
+
+static void count_sent(struct mcr_worker *worker, const struct entry *entry)
+{
+	struct mcr_egress_counters *counters = &worker->egresses[entry->egress->slot];
+
+	MCR_COUNT(counters->sent_packets, entry->packets);
+	MCR_COUNT(counters->sent_bytes, entry->bytes);
+	MCR_COUNT(counters->frame_packets, entry->packets);
+	if (entry->packets > 1) {
+		MCR_COUNT(worker->counters->runs, 1);
+		MCR_COUNT(worker->counters->run_packets, entry->packets);
+	}
+}
+
+/* Sends all messages, each exactly once or into one drop counter. */
+static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
+{
+	uint32_t first = 0, tried = MCR_NONE;
+
+	while (first < queue->message_count) {
+		const struct entry *entry = &queue->entries[first];
+		bool run = is_run(&queue->headers[first]);
+		int sent, error;
+
+		if (queue->refusal || (run && queue->run_refused)) {
+			send_singly(worker, queue, first++);
+			continue;
+		}
+		sent = sendmmsg(queue->fd, &queue->messages[first], queue->message_count - first,
+				MSG_DONTWAIT);
+		error = errno;
+		MCR_COUNT(worker->counters->sends, 1);
+		if (sent > 0) {
+			for (uint32_t end = first + (uint32_t)sent; first < end; first++)
+				count_sent(worker, &queue->entries[first]);
+		} else if (error == EINTR) {
+			continue;
+		} else if (mcr_is_run_refused(error)) {
+			/* A run tries single frames first, a single frame the socket. */
+			queue->run_refused |= run;
+			send_singly(worker, queue, first++);
+		} else if (!mcr_is_full(error) && tried != first) {
+			tried = first; /* ENETDOWN of a moment ago is told once: packet(7) */
+		} else {
+			mcr_count_dropped(&worker->egresses[entry->egress->slot], entry->packets,
+					  error);
+			first++;
+		}
+	}
+	queue->message_count = 0;
+	queue->iovec_count = 0;
+}
+
+void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link)
+{
+	queue_flush(worker, &link->queues[worker->index]);
+}
+
+void mcr_links_flush(struct mcr_worker *worker)
+{
+	while (worker->queues) {
+		struct mcr_queue *queue = worker->queues;
+
+		worker->queues = queue->next;
+		queue->is_listed = false;
+		queue_flush(worker, queue);
+	}
+}
+
+/* -- queueing ------------------------------------------------------------------------ */
+
+static struct mcr_kept kept_of(const struct mcr_packet *packet, uint32_t keep)
+{
+	struct mcr_kept kept = { 0 };
+
+	if (keep & MCR_KEEP_SOURCE)
+		kept.source = packet->source;
+	if (keep & MCR_KEEP_SOURCE_PORT)
+		kept.source_port = packet->source_port;
+	if (keep & MCR_KEEP_TTL)
+		kept.ttl = packet->ttl;
+	if (keep & MCR_KEEP_TTL_LESS_ONE) /* 0 in, 0 out: expired */
+		kept.ttl = packet->ttl ? packet->ttl - 1 : 0;
+	if (keep & MCR_KEEP_DSCP)
+		kept.tos = packet->tos & 0xfc; /* without ECN, RFC 3168 */
+	return kept;
+}
+
+/* Counts a packet that no frame can carry as its rule wants it. */
+static bool is_dropped(const struct mcr_packet *packet, const struct mcr_egress_spec *egress,
+		       struct mcr_egress_counters *counters)
+{
+	const uint32_t keep_ttl = egress->keep & (MCR_KEEP_TTL | MCR_KEEP_TTL_LESS_ONE);
+
+	if (keep_ttl && kept_of(packet, egress->keep).ttl == 0) {
+		MCR_COUNT(counters->expired_packets, 1);
+		return true;
+	}
+	if (packet->bytes > egress->segment_bytes_max) {
+		mcr_count_dropped(counters, 1, EMSGSIZE);
+		return true;
+	}
+	return false;
+}
+
+static bool is_alike(const struct mcr_packet *a, const struct mcr_packet *b, uint32_t keep)
+{
+	return a->port == b->port &&
+	       (!keep || (a->source == b->source && a->source_port == b->source_port &&
+			  a->ttl == b->ttl && a->tos == b->tos));
+}
+
+/* The packet that begins a message, and how many bytes are in it so far. */
+struct run {
+	const struct mcr_packet *first;
+	uint32_t packets;
+	uint32_t bytes;
+};
+
+static bool run_takes(const struct run *run, const struct mcr_packet *packet, uint32_t keep)
+{
+	return packet->bytes > 0 && packet->bytes <= run->first->bytes &&
+	       run->bytes + packet->bytes <= RUN_BYTES_MAX && is_alike(run->first, packet, keep);
+}
+
+static void iovec_add(struct mcr_queue *queue, struct msghdr *message,
+		      const struct mcr_packet *packet)
+{
+	/* sendmsg(2) takes a pointer to non-const and only reads. */
+	queue->iovecs[queue->iovec_count++] =
+		(struct iovec){ .iov_base = (void *)(uintptr_t)packet->payload,
+				.iov_len = packet->bytes };
+	message->msg_iovlen++;
+}
+
+/* Room for one more message, however long. */
+static void queue_reserve(struct mcr_worker *worker, struct mcr_queue *queue)
+{
+	if (!queue->is_listed) {
+		queue->is_listed = true;
+		queue->next = worker->queues;
+		worker->queues = queue;
+	}
+	if (queue->message_count == MESSAGES_MAX ||
+	    queue->iovec_count + 1 + RUN_PACKETS_MAX > IOVECS_MAX)
+		queue_flush(worker, queue);
+}
+
+void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
+		    const struct mcr_packet_list *list, const struct mcr_action *action)
+{
+	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
+	const struct mcr_template *template = &table->templates[action->template];
+	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
+	struct mcr_queue *queue = &egress->link->queues[worker->index];
+	const struct mcr_packet *packets = worker->packets;
+	uint32_t next = list->first;
+
+	while (next != MCR_NONE) {
+		const struct mcr_packet *first = &packets[next];
+		struct run run = { .first = first, .packets = 1, .bytes = first->bytes };
+		uint32_t packets_max = RUN_PACKETS_MAX;
+		struct msghdr *message;
+		uint32_t index;
+		uint16_t port;
+
+		next = first->next;
+		if (egress->keep && is_dropped(first, egress, counters))
+			continue;
+		queue_reserve(worker, queue);
+		index = queue->message_count++;
+		message = &queue->messages[index].msg_hdr;
+		message->msg_iov = &queue->iovecs[queue->iovec_count++];
+		message->msg_iov->iov_base = &queue->headers[index];
+		message->msg_iov->iov_len = sizeof(queue->headers[index]);
+		message->msg_iovlen = 1;
+		iovec_add(queue, message, first);
+		if (queue->run_refused || queue->refusal)
+			packets_max = 1;
+		while (next != MCR_NONE && run.packets < packets_max &&
+		       run_takes(&run, &packets[next], egress->keep)) {
+			const struct mcr_packet *packet = &packets[next];
+
+			iovec_add(queue, message, packet);
+			run.packets++;
+			run.bytes += packet->bytes;
+			next = packet->next;
+			if (packet->bytes < first->bytes) /* only the last may be shorter */
+				break;
+		}
+		port = action->to.sin_port ? 0 : htons(first->port);
+		mcr_header_fill(&queue->headers[index], template, kept_of(first, egress->keep),
+				port, run.bytes, run.packets > 1 ? (uint16_t)first->bytes : 0);
+		queue->entries[index] = (struct entry){ .egress = egress,
+							.packets = run.packets,
+							.bytes = run.bytes };
+	}
+}
