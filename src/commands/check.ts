@@ -5,6 +5,8 @@ import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
+import { Shim } from "../native/shim.ts";
+import { probeExclusive } from "../net/exclusive.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
 
@@ -21,13 +23,16 @@ export const checkCommand: Command = {
     if (file === undefined || surplus !== undefined)
       return fail("mcr check: give one rule file", ExitCode.usage);
     const config = await readConfig(file);
+    const isExclusive = config.rules.some(({ ingress }) => ingress.exclusive);
+    const exclusive = isExclusive ? probeExclusive(new Shim()) : null;
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
+        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, exclusive, rules }, null, 2)}\n`,
       );
     } else {
       io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined));
+      if (exclusive !== null) io.stdout(`${formatExclusive(exclusive)}\n`);
     }
     return ExitCode.ok;
   },
@@ -35,6 +40,13 @@ export const checkCommand: Command = {
 
 export function formatCheck(file: string, config: Config, columns?: number): string {
   return formatConfig(config, columns) + formatSummary(file, config.rules.length, summarize(config));
+}
+
+/** Whether it works here, for who asks: the file is good in any case, and mcr may run elsewhere or as someone else. */
+function formatExclusive(found: ReturnType<typeof probeExclusive>): string {
+  return "method" in found
+    ? `exclusive ingress: by ${found.method}`
+    : `exclusive ingress: not here, rules would be relayed without it: ${found.refusal}`;
 }
 
 interface Summary {
@@ -59,10 +71,18 @@ function formatSummary(file: string, rules: number, { flows, egresses }: Summary
 function formatConfig({ rules }: Config, columns: number | undefined): string {
   if (rules.length === 0) return "";
   // Most files set none of these, and a column of defaults would say nothing.
-  const hasSettings = rules.some(({ egress }) => egress.some((each) => settingsOf(each).length > 0));
+  const hasSettings = rules.some(
+    ({ ingress, egress }) => ingress.exclusive || egress.some((each) => settingsOf(each).length > 0),
+  );
   const headings = ["RULE", "INGRESS, → EGRESS", "FLOWS", "TTL", ...(hasSettings ? ["SETTINGS"] : [])];
   const rows = rules.flatMap((rule) => [
-    [rule.name, [formatEndpoint(rule.ingress), ...sourcesOf(rule)], countFlows(rule), ""],
+    [
+      rule.name,
+      [formatEndpoint(rule.ingress), ...sourcesOf(rule)],
+      countFlows(rule),
+      "",
+      ...(hasSettings ? [rule.ingress.exclusive ? "exclusive" : ""] : []),
+    ],
     ...rule.egress.map((egress) => [
       "",
       `→ ${formatEndpoint({ ...inherited(rule), ...egress })}`,

@@ -84,6 +84,8 @@ describe("a rule's snapshot", () => {
       interface: "veth1",
       ingress: "239.1.1.1:5001",
       source: ["10.10.1.100"],
+      exclusive: "off",
+      exclusive_reason: null,
       flows: 1,
       packets: 100,
       bytes: 100_000,
