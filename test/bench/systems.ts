@@ -1,5 +1,5 @@
 // What is compared, each started for one load in relay-ns, all of its processes on one CPU: mcr with its default
-// settings, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
+// settings, mcr with exclusive ingress, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
 // forwards and does not rewrite), and nothing at all: the bare wire.
 
 import { offsetAddress } from "../../src/net/address.ts";
@@ -11,7 +11,7 @@ import { waitUntil } from "../support/wait.ts";
 import { onCpu, relayCpu } from "./cpu.ts";
 import type { Load } from "./load.ts";
 
-export const systemNames = ["none", "mcr", "socat", "smcroute"] as const;
+export const systemNames = ["none", "mcr", "mcr exclusive", "socat", "smcroute"] as const;
 export type SystemName = (typeof systemNames)[number];
 
 const namespace = "relay-ns";
@@ -61,7 +61,9 @@ export async function startSystem(
     case "none":
       return new RunningSystem([]);
     case "mcr":
-      return startMcr(topology, load);
+      return startMcr(topology, load, false);
+    case "mcr exclusive":
+      return startMcr(topology, load, true);
     case "socat":
       return startSocat(topology, load);
     case "smcroute":
@@ -69,12 +71,16 @@ export async function startSystem(
   }
 }
 
-async function startMcr(topology: Topology, { streams, copies }: Load): Promise<RunningSystem> {
+async function startMcr(
+  topology: Topology,
+  { streams, copies }: Load,
+  isExclusive: boolean,
+): Promise<RunningSystem> {
   const rules = Array.from({ length: streams }, (_, i) => {
     const { group, port } = ingressOf(i);
     return ruleText({
       name: `stream-${i}`,
-      ingress: `interface = "veth1", group = "${group}", port = ${port}`,
+      ingress: `interface = "veth1", group = "${group}", port = ${port}, exclusive = ${isExclusive}`,
       egress: Array.from({ length: copies }, (_, k) => {
         const to = egressOf(i, k);
         return `interface = "veth2", group = "${to.group}", port = ${to.port}`;
