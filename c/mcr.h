@@ -130,6 +130,7 @@ struct mcr_relay;
 struct mcr_ring;
 struct mcr_link;
 struct mcr_table;
+struct mcr_exclusive;
 
 MCR_EXPORT int32_t mcr_abi(void);
 
@@ -210,6 +211,56 @@ MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_addre
 /* Frames dropped because the ring was full, since the last call. */
 MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
 MCR_EXPORT void mcr_ring_close(struct mcr_ring *ring);
+
+/* -- exclusive.c, exclusive_nft.c: what a ring captured goes no further ------- */
+
+enum mcr_exclusive_method {
+	MCR_EXCLUSIVE_TCX, /* a BPF link: Linux 6.6, CAP_BPF and CAP_NET_ADMIN */
+	MCR_EXCLUSIVE_NFT, /* an owned table of nftables: Linux 5.12, CAP_NET_ADMIN */
+};
+
+enum mcr_exclusive_kind {
+	MCR_EXCLUSIVE_PORT, /* whole datagrams to this port */
+	MCR_EXCLUSIVE_ANY_PORT, /* whole datagrams to any port that has no entry */
+	MCR_EXCLUSIVE_FRAGMENT, /* fragments: only the first would tell a port */
+};
+
+struct mcr_exclusive_entry {
+	uint8_t address[16]; /* IPv4 mapped, destination */
+	uint8_t source[16]; /* all zero: any source */
+	uint16_t port; /* 0 unless kind is MCR_EXCLUSIVE_PORT */
+	uint8_t kind;
+	uint8_t drops; /* 0: passes, although a wider entry drops */
+	uint32_t reserved;
+};
+_Static_assert(sizeof(struct mcr_exclusive_entry) == 40, "ABI");
+
+/*
+ * 0 where this process may use the method on this kernel. -EPERM without the
+ * capabilities, -EINVAL, -ENOSYS or -EOPNOTSUPP where the kernel lacks it.
+ */
+MCR_EXPORT int32_t mcr_exclusive_probe(uint32_t method);
+
+/*
+ * Drops nothing yet. NULL and *error as mcr_exclusive_probe, -ENODEV without
+ * interface, -ENOMEM.
+ */
+MCR_EXPORT struct mcr_exclusive *mcr_exclusive_open(uint32_t ifindex, uint32_t method,
+						    int32_t *error);
+
+/*
+ * Drops, behind every ring, untagged UDP that these entries name, and nothing
+ * else; in one step, and after an error what was dropped before. The most
+ * exact entry decides: port, then any port; source, then any source. No two
+ * entries may have one key. -EINVAL or -EAFNOSUPPORT for an entry out of range,
+ * -ENODEV or -ENOLINK when the interface is gone, -EOPNOTSUPP for nftables on
+ * an interface without Ethernet headers, -ENOMEM.
+ */
+MCR_EXPORT int32_t mcr_exclusive_set(struct mcr_exclusive *exclusive,
+				     const struct mcr_exclusive_entry *entries,
+				     uint32_t entry_count);
+/* Nothing is dropped any more; so does the end of the process. */
+MCR_EXPORT void mcr_exclusive_close(struct mcr_exclusive *exclusive);
 
 /* -- rules.c: the immutable rule table ------------------------------------- */
 

@@ -12,6 +12,7 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
+import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
@@ -62,6 +63,7 @@ export class Relay implements ControlledRelay {
   readonly #workers: Workers;
   readonly #ingresses: Ingresses;
   readonly #links: Links;
+  readonly #exclusives: Exclusives;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
@@ -96,6 +98,7 @@ export class Relay implements ControlledRelay {
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount);
     this.#links = new Links(shim, this.#handle, log);
+    this.#exclusives = new Exclusives(shim, log);
     this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
   }
 
@@ -115,6 +118,7 @@ export class Relay implements ControlledRelay {
     const { pause, log } = this.#deps;
     await this.#queue;
     this.#groupsAtStop = this.#memberships.activeGroups;
+    this.#exclusives.close();
     this.#memberships.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
@@ -267,11 +271,13 @@ export class Relay implements ControlledRelay {
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
     this.#ingresses.admit([...this.#rules, ...leaving]);
+    this.#exclusives.withdraw(this.#rules, this.#ingresses.whollyCaptured);
     await this.#publish();
 
     this.#memberships.want(wantedMemberships(this.#rules, this.#interfaces));
     await this.#memberships.settle();
     this.#ingresses.admit(this.#rules);
+    this.#exclusives.apply(this.#rules, this.#ingresses.whollyCaptured);
 
     this.#ingresses.close(staleCaptures);
     for (const fd of staleSockets) shim.close(fd);
@@ -324,6 +330,7 @@ export class Relay implements ControlledRelay {
     if (this.#isStopping) return; // the states of the last moment stand
     const nowMs = this.#deps.nowMs();
     for (const running of this.#rules) {
+      running.exclusive = this.#exclusives.stateOf(running);
       const [state, reason] = this.#stateOf(running, nowMs);
       if (!running.status.change(state, reason, nowMs)) continue;
       const level = state === "failed" ? "error" : state === "waiting" ? "warning" : "info";

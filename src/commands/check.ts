@@ -6,6 +6,8 @@ import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
+import { Shim } from "../native/shim.ts";
+import { probeExclusive } from "../net/exclusive.ts";
 import { socketReason, typeReason } from "../net/send-path.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -23,13 +25,16 @@ export const checkCommand: Command = {
     if (file === undefined || surplus !== undefined)
       return fail("mcr check: give one rule file", ExitCode.usage);
     const config = await readConfig(file);
+    const isExclusive = config.rules.some(({ ingress }) => ingress.exclusive);
+    const exclusive = isExclusive ? probeExclusive(new Shim()) : null;
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
+        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, exclusive, rules }, null, 2)}\n`,
       );
     } else {
       io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined, interfaceType));
+      if (exclusive !== null) io.stdout(`${formatExclusive(exclusive)}\n`);
     }
     return ExitCode.ok;
   },
@@ -55,6 +60,13 @@ export function formatCheck(
   return formatConfig(config, columns, typeOf) + formatSummary(file, config.rules.length, summarize(config));
 }
 
+/** Whether it works here, for who asks: the file is good in any case, and mcr may run elsewhere or as someone else. */
+function formatExclusive(found: ReturnType<typeof probeExclusive>): string {
+  return "method" in found
+    ? `exclusive ingress: by ${found.method}`
+    : `exclusive ingress: not here, rules would be relayed without it: ${found.refusal}`;
+}
+
 interface Summary {
   readonly flows: number;
   /** One for each flow and each place it goes to. */
@@ -77,10 +89,18 @@ function formatSummary(file: string, rules: number, { flows, egresses }: Summary
 function formatConfig({ rules }: Config, columns: number | undefined, typeOf: TypeReader): string {
   if (rules.length === 0) return "";
   // Most files set none of these, and a column of defaults would say nothing.
-  const hasSettings = rules.some(({ egress }) => egress.some((each) => settingsOf(each, typeOf).length > 0));
+  const hasSettings = rules.some(
+    ({ ingress, egress }) => ingress.exclusive || egress.some((each) => settingsOf(each, typeOf).length > 0),
+  );
   const headings = ["RULE", "INGRESS, → EGRESS", "FLOWS", "TTL", ...(hasSettings ? ["SETTINGS"] : [])];
   const rows = rules.flatMap((rule) => [
-    [rule.name, [formatEndpoint(rule.ingress), ...sourcesOf(rule)], countFlows(rule), ""],
+    [
+      rule.name,
+      [formatEndpoint(rule.ingress), ...sourcesOf(rule)],
+      countFlows(rule),
+      "",
+      ...(hasSettings ? [rule.ingress.exclusive ? "exclusive" : ""] : []),
+    ],
     ...rule.egress.map((egress) => [
       "",
       `→ ${formatEndpoint({ ...inherited(rule), ...egress })}`,
@@ -111,7 +131,8 @@ function settingsOf(egress: Egress, typeOf: TypeReader): readonly string[] {
 function pathOf(egress: Egress, typeOf: TypeReader): readonly string[] {
   if (egress.path !== "auto") return [`path ${egress.path}`];
   const type = typeOf(egress.interface);
-  const reason = socketReason(egress) ?? (type === undefined ? undefined : typeReason(egress.interface, type));
+  const reason =
+    socketReason(egress) ?? (type === undefined ? undefined : typeReason(egress.interface, type));
   return reason === undefined ? [] : [`path socket: ${reason}`];
 }
 

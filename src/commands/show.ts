@@ -33,10 +33,10 @@ export const showCommand: Command = {
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "PACKETS", "DROPPED"];
 
-/** A row of the table with the remark that goes below it, under its second column. */
+/** A row of the table with the remarks that go below it, under its second column. */
 interface Line {
   readonly row: readonly Cell[];
-  readonly remark?: string | undefined;
+  readonly remarks: readonly string[];
 }
 
 export function formatShow(
@@ -53,8 +53,8 @@ export function formatShow(
   const indent = " ".repeat(table[0]?.indexOf(headings[1] ?? "") ?? 0);
   const text = table.flatMap((line, index) => {
     // The first line of the table is its heading.
-    const remark = lines[index - 1]?.remark;
-    return remark === undefined ? [line] : [line, `${indent}${remark}`];
+    const remarks = lines[index - 1]?.remarks ?? [];
+    return [line, ...remarks.map((remark) => `${indent}${remark}`)];
   });
   return `${head}\n${text.join("\n")}\n`;
 }
@@ -65,7 +65,9 @@ function linesOf(rule: RuleSnapshot, nowMs: number): Line[] {
   return [
     {
       row: [rule.name, ingress, rule.state, age, rule.packets, ""],
-      remark: rule.reason === null ? undefined : `  ${rule.reason}`,
+      remarks: [...(rule.reason === null ? [] : [rule.reason]), ...exclusiveRemark(rule)].map(
+        (remark) => `  ${remark}`,
+      ),
     },
     ...rule.egress.map((egress) => lineOf(egress, nowMs)),
   ];
@@ -80,8 +82,22 @@ function lineOf(egress: EgressSnapshot, nowMs: number): Line {
   const remark = egress.reason ?? refused ?? path;
   return {
     row: ["", target, egress.state, age, egress.sent_packets, dropped],
-    remark: remark === undefined ? undefined : `    ${remark}`,
+    remarks: remark === undefined ? [] : [`    ${remark}`],
   };
+}
+
+function exclusiveRemark({ exclusive, exclusive_reason: reason }: RuleSnapshot): readonly string[] {
+  switch (exclusive) {
+    case "off":
+      return [];
+    case "refused":
+      return [reason ?? "not exclusive"];
+    case "waiting":
+      return ["exclusive as soon as it is captured"];
+    case "tcx":
+    case "nft":
+      return [`exclusive by ${exclusive}`];
+  }
 }
 
 function formatSources([first, ...others]: readonly string[]): string {

@@ -29,7 +29,6 @@ const restrictions: readonly Restriction[] = [
   { path: ingress("address"), refuses: every, instead: "give a group" },
   { path: ingress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
   { path: ingress("vlan"), refuses: every, instead: "name the VLAN interface, such as eth0.5" },
-  { path: ingress("exclusive"), refuses: is(true), instead: "leave exclusive out" },
   { path: ingress("protocol"), refuses: is("esp"), instead: 'give "udp"' },
   { path: egress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
   { path: egress("address"), refuses: isIpv6, instead: "give an IPv4 address" },

@@ -3,7 +3,7 @@
 // Fields are only ever added within /v1/. Counters only grow; rates are the reader's subtraction.
 import * as v from "valibot";
 import { sendPaths } from "../net/send-path.ts";
-import { egressStates, ruleStates } from "../net/state.ts";
+import { egressStates, exclusiveStates, ruleStates } from "../net/state.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** RFC 3339, UTC. */
@@ -46,6 +46,9 @@ export const RuleSchema = v.object({
   /** `239.1.1.1:5001`, ranges as the rule says. */
   ingress: v.string(),
   source: v.array(v.string()),
+  /** By which means what is captured goes no further; "refused" with exclusive_reason. */
+  exclusive: v.picklist(exclusiveStates),
+  exclusive_reason: v.nullable(v.string()),
   flows: count,
   packets: count,
   bytes: count,

@@ -43,6 +43,8 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     interface: rule.ingress.interface,
     ingress: ingressOf(rule),
     source: [...(rule.ingress.source ?? [])],
+    exclusive: running.exclusive.state,
+    exclusive_reason: running.exclusive.reason,
     flows: running.flows.length,
     packets: counts.packets,
     bytes: counts.bytes,

@@ -19,6 +19,16 @@ export const layouts = {
     },
   },
   mcr_address_range: { size: 8, fields: { first: [0, "u32"], last: [4, "u32"] } },
+  mcr_exclusive_entry: {
+    size: 40,
+    fields: {
+      address: [0, "bytes16"],
+      source: [16, "bytes16"],
+      port: [32, "u16"],
+      kind: [34, "u8"],
+      drops: [35, "u8"],
+    },
+  },
   mcr_ring_spec: {
     size: 16,
     fields: { ring: [0, "u64"], worker: [8, "u32"], interface: [12, "u32"] },

@@ -12,9 +12,16 @@ export type RingHandle = Handle<"ring">;
 export type TableHandle = Handle<"table">;
 export type LinkHandle = Handle<"link">;
 export type LinkOptions = Struct<"mcr_link_options">;
+export type ExclusiveHandle = Handle<"exclusive">;
 export type RingOptions = Struct<"mcr_ring_options">;
 export type EgressOptions = Struct<"mcr_egress_options">;
 export type AddressRange = Struct<"mcr_address_range">;
+export type ExclusiveEntry = Struct<"mcr_exclusive_entry">;
+/** In the order of enum mcr_exclusive_method: the first that works is taken. */
+export const exclusiveMethods = ["tcx", "nft"] as const;
+export type ExclusiveMethod = (typeof exclusiveMethods)[number];
+/** In the order of enum mcr_exclusive_kind. */
+export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
 export type GeneratorHandle = Handle<"generator">;
 export type ReceiverHandle = Handle<"receiver">;
 export type StreamSpec = Struct<"mcr_stream_spec">;
@@ -157,6 +164,28 @@ export class Shim {
 
   closeRing(ring: RingHandle): void {
     this.#c.mcr_ring_close(ring);
+  }
+
+  // -- exclusive.c
+
+  /** Throws where this process cannot use the method on this kernel. */
+  probeExclusive(method: ExclusiveMethod): void {
+    checked(this.#c.mcr_exclusive_probe(exclusiveMethods.indexOf(method)));
+  }
+
+  /** Drops nothing yet. */
+  openExclusive(ifindex: number, method: ExclusiveMethod): ExclusiveHandle {
+    return opened((error) => this.#c.mcr_exclusive_open(ifindex, exclusiveMethods.indexOf(method), error));
+  }
+
+  /** In one step; when it throws, what was dropped before still is. */
+  setExclusive(exclusive: ExclusiveHandle, entries: readonly ExclusiveEntry[]): void {
+    const bytes = encode("mcr_exclusive_entry", entries);
+    checked(this.#c.mcr_exclusive_set(exclusive, bytes, entries.length));
+  }
+
+  closeExclusive(exclusive: ExclusiveHandle): void {
+    this.#c.mcr_exclusive_close(exclusive);
   }
 
   // -- rules.c

@@ -24,6 +24,11 @@ export const symbols = {
   mcr_ring_drops: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_close: { args: [T.ptr], returns: T.void },
 
+  mcr_exclusive_probe: { args: [T.u32], returns: T.i32 },
+  mcr_exclusive_open: { args: [T.u32, T.u32, T.ptr], returns: T.ptr },
+  mcr_exclusive_set: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
+  mcr_exclusive_close: { args: [T.ptr], returns: T.void },
+
   mcr_table_build: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
   mcr_table_free: { args: [T.ptr], returns: T.void },
 

@@ -111,6 +111,15 @@ export class Ingresses {
     );
   }
 
+  /** Interface → ifindex, where everything that its rules want gets into the rings. */
+  get whollyCaptured(): ReadonlyMap<string, number> {
+    return new Map(
+      [...this.#ingresses].flatMap(([name, { capture, failure }]) =>
+        capture && failure === undefined ? [[name, capture.state.ifindex] as const] : [],
+      ),
+    );
+  }
+
   /** Every interface that ever captured. */
   get statistics(): readonly {
     readonly name: string;

@@ -8,7 +8,7 @@ import type { Counters } from "../stats/counters.ts";
 import { addressBytes } from "./address.ts";
 import { type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
 import { chooseSendPath, keepOf, type SendPath } from "./send-path.ts";
-import { type EgressState, type RuleState, Since } from "./state.ts";
+import { type EgressState, type ExclusiveState, type RuleState, Since } from "./state.ts";
 
 const ipv4HeaderBytes = 20;
 const udpHeaderBytes = 8;
@@ -185,6 +185,10 @@ export class RunningRule {
   readonly status: Since<RuleState>;
   /** When the last of its memberships was seen joined; undefined while one is missing. */
   joinedAtMs: number | undefined;
+  exclusive: { readonly state: ExclusiveState; readonly reason: string | null } = {
+    state: "off",
+    reason: null,
+  };
 
   constructor(
     readonly rule: Rule,

@@ -7,6 +7,10 @@ export type RuleState = (typeof ruleStates)[number];
 export const egressStates = ["waiting", "active", "failed"] as const;
 export type EgressState = (typeof egressStates)[number];
 
+/** How an ingress is exclusive. `refused`: relayed all the same, and the host's own programs receive as well. */
+export const exclusiveStates = ["off", "waiting", "tcx", "nft", "refused"] as const;
+export type ExclusiveState = (typeof exclusiveStates)[number];
+
 /** A state with the moment it began and, where it is not good, why. */
 export class Since<State extends string> {
   constructor(

@@ -178,13 +178,17 @@ function byLoad<T>(all: readonly Round<T>[]): readonly (readonly [Load, readonly
 function formatCosts(all: readonly Round<Trial>[]): string {
   const rows = byLoad(all).map(([load, each]) => [
     load.name,
-    ...(["mcr", "socat", "smcroute"] as const).map((system) =>
+    ...(["mcr", "mcr exclusive", "socat", "smcroute"] as const).map((system) =>
       formatSpread(spreadOver(each, costUs, system), 2),
     ),
-    formatSpread(ratioOver(each, costUs, "socat", "mcr"), 1, "×"),
-    formatSpread(ratioOver(each, costUs, "smcroute", "mcr"), 2, "×"),
+    ...(["mcr", "mcr exclusive"] as const).flatMap((system) => [
+      formatSpread(ratioOver(each, costUs, "socat", system), 1, "×"),
+      formatSpread(ratioOver(each, costUs, "smcroute", system), 2, "×"),
+    ]),
   ]);
-  return formatTable(["LOAD", "MCR", "SOCAT", "SMCROUTE", "SOCAT ÷ MCR", "SMCROUTE ÷ MCR"], rows, 160);
+  const headings = ["LOAD", "MCR", "EXCLUSIVE", "SOCAT", "SMCROUTE"];
+  const ratios = ["SOCAT ÷ MCR", "SMCROUTE ÷ MCR", "SOCAT ÷ EXCLUSIVE", "SMCROUTE ÷ EXCLUSIVE"];
+  return formatTable([...headings, ...ratios], rows, 200);
 }
 
 function formatLatency(all: readonly Round<LatencyTrial>[]): string {

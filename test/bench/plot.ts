@@ -17,6 +17,7 @@ const height = 260;
 const margin = { left: 52, right: 16, top: 34, bottom: 40 };
 const colors: Readonly<Record<SystemName, string>> = {
   mcr: "#0b6e4f",
+  "mcr exclusive": "#7ab800",
   socat: "#c1440e",
   smcroute: "#3b5b92",
   none: "#777777",
@@ -52,7 +53,7 @@ function drawPanel({ title, unit, lines }: Panel): string {
   );
   const curves = [...lines].map(([system, line], i) => {
     const path = line.map(({ kpps, value }) => `${x(kpps).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
-    const legend = `<text x="${margin.left + 8 + i * 70}" y="${margin.top - 4}" fill="${colors[system]}">${system}</text>`;
+    const legend = `<text x="${margin.left + 8 + i * 85}" y="${margin.top - 4}" fill="${colors[system]}">${system}</text>`;
     return `<polyline points="${path}" fill="none" stroke="${colors[system]}" stroke-width="2"/>${legend}`;
   });
   return [

@@ -1,5 +1,5 @@
 // What is compared, each started for one load in relay-ns, all of its processes on one CPU: mcr with its default
-// settings, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
+// settings, mcr with exclusive ingress, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
 // forwards and does not rewrite), and nothing at all: the bare wire.
 
 import { offsetAddress } from "../../src/net/address.ts";
@@ -11,7 +11,7 @@ import { waitUntil } from "../support/wait.ts";
 import { onCpu, relayCpu } from "./cpu.ts";
 import type { Load } from "./load.ts";
 
-export const systemNames = ["none", "mcr", "socat", "smcroute"] as const;
+export const systemNames = ["none", "mcr", "mcr exclusive", "socat", "smcroute"] as const;
 export type SystemName = (typeof systemNames)[number];
 
 const namespace = "relay-ns";
@@ -61,7 +61,9 @@ export async function startSystem(
     case "none":
       return new RunningSystem([]);
     case "mcr":
-      return startMcr(topology, load);
+      return startMcr(topology, load, false);
+    case "mcr exclusive":
+      return startMcr(topology, load, true);
     case "socat":
       return startSocat(topology, load);
     case "smcroute":
@@ -69,21 +71,21 @@ export async function startSystem(
   }
 }
 
-async function startMcr(topology: Topology, load: Load): Promise<RunningSystem> {
+async function startMcr(topology: Topology, load: Load, isExclusive: boolean): Promise<RunningSystem> {
   const settings = load.workers === undefined ? "" : `[relay]\nworkers = ${load.workers}\n\n`;
-  await writeInside(topology, "/run/rules.toml", settings + rulesOf(load));
+  await writeInside(topology, "/run/rules.toml", settings + rulesOf(load, isExclusive));
   const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
   await relay.waitForOutput(/running \d+ rules/, 15_000);
   return new RunningSystem([relay]);
 }
 
 /** A rule for each stream. */
-export function rulesOf({ streams, copies }: Pick<Load, "streams" | "copies">): string {
+export function rulesOf({ streams, copies }: Pick<Load, "streams" | "copies">, isExclusive = false): string {
   const rules = Array.from({ length: streams }, (_, i) => {
     const { group, port } = ingressOf(i);
     return ruleText({
       name: `stream-${i}`,
-      ingress: `interface = "veth1", group = "${group}", port = ${port}`,
+      ingress: `interface = "veth1", group = "${group}", port = ${port}, exclusive = ${isExclusive}`,
       egress: Array.from({ length: copies }, (_, k) => {
         const to = egressOf(i, k);
         return `interface = "veth2", group = "${to.group}", port = ${to.port}`;

@@ -29,6 +29,18 @@ describe("mcr show", () => {
     `);
   });
 
+  test("tells below a rule by what means it is exclusive, or why it is not", () => {
+    const below = (changes: Partial<RuleSnapshot>) =>
+      show([{ ...rule, ...changes }])
+        .split("\n")[4]
+        ?.trim();
+    expect(below({ exclusive: "tcx" })).toBe("exclusive by tcx");
+    expect(below({ exclusive: "nft" })).toBe("exclusive by nft");
+    expect(below({ exclusive: "waiting" })).toBe("exclusive as soon as it is captured");
+    expect(below({ exclusive: "refused", exclusive_reason: "tcx: no, nft: no" })).toBe("tcx: no, nft: no");
+    expect(below({ exclusive: "off" })).toStartWith("→ eth1");
+  });
+
   test("fits 100 columns with the longest ranges and large counters", () => {
     const wide: RuleSnapshot = {
       ...rule,

@@ -40,6 +40,8 @@ export const rule: RuleSnapshot = {
   interface: "eth0",
   ingress: "239.1.1.1:5001",
   source: [],
+  exclusive: "off",
+  exclusive_reason: null,
   flows: 1,
   packets: 1234567,
   bytes: 1264196608,

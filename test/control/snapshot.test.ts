@@ -49,7 +49,13 @@ function relaying() {
     .setLatency(131_072, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .set("interface", 0, { packets: 70, bytes: 60_000, matched: 60, no_match: 7, bad_checksum: 3 })
     .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6 })
-    .set("egress", 4, { sent_packets: 57, sent_bytes: 57_000, frame_packets: 51, full_packets: 3, last_errno: 105 })
+    .set("egress", 4, {
+      sent_packets: 57,
+      sent_bytes: 57_000,
+      frame_packets: 51,
+      full_packets: 3,
+      last_errno: 105,
+    })
     .set("egress", 5, { unavailable_packets: 60 });
   const second = new FakeCounterArea()
     .set("worker", 0, { wakeups: 20 })
@@ -88,6 +94,8 @@ describe("a rule's snapshot", () => {
       interface: "veth1",
       ingress: "239.1.1.1:5001",
       source: ["10.10.1.100"],
+      exclusive: "off",
+      exclusive_reason: null,
       flows: 1,
       packets: 100,
       bytes: 100_000,

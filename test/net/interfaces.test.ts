@@ -12,7 +12,9 @@ const runningFlag = 0x40;
 function host(flags: number): InterfaceReader {
   return {
     readInterface: (name) =>
-      name === "veth2" ? { ifindex: 4, flags, mtu: 1500, address: veth2Address, mac: veth2Mac, type: 1 } : undefined,
+      name === "veth2"
+        ? { ifindex: 4, flags, mtu: 1500, address: veth2Address, mac: veth2Mac, type: 1 }
+        : undefined,
   };
 }
 

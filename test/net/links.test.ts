@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import type { LinkHandle, LinkOptions, RelayHandle } from "../../src/native/shim.ts";
 import type { InterfaceState } from "../../src/net/interfaces.ts";
-import { Links, type LinkShim } from "../../src/net/links.ts";
+import { type LinkShim, Links } from "../../src/net/links.ts";
 import type { RunningRule } from "../../src/net/running.ts";
 import {
   type ErrnoName,

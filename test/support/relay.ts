@@ -139,19 +139,21 @@ export interface StartOptions {
   readonly namespace?: string;
   readonly workers?: number;
   readonly env?: Readonly<Record<string, string>>;
+  /** Put in front of the command: setpriv and the like. */
+  readonly prefix?: readonly string[];
 }
 
 /** Returns when every rule that can be relayed is. */
 export async function startRelay(
   topology: Topology,
   rules: string,
-  { namespace = "relay-ns", workers, env = {} }: StartOptions = {},
+  { namespace = "relay-ns", workers, env = {}, prefix = [] }: StartOptions = {},
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
   const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}`;
   await writeFile(file, `${settings}\n${rules}`);
-  const started = topology.spawn(namespace, [executable, "run", file], { env });
+  const started = topology.spawn(namespace, [...prefix, executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
   return new RelayUnderTest(topology, file, started, namespace, directory);
 }
