@@ -5,6 +5,7 @@ import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
+import { describeRing } from "../net/profile.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
 
@@ -34,7 +35,9 @@ export const checkCommand: Command = {
 };
 
 export function formatCheck(file: string, config: Config, columns?: number): string {
-  return formatConfig(config, columns) + formatSummary(file, config.rules.length, summarize(config));
+  const ring =
+    config.rules.length === 0 ? "" : `${describeRing(config.relay)}; fanout ${config.relay.fanout}\n`;
+  return formatConfig(config, columns) + ring + formatSummary(file, config.rules.length, summarize(config));
 }
 
 interface Summary {
