@@ -10,7 +10,15 @@ import { formatTable } from "../../src/table.ts";
 import { whyNoTopology } from "../support/topology.ts";
 import { startBurners } from "./cpu.ts";
 import { type LatencyTrial, measureLatency } from "./latency.ts";
-import { costLoads, headlineLoads, type Load, latencyLoads, risingLoads, saturatingLoads } from "./load.ts";
+import {
+  costLoads,
+  headlineLoads,
+  type Load,
+  latencyLoads,
+  profileLoads,
+  risingLoads,
+  saturatingLoads,
+} from "./load.ts";
 import { measure, type Trial } from "./measure.ts";
 import { type Panel, plot } from "./plot.ts";
 import {
@@ -25,7 +33,7 @@ import {
   ratioOver,
   spreadOver,
 } from "./report.ts";
-import { type SystemName, systemNames } from "./systems.ts";
+import { profileNames, type SystemName, systemNames } from "./systems.ts";
 
 const { values } = parseArgs({
   options: {
@@ -35,6 +43,8 @@ const { values } = parseArgs({
   },
 });
 const rounds = values.quick ? 3 : Number(values.rounds);
+
+const latencySystems = [...systemNames, ...profileNames] as const;
 
 async function bench(): Promise<number> {
   const obstacle = whyNoTopology();
@@ -48,8 +58,10 @@ async function bench(): Promise<number> {
     `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
   ];
   if (!values.quick) {
-    const latency = await runRounds(latencyLoads, measureLatency);
+    const latency = await runRounds(latencyLoads, measureLatency, latencySystems);
     texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+    const profiles = await runRounds(profileLoads, measure, ["none", "mcr", ...profileNames]);
+    texts.push(`CPU time per packet in, µs, by profile\n${formatProfiles(profiles)}`);
     const saturated = await runRounds(saturatingLoads, measure);
     texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturated)}`);
     const rising = await runRounds(risingLoads, measure);
@@ -64,11 +76,12 @@ async function bench(): Promise<number> {
 async function runRounds<T extends { readonly stolen: number }>(
   loads: readonly Load[],
   run: (system: SystemName, load: Load) => Promise<T | undefined>,
+  systems: readonly SystemName[] = systemNames,
 ): Promise<readonly Round<T>[]> {
   const all: Round<T>[] = [];
   for (let round = 1; round <= rounds; round += 1) {
     const trials = new Map(loads.map((load) => [load, new Map<SystemName, T>()]));
-    const order = shuffled(loads.flatMap((load) => systemNames.map((system) => ({ load, system }))));
+    const order = shuffled(loads.flatMap((load) => systems.map((system) => ({ load, system }))));
     for (const { load, system } of order) {
       const trial = await run(system, load);
       if (trial) trials.get(load)?.set(system, trial);
@@ -117,7 +130,7 @@ function formatLatency(all: readonly Round<LatencyTrial>[]): string {
     };
   };
   const rows = byLoad(all).flatMap(([load, each]) =>
-    systemNames.map((system) => [
+    latencySystems.map((system) => [
       load.name,
       system === "none" ? "bare wire, one link" : system,
       formatSpread(
@@ -139,6 +152,18 @@ function formatLatency(all: readonly Round<LatencyTrial>[]): string {
     ]),
   );
   return formatTable(["LOAD", "THROUGH", "P50", "P99"], rows, 160);
+}
+
+function formatProfiles(all: readonly Round<Trial>[]): string {
+  const rows = byLoad(all).flatMap(([load, each]) =>
+    (["mcr", ...profileNames] as const).map((system) => [
+      load.name,
+      system,
+      formatSpread(spreadOver(each, costUs, system), 2),
+      formatSpread(spreadOver(each, lossPercent, system), 2, " %"),
+    ]),
+  );
+  return formatTable(["LOAD", "THROUGH", "µs", "LOST"], rows, 160);
 }
 
 function formatSaturation(all: readonly Round<Trial>[]): string {

@@ -12,7 +12,22 @@ import { onCpu, relayCpu } from "./cpu.ts";
 import type { Load } from "./load.ts";
 
 export const systemNames = ["none", "mcr", "socat", "smcroute"] as const;
-export type SystemName = (typeof systemNames)[number];
+
+/** mcr with these lines of [relay]. */
+const profiles = {
+  "mcr, throughput": 'profile = "throughput"',
+  "mcr, latency": 'profile = "latency"',
+  "mcr, latency, sleep 50 µs": 'profile = "latency"\nlatency_sleep_us = 50',
+  "mcr, latency, sleep 250 µs": 'profile = "latency"\nlatency_sleep_us = 250',
+} as const;
+export const profileNames = [
+  "mcr, throughput",
+  "mcr, latency",
+  "mcr, latency, sleep 50 µs",
+  "mcr, latency, sleep 250 µs",
+] as const satisfies readonly (keyof typeof profiles)[];
+export type ComparedName = (typeof systemNames)[number];
+export type SystemName = ComparedName | (typeof profileNames)[number];
 
 const namespace = "relay-ns";
 
@@ -61,15 +76,21 @@ export async function startSystem(
     case "none":
       return new RunningSystem([]);
     case "mcr":
-      return startMcr(topology, load);
+      return startMcr(topology, load, "");
     case "socat":
       return startSocat(topology, load);
     case "smcroute":
       return load.copies === 1 ? startSmcroute(topology, load) : undefined;
+    default:
+      return startMcr(topology, load, profiles[name]);
   }
 }
 
-async function startMcr(topology: Topology, { streams, copies }: Load): Promise<RunningSystem> {
+async function startMcr(
+  topology: Topology,
+  { streams, copies }: Load,
+  settings: string,
+): Promise<RunningSystem> {
   const rules = Array.from({ length: streams }, (_, i) => {
     const { group, port } = ingressOf(i);
     return ruleText({
@@ -81,7 +102,7 @@ async function startMcr(topology: Topology, { streams, copies }: Load): Promise<
       }),
     });
   });
-  await writeInside(topology, "/run/rules.toml", rules.join("\n"));
+  await writeInside(topology, "/run/rules.toml", `[relay]\n${settings}\n${rules.join("\n")}`);
   const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
   await relay.waitForOutput(/running \d+ rules/, 15_000);
   return new RunningSystem([relay]);
