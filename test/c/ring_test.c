@@ -9,6 +9,7 @@
 #include <linux/if_ether.h>
 #include <netinet/udp.h>
 #include <pthread.h>
+#include <sys/mman.h>
 
 #include "check.h"
 #include "frame.h"
@@ -138,6 +139,21 @@ static void forward(uint64_t packets)
 	for (int i = 0; i < 2000 && worker->interfaces->packets < packets; i++)
 		EXPECT(mcr_worker_run(relay, 0, 2), 0);
 	EXPECT(worker->interfaces->packets, packets);
+}
+
+static void test_present(const struct shape *shape)
+{
+	struct mcr_ring *ring = start("every page is there before the first packet", shape);
+	const size_t page = (size_t)sysconf(_SC_PAGESIZE);
+	uint8_t *present = calloc(ring->map_bytes / page, 1);
+	size_t missing = 0;
+
+	need(present && mincore(ring->map, ring->map_bytes, present) == 0, "mincore");
+	for (size_t i = 0; i < ring->map_bytes / page; i++)
+		missing += !(present[i] & 1);
+	EXPECT(missing, 0);
+	free(present);
+	end(ring);
 }
 
 /* -- what arrives -------------------------------------------------------------------- */
@@ -426,6 +442,7 @@ int main(void)
 										      "injector");
 
 	for (size_t i = 0; i < COUNT(shapes); i++) {
+		test_present(&shapes[i]);
 		test_sizes(&shapes[i]);
 		test_super_frames(&shapes[i]);
 		test_wrap(&shapes[i]);
