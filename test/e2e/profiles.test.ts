@@ -170,3 +170,21 @@ test.each(profiles)(
   },
   30_000,
 );
+
+test("a reload says what only a restart changes, and relays on", async () => {
+  await using topology = await openTopology("chain");
+  const rules = streamRules(ingress, egress);
+  await using running = await startRelay(topology, rules);
+  await running.write(
+    `[relay]\nprofile = "latency"\nfanout = "hash"\nring_bytes = 8_388_608\nlatency_sleep_us = 50\n${rules}`,
+  );
+  const { ok, notes } = await running.reload();
+  expect(ok).toBe(true);
+  expect(notes).toEqual([
+    "relay.profile is latency in the file and takes effect at the next start",
+    "relay.fanout is hash in the file and takes effect at the next start",
+    "relay.ring_bytes is 8388608 in the file and takes effect at the next start",
+    "relay.latency_sleep_us is 50 in the file and takes effect at the next start",
+  ]);
+  expect((await running.status()).profile).toBe("balanced");
+}, 30_000);
