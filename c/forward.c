@@ -13,6 +13,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -34,11 +35,10 @@ struct frame {
 	uint64_t received_ns;
 };
 
-static bool frame_read(struct frame *frame, const uint8_t *base, size_t available)
+/* base: where the frame's offsets count from; link: its address, behind the header there. */
+static bool frame_read(struct frame *frame, const struct tpacket3_hdr *header, const uint8_t *base,
+		       const struct sockaddr_ll *link, size_t available)
 {
-	const struct tpacket3_hdr *header = (const void *)base;
-	const struct sockaddr_ll *link =
-		(const void *)(base + TPACKET_ALIGN(sizeof(struct tpacket3_hdr)));
 	struct virtio_net_hdr offload;
 	size_t link_bytes;
 
@@ -201,7 +201,10 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			continue;
 		}
 		header = (const void *)((const uint8_t *)block + offset);
-		if (frame_read(&frame, (const uint8_t *)header, block_bytes - offset))
+		if (frame_read(&frame, header, (const uint8_t *)header,
+			       (const void *)((const uint8_t *)header +
+					      TPACKET_ALIGN(sizeof(*header))),
+			       block_bytes - offset))
 			frame_gather(table, worker, scratch, interface, &frame);
 		else
 			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
@@ -209,6 +212,31 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		offset = header->tp_next_offset < header_bytes ? block_bytes :
 								 offset + header->tp_next_offset;
 	}
+}
+
+void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
+		     struct mcr_scratch *scratch, uint32_t interface,
+		     const struct tpacket2_hdr *slot, size_t slot_bytes)
+{
+	/* The same facts in another order. */
+	const struct tpacket3_hdr header = {
+		.tp_sec = slot->tp_sec,
+		.tp_nsec = slot->tp_nsec,
+		.tp_snaplen = slot->tp_snaplen,
+		.tp_len = slot->tp_len,
+		.tp_status = slot->tp_status,
+		.tp_mac = slot->tp_mac,
+		.tp_net = slot->tp_net,
+		.hv1.tp_vlan_tci = slot->tp_vlan_tci,
+	};
+	const uint8_t *base = (const void *)slot;
+	struct frame frame;
+
+	if (frame_read(&frame, &header, base, (const void *)(base + TPACKET_ALIGN(sizeof(*slot))),
+		       slot_bytes))
+		frame_gather(table, worker, scratch, interface, &frame);
+	else
+		count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
 }
 
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
@@ -226,20 +254,26 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 	worker->sample_count = 0;
 }
 
+/* One turn of a ring: a block, or a few frames. */
 static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			struct mcr_scratch *scratch, const struct mcr_port *port)
 {
 	struct mcr_ring *ring = port->ring;
-	struct tpacket_block_desc *block =
-		(void *)(ring->map + (size_t)ring->block_next * ring->block_bytes);
+	const void *block = mcr_ring_take(ring);
+	uint32_t taken = 0;
 
-	/* Acquire: the kernel fills the block before it hands over the status. */
-	if (!(__atomic_load_n(&block->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+	if (!block)
 		return false;
-	mcr_block_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
-	MCR_COUNT(worker->counters->blocks, 1);
-	worker->blocks[worker->block_count++] = block;
-	ring->block_next = (ring->block_next + 1) % ring->block_count;
+	if (!ring->by_frame) {
+		mcr_block_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
+		taken = 1;
+	}
+	while (ring->by_frame && block) {
+		mcr_slot_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
+		block = ++taken < MCR_TURN_FRAMES_MAX ? mcr_ring_take(ring) : NULL;
+	}
+	MCR_COUNT(worker->counters->blocks, taken);
+	worker->block_count++;
 	return true;
 }
 
@@ -260,12 +294,11 @@ static void ports_gather(const struct mcr_table *table, struct mcr_worker *worke
 	}
 }
 
-static void blocks_release(struct mcr_worker *worker)
+static void blocks_release(struct mcr_worker *worker, const struct mcr_port *ports,
+			   uint32_t port_count)
 {
-	for (uint32_t i = 0; i < worker->block_count; i++)
-		/* Release: every read of the block is done, sendmmsg has copied it. */
-		__atomic_store_n(&worker->blocks[i]->hdr.bh1.block_status, TP_STATUS_KERNEL,
-				 __ATOMIC_RELEASE);
+	for (uint32_t i = 0; i < port_count; i++)
+		mcr_ring_release(ports[i].ring);
 	worker->block_count = 0;
 }
 
@@ -309,6 +342,25 @@ static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *p
 	return 0;
 }
 
+/*
+ * A ring by frame may be looked at again after a short sleep instead of a
+ * wake-up for each packet. Only for so many sleeps in a row that find nothing:
+ * an idle worker is woken. False: sleep until then.
+ */
+#define NAPS_MAX 32u
+static bool nap(const struct mcr_port *ports, uint32_t port_count, uint32_t *naps)
+{
+	struct timespec duration = { 0 };
+
+	if (port_count == 0 || ports[0].ring->sleep_us == 0 || *naps == NAPS_MAX)
+		return false;
+	*naps += 1;
+	duration.tv_sec = ports[0].ring->sleep_us / 1000000;
+	duration.tv_nsec = ports[0].ring->sleep_us % 1000000 * 1000;
+	nanosleep(&duration, NULL);
+	return true;
+}
+
 int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 {
 	char name[16];
@@ -318,6 +370,8 @@ int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 		return -EINVAL;
 	snprintf(name, sizeof(name), "mcr-worker-%u", worker & 0xff);
 	pthread_setname_np(pthread_self(), name);
+	/* A sleep of 50 us shall not take 100: the default slack is 50 us, prctl(2). */
+	prctl(PR_SET_TIMERSLACK, 1);
 	CPU_ZERO(&set);
 	CPU_SET(cpu, &set);
 	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
@@ -338,7 +392,7 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 		return false;
 	gathered_ns = now_ns();
 	mcr_batch_send(table, worker, scratch);
-	blocks_release(worker);
+	blocks_release(worker, ports, port_count);
 	sent_ns = now_ns();
 	MCR_COUNT(worker->counters->gather_ns, gathered_ns - *at_ns);
 	MCR_COUNT(worker->counters->send_ns, sent_ns - gathered_ns);
@@ -351,6 +405,7 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 	int64_t at_ns = now_ns(); /* read anew after every sleep and every batch */
 	const int64_t deadline_ns = at_ns + budget_ms * 1000000ll;
 	struct mcr_worker *worker;
+	uint32_t naps = NAPS_MAX; /* none before the first packet */
 
 	if (index >= relay->worker_count)
 		return -EINVAL;
@@ -373,12 +428,18 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}
+		if (busy)
+			naps = 0;
 		if (stopping && !busy)
 			return 1;
 		if (at_ns >= deadline_ns)
 			return 0;
 		if (busy)
 			continue;
+		if (nap(ports, port_count, &naps)) {
+			at_ns = now_ns();
+			continue;
+		}
 		error = sleep_until_ready(worker, ports, port_count, deadline_ns - at_ns);
 		if (error == -EINTR)
 			return 0;

@@ -61,7 +61,7 @@
 
 struct mcr_worker_counters {
 	uint64_t wakeups; /* poll(2) returned with something to do */
-	uint64_t blocks; /* ring blocks emptied */
+	uint64_t blocks; /* ring blocks emptied; TPACKET_V2: frames taken */
 	uint64_t sends; /* calls of sendmmsg(2) and its kin */
 	uint64_t runs; /* super-frames: several datagrams in one message */
 	uint64_t run_packets; /* datagrams that left in runs */
@@ -174,15 +174,25 @@ MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker, int3
 
 /* -- ring.c: AF_PACKET capture, packet(7) ---------------------------------- */
 
+/* Which worker gets a frame; all but CPU and QM keep each flow on one worker. */
+enum mcr_fanout {
+	MCR_FANOUT_FLOW, /* by a hash of (destination, port) */
+	MCR_FANOUT_HASH, /* by the kernel's flow hash: PACKET_FANOUT_HASH */
+	MCR_FANOUT_CPU, /* by the CPU that received it: PACKET_FANOUT_CPU */
+	MCR_FANOUT_QM, /* by the NIC's receive queue: PACKET_FANOUT_QM */
+};
+
 struct mcr_ring_options {
 	uint32_t ifindex;
 	uint32_t fanout_id; /* MCR_FANOUT_NEW: a new group, id chosen by the kernel */
-	uint32_t block_bytes; /* power of two, at least a page */
+	uint32_t block_bytes; /* of memory the kernel gives at once: power of two, at least a page */
 	uint32_t block_count;
-	uint32_t retire_ms; /* a block is handed over after this at the latest */
-	uint32_t reserved;
+	uint32_t version; /* 3: a block is handed over (TPACKET_V3); 2: each frame by itself */
+	uint32_t retire_ms; /* version 3: a block is handed over after this at the latest */
+	uint32_t sleep_us; /* version 2: sleep so long before looking again; 0: be woken */
+	uint32_t fanout; /* enum mcr_fanout, the same for all rings of a group */
 };
-_Static_assert(sizeof(struct mcr_ring_options) == 24, "ABI");
+_Static_assert(sizeof(struct mcr_ring_options) == 32, "ABI");
 
 struct mcr_address_range {
 	uint32_t first; /* IPv4, host order, inclusive */

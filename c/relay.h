@@ -21,17 +21,23 @@
 #define MCR_BATCH_BLOCKS_MAX 32
 /* Packets of a batch whose latency is sampled. */
 #define MCR_SAMPLES_MAX 4
+/* Frames that a TPACKET_V2 ring gives in one turn: a batch is a few hundred. */
+#define MCR_TURN_FRAMES_MAX 8
 #define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
 #define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
 
+/* block: what the kernel hands over as one. By frame it is the slot of a single frame. */
 struct mcr_ring {
 	int fd;
-	uint32_t block_next; /* written by its worker only */
+	uint32_t block_next; /* to be taken; this and blocks_held are its worker's only */
+	uint32_t blocks_held; /* taken and not given back: those before block_next */
 	uint32_t block_bytes;
 	uint32_t block_count;
+	uint32_t sleep_us;
 	uint32_t fanout_id;
+	bool by_frame; /* TPACKET_V2 */
 	uint8_t *map;
 	size_t map_bytes;
 };
@@ -75,8 +81,7 @@ struct mcr_worker {
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
 	uint32_t packet_count;
-	struct tpacket_block_desc *blocks[MCR_BATCH_BLOCKS_MAX];
-	uint32_t block_count;
+	uint32_t block_count; /* held: turns that rings gave to this batch */
 	struct mcr_sender *sender;
 	struct mcr_queue *queues; /* of links that have something to send */
 } __attribute__((aligned(MCR_CACHE_LINE)));
@@ -151,6 +156,32 @@ struct mcr_table {
 uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key,
 			const uint64_t source[2]);
 
+/*
+ * The next block of the ring once the kernel has handed it over, else NULL. It
+ * is held until mcr_ring_release. Half of the ring at most is held, so that a
+ * small one has room for what arrives meanwhile, and no block is taken twice.
+ */
+static inline const void *mcr_ring_take(struct mcr_ring *ring)
+{
+	const uint8_t *block = ring->map + (size_t)ring->block_next * ring->block_bytes;
+	const struct tpacket_block_desc *descriptor = (const void *)block;
+	const struct tpacket2_hdr *frame = (const void *)block;
+	const uint32_t *status = ring->by_frame ? &frame->tp_status :
+						  &descriptor->hdr.bh1.block_status;
+
+	if (2 * ring->blocks_held >= ring->block_count)
+		return NULL;
+	/* Acquire: the kernel fills the block before it hands over the status. */
+	if (!(__atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+		return NULL;
+	ring->block_next = ring->block_next + 1 == ring->block_count ? 0 : ring->block_next + 1;
+	ring->blocks_held++;
+	return block;
+}
+
+/* Gives all that was taken back to the kernel. ring.c */
+void mcr_ring_release(struct mcr_ring *ring);
+
 /* The filter program for these ranges; its length, or -E2BIG. ring.c */
 int32_t mcr_filter_build(const struct mcr_address_range *ranges, uint32_t range_count,
 			 struct sock_filter *program, uint32_t length_max);
@@ -159,6 +190,10 @@ int32_t mcr_filter_build(const struct mcr_address_range *ranges, uint32_t range_
 void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		      struct mcr_scratch *scratch, uint32_t interface,
 		      const struct tpacket_block_desc *block, size_t block_bytes);
+/* The same for the one frame in a slot of a TPACKET_V2 ring. forward.c */
+void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
+		     struct mcr_scratch *scratch, uint32_t interface,
+		     const struct tpacket2_hdr *slot, size_t slot_bytes);
 /* Sends what was gathered, then empties the lists. forward.c */
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);

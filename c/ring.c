@@ -1,5 +1,5 @@
 /*
- * AF_PACKET capture: TPACKET_V3 rings, the filter in front of them, the fanout
+ * AF_PACKET capture: rings, by block or by frame, the filter in front of them, the fanout
  * group that spreads the flows of one interface over the workers. packet(7),
  * Documentation/networking/packet_mmap.rst, filter.rst.
  */
@@ -22,6 +22,12 @@
 
 /* A length the kernel checks and V3 does not use. */
 #define FRAME_BYTES 2048u
+/*
+ * What a slot of V2 must hold: the longest IP datagram, since super-frames and
+ * reassembled ones come as one frame, with its link header (VLAN tags go into
+ * the metadata) and what the kernel writes in front of it.
+ */
+#define SLOT_BYTES_MIN (65535u + 14 + 128)
 
 /* -- the filter ------------------------------------------------------------- */
 
@@ -142,31 +148,37 @@ static int fanout_program(int fd)
 											   0;
 }
 
-static int fanout_set(int fd, uint32_t id, uint32_t flags)
+/* By enum mcr_fanout. */
+static const uint32_t fanout_types[] = { PACKET_FANOUT_CBPF, PACKET_FANOUT_HASH, PACKET_FANOUT_CPU,
+					 PACKET_FANOUT_QM };
+
+/* type: with its flags */
+static int fanout_set(int fd, uint32_t id, uint32_t type)
 {
-	uint32_t argument = id | (PACKET_FANOUT_CBPF | flags) << 16;
+	uint32_t argument = id | type << 16;
 
 	return setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &argument, sizeof(argument)) < 0 ? -errno :
 											    0;
 }
 
-static int fanout_join(struct mcr_ring *ring, uint32_t id)
+static int fanout_join(struct mcr_ring *ring, uint32_t id, enum mcr_fanout mode)
 {
 	bool first = id == MCR_FANOUT_NEW;
-	uint32_t flags = PACKET_FANOUT_FLAG_DEFRAG | (first ? PACKET_FANOUT_FLAG_UNIQUEID : 0);
+	uint32_t type = fanout_types[mode] | PACKET_FANOUT_FLAG_DEFRAG |
+			(first ? PACKET_FANOUT_FLAG_UNIQUEID : 0);
 	uint32_t wanted = first ? 0 : id;
 	uint32_t joined = 0;
 	socklen_t bytes = sizeof(joined);
-	int error = fanout_set(ring->fd, wanted, flags | PACKET_FANOUT_FLAG_IGNORE_OUTGOING);
+	int error = fanout_set(ring->fd, wanted, type | PACKET_FANOUT_FLAG_IGNORE_OUTGOING);
 
 	if (error == -EINVAL) /* an older kernel: the filter rejects outgoing frames */
-		error = fanout_set(ring->fd, wanted, flags);
+		error = fanout_set(ring->fd, wanted, type);
 	if (error)
 		return error;
 	if (getsockopt(ring->fd, SOL_PACKET, PACKET_FANOUT, &joined, &bytes) < 0)
 		return -errno;
 	ring->fanout_id = joined & 0xffff;
-	return first ? fanout_program(ring->fd) : 0;
+	return first && mode == MCR_FANOUT_FLOW ? fanout_program(ring->fd) : 0;
 }
 
 /* -- the ring --------------------------------------------------------------- */
@@ -186,21 +198,42 @@ static int set_option(int fd, int option, int value)
 	return setsockopt(fd, SOL_PACKET, option, &value, sizeof(value)) < 0 ? -errno : 0;
 }
 
-static int ring_map(struct mcr_ring *ring, const struct mcr_ring_options *options)
+/*
+ * The kernel gives memory in blocks of a power of two. A ring by frame cuts
+ * them into slots of whole pages, and leaves out what remains of each: so the
+ * slots of all blocks follow each other without a gap.
+ */
+static int ring_shape(struct mcr_ring *ring, const struct mcr_ring_options *options,
+		      struct tpacket_req3 *request)
 {
-	struct tpacket_req3 request = {
-		.tp_block_size = options->block_bytes,
+	const uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
+	const uint32_t slot_bytes = (SLOT_BYTES_MIN + page - 1) / page * page;
+	uint32_t frame_bytes = ring->by_frame ? slot_bytes : FRAME_BYTES;
+	uint32_t frames = options->block_bytes / frame_bytes; /* of one block */
+
+	if (frames == 0 || options->block_count == 0 || options->block_count > UINT32_MAX / frames)
+		return -EINVAL;
+	*request = (struct tpacket_req3){
+		.tp_block_size = ring->by_frame ? frames * slot_bytes : options->block_bytes,
 		.tp_block_nr = options->block_count,
-		.tp_frame_size = FRAME_BYTES,
-		.tp_frame_nr = options->block_bytes / FRAME_BYTES * options->block_count,
-		.tp_retire_blk_tov = options->retire_ms,
+		.tp_frame_size = frame_bytes,
+		.tp_frame_nr = frames * options->block_count,
+		.tp_retire_blk_tov = options->retire_ms, /* V2 does not read this */
 	};
+	ring->block_bytes = ring->by_frame ? slot_bytes : options->block_bytes;
+	ring->block_count = ring->by_frame ? request->tp_frame_nr : options->block_count;
+	ring->map_bytes = (size_t)request->tp_block_size * request->tp_block_nr;
+	return 0;
+}
+
+/* Ring memory is the kernel's: mmap maps every page of it, and none is ever swapped. */
+static int ring_map(struct mcr_ring *ring, const struct tpacket_req3 *request)
+{
 	void *map;
 
-	if (setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
+	if (setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, request, sizeof(*request)) < 0)
 		return -errno;
-	map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_POPULATE,
-		   ring->fd, 0);
+	map = mmap(NULL, ring->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
 	if (map == MAP_FAILED)
 		return -errno;
 	ring->map = map;
@@ -215,8 +248,12 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *opti
 		.sll_protocol = htons(ETH_P_ALL),
 		.sll_ifindex = (int)options->ifindex,
 	};
-	int error = set_option(ring->fd, PACKET_VERSION, TPACKET_V3);
+	struct tpacket_req3 request;
+	int error = ring_shape(ring, options, &request);
 
+	if (!error)
+		error = set_option(ring->fd, PACKET_VERSION,
+				   ring->by_frame ? TPACKET_V2 : TPACKET_V3);
 	if (!error)
 		error = set_option(ring->fd, PACKET_VNET_HDR, 1);
 	if (!error)
@@ -226,10 +263,10 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *opti
 	if (!error)
 		error = mcr_ring_filter(ring, NULL, 0);
 	if (!error)
-		error = ring_map(ring, options);
+		error = ring_map(ring, &request);
 	if (!error && bind(ring->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		error = -errno;
-	return error ? error : fanout_join(ring, options->fanout_id);
+	return error ? error : fanout_join(ring, options->fanout_id, options->fanout);
 }
 
 struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error)
@@ -237,7 +274,8 @@ struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *
 	struct mcr_ring *ring;
 
 	*error = -EINVAL;
-	if (options->block_bytes < FRAME_BYTES || options->block_count == 0 ||
+	if ((options->version != 2 && options->version != 3) ||
+	    options->fanout >= sizeof(fanout_types) / sizeof(fanout_types[0]) ||
 	    (options->fanout_id > 0xffff && options->fanout_id != MCR_FANOUT_NEW))
 		return NULL;
 	*error = -ENODEV;
@@ -247,9 +285,8 @@ struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *
 	ring = calloc(1, sizeof(*ring));
 	if (!ring)
 		return NULL;
-	ring->block_bytes = options->block_bytes;
-	ring->block_count = options->block_count;
-	ring->map_bytes = (size_t)options->block_bytes * options->block_count;
+	ring->by_frame = options->version == 2;
+	ring->sleep_us = ring->by_frame ? options->sleep_us : 0;
 	/* Protocol 0: nothing is captured before bind, when ring and filter stand. */
 	ring->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	*error = ring->fd < 0 ? -errno : ring_setup(ring, options);
@@ -263,6 +300,24 @@ struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *
 int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 {
 	return (int32_t)ring->fanout_id;
+}
+
+void mcr_ring_release(struct mcr_ring *ring)
+{
+	uint32_t block =
+		(ring->block_next + ring->block_count - ring->blocks_held) % ring->block_count;
+
+	for (; ring->blocks_held > 0; ring->blocks_held--) {
+		uint8_t *start = ring->map + (size_t)block * ring->block_bytes;
+		uint32_t *status =
+			ring->by_frame ?
+				&((struct tpacket2_hdr *)start)->tp_status :
+				&((struct tpacket_block_desc *)start)->hdr.bh1.block_status;
+
+		/* Release: every read of the block is done, the send calls have copied it. */
+		__atomic_store_n(status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+		block = block + 1 == ring->block_count ? 0 : block + 1;
+	}
 }
 
 int64_t mcr_ring_drops(struct mcr_ring *ring)

@@ -96,7 +96,7 @@ export class Relay implements ControlledRelay {
     this.#load = new LoadMeter(this.#counters, loadWindowMs, this.#startedMs);
     this.#retired = new Retired(this.#counters);
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
-    this.#ingresses = new Ingresses(shim, log, workerCount);
+    this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
     this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
@@ -144,6 +144,8 @@ export class Relay implements ControlledRelay {
       file: this.#deps.file,
       started: isoTime(this.#startedMs),
       uptime_s: Math.floor((nowMs - this.#startedMs) / 1000),
+      profile: this.#startedWith.profile,
+      fanout: this.#startedWith.fanout,
       workers: this.#cpus.map((cpu, worker) => ({ worker, cpu })),
       interfaces: [...this.#ingresses.capturing].map(([name, { fanoutId }]) => ({
         interface: name,
@@ -394,7 +396,15 @@ export class Relay implements ControlledRelay {
 
 /** [relay] keys that the file changes and only a restart can. */
 function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
-  const keys = ["workers", "profile", "fanout", "control", "metrics"] as const;
+  const keys = [
+    "workers",
+    "profile",
+    "fanout",
+    "ring_bytes",
+    "latency_sleep_us",
+    "control",
+    "metrics",
+  ] as const;
   return keys
     .filter((key) => running[key] !== wanted[key])
     .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);

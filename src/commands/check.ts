@@ -8,6 +8,7 @@ import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { probeExclusive } from "../net/exclusive.ts";
+import { describeRing } from "../net/profile.ts";
 import { socketReason, typeReason } from "../net/send-path.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -57,7 +58,11 @@ export function formatCheck(
   columns?: number,
   typeOf: TypeReader = () => undefined,
 ): string {
-  return formatConfig(config, columns, typeOf) + formatSummary(file, config.rules.length, summarize(config));
+  const ring =
+    config.rules.length === 0 ? "" : `${describeRing(config.relay)}; fanout ${config.relay.fanout}\n`;
+  return (
+    formatConfig(config, columns, typeOf) + ring + formatSummary(file, config.rules.length, summarize(config))
+  );
 }
 
 /** Whether it works here, for who asks: the file is good in any case, and mcr may run elsewhere or as someone else. */

@@ -105,7 +105,7 @@ function formatSources([first, ...others]: readonly string[]): string {
   return others.length === 0 ? ` from ${first}` : ` from ${first} and ${others.length} more`;
 }
 
-function formatStatus({ version, pid, uptime_s, workers, file, rules }: Status): string {
+function formatStatus({ version, pid, uptime_s, workers, profile, file, rules }: Status): string {
   const states = Object.entries(rules).filter(([, count]) => count > 0);
   const total = states.reduce((sum, [, count]) => sum + count, 0);
   const parts = [
@@ -113,6 +113,7 @@ function formatStatus({ version, pid, uptime_s, workers, file, rules }: Status):
     `pid ${pid}`,
     `up ${formatAge(uptime_s * 1000)}`,
     formatCount(workers.length, "worker"),
+    `profile ${profile}`,
     `${file}: ${total === 0 ? "no rules" : formatCount(total, "rule")}`,
   ];
   const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");

@@ -12,6 +12,7 @@ import { checkEgressCount, checkFlowCount } from "./flows.ts";
 import { findUnknownKeys } from "./key.ts";
 import { locateIn } from "./locate.ts";
 import { formatPath, type Path, type Problem, printable } from "./problem.ts";
+import { checkRelay } from "./relay.ts";
 import { checkRule } from "./rule.ts";
 import { type Config, ConfigSchema } from "./schema.ts";
 import { checkSupport } from "./support.ts";
@@ -44,6 +45,7 @@ function checkDraft(draft: Draft): Problem[] {
   const duplicates = findDuplicates(rules);
   return [
     ...rules.flatMap((rule, index) => (rule ? within(["rule", index], checkRule(rule)) : [])),
+    ...checkRelay(draft),
     ...checkNames(rules),
     ...checkFlowCount(rules),
     ...checkEgressCount(rules),

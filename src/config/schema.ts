@@ -37,6 +37,13 @@ const Facilities = v.pipe(
 export const Workers = wholeOr(["auto"], 1, 64, 'not a number of workers: give "auto" or 1-64');
 export const Profile = oneOf(["balanced", "throughput", "latency"], "a profile");
 export const Fanout = oneOf(["flow", "hash", "cpu", "qm"], "a fanout");
+export const RingBytes = wholeOr(
+  [],
+  4 << 20,
+  2 ** 32,
+  "not a ring size in bytes: give 4_194_304 (4 MiB) to 4_294_967_296 (4 GiB)",
+);
+export const LatencySleep = wholeOr([], 0, 1_000, "not a sleep in microseconds: give 0-1000, 0 for none");
 export const Protocol = oneOf(["udp", "esp"], "a protocol");
 export const Vlan = wholeOr([], 1, 4094, "not a VLAN id: give 1-4094, or leave it out for untagged packets");
 export const Ttl = wholeOr(["keep", "decrement"], 1, 255, 'not a TTL: give 1-255, "keep" or "decrement"');
@@ -55,6 +62,8 @@ export const relayEntries = {
   workers: v.optional(Workers, "auto"),
   profile: v.optional(Profile, "balanced"),
   fanout: v.optional(Fanout, "flow"),
+  ring_bytes: v.optional(RingBytes, 64 << 20),
+  latency_sleep_us: v.optional(LatencySleep, 0),
   control: v.optional(ControlPath, "/run/mcr/mcr.sock"),
   metrics: v.exactOptional(HostPort),
 };

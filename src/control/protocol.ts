@@ -80,6 +80,8 @@ export const StatusSchema = v.object({
   file: v.string(),
   started: time,
   uptime_s: count,
+  profile: v.string(),
+  fanout: v.string(),
   workers: v.array(v.object({ worker: count, cpu: count })),
   interfaces: v.array(v.object({ interface: v.string(), fanout_id: count })),
   /** How many rules are in each state. */

@@ -9,13 +9,16 @@ export interface Layout {
 
 export const layouts = {
   mcr_ring_options: {
-    size: 24,
+    size: 32,
     fields: {
       ifindex: [0, "u32"],
       fanout_id: [4, "u32"],
       block_bytes: [8, "u32"],
       block_count: [12, "u32"],
-      retire_ms: [16, "u32"],
+      version: [16, "u32"],
+      retire_ms: [20, "u32"],
+      sleep_us: [24, "u32"],
+      fanout: [28, "u32"],
     },
   },
   mcr_address_range: { size: 8, fields: { first: [0, "u32"], last: [4, "u32"] } },

@@ -4,9 +4,8 @@
 import type { AddressRange, RingHandle, Shim } from "../native/shim.ts";
 import { parseAddressRange } from "./address.ts";
 import type { InterfaceState } from "./interfaces.ts";
+import type { RingShape } from "./profile.ts";
 
-/** The `balanced` profile: a block is handed over when it is full, or after 1 ms. 64 MiB per ring. */
-const ringShape = { block_bytes: 256 << 10, block_count: 256, retire_ms: 1 } as const;
 const newFanoutGroup = 0xffff_ffff; // MCR_FANOUT_NEW
 
 /** More ranges than this are merged with their neighbours, so that two filters fit the 20 KiB that older kernels allow
@@ -25,12 +24,13 @@ export class Capture {
     readonly shim: RingShim,
     readonly state: InterfaceState,
     workerCount: number,
+    shape: RingShape,
   ) {
     const rings: RingHandle[] = [];
     let fanoutId = newFanoutGroup;
     try {
       for (let worker = 0; worker < workerCount; worker += 1) {
-        const ring = shim.openRing({ ...ringShape, ifindex: state.ifindex, fanout_id: fanoutId });
+        const ring = shim.openRing({ ...shape, ifindex: state.ifindex, fanout_id: fanoutId });
         rings.push(ring);
         fanoutId = shim.ringFanoutId(ring);
       }

@@ -5,6 +5,7 @@ import { counterArea } from "../native/layouts.ts";
 import { SystemError } from "../native/system-error.ts";
 import { Capture, type RingShim } from "./capture.ts";
 import { type InterfaceReader, type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
+import { describeRing, type RingSettings, ringShape } from "./profile.ts";
 import type { TableInterface } from "./rule-table.ts";
 import type { RunningRule } from "./running.ts";
 
@@ -23,6 +24,7 @@ export class Ingresses {
     readonly shim: RingShim & InterfaceReader,
     readonly log: Log,
     readonly workerCount: number,
+    readonly settings: RingSettings,
   ) {}
 
   /** Opens what is missing; returns the captures to close once no worker reads them. */
@@ -149,10 +151,10 @@ export class Ingresses {
 
   #open(ingress: Ingress, state: InterfaceState): void {
     try {
-      ingress.capture = new Capture(this.shim, state, this.workerCount);
+      ingress.capture = new Capture(this.shim, state, this.workerCount, ringShape(this.settings));
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      ingress.failure = openFailure(state.name, error);
+      ingress.failure = openFailure(state.name, this.settings, error);
       return;
     }
     ingress.hasCaptured = true;
@@ -160,19 +162,19 @@ export class Ingresses {
     const { fanoutId } = ingress.capture;
     this.log.info(
       "Ingress",
-      `capturing on ${state.name}: fanout id ${fanoutId}, mode flow, rings for ${this.workerCount} workers`,
+      `capturing on ${state.name}: fanout id ${fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
     );
   }
 }
 
-function openFailure(name: string, error: SystemError): string {
+function openFailure(name: string, { ring_bytes }: RingSettings, error: SystemError): string {
   const what = `cannot capture on ${name}: ${error.message}`;
   switch (error.code) {
     case "EPERM":
     case "EACCES":
       return `${what}; run as root, or give the process CAP_NET_RAW (systemd: AmbientCapabilities=CAP_NET_RAW)`;
     case "ENOMEM":
-      return `${what}; the rings take 64 MiB for each worker and interface: set fewer workers in [relay]`;
+      return `${what}; the rings take ${Math.round(ring_bytes / 2 ** 20)} MiB for each worker and interface: set a smaller ring_bytes or fewer workers in [relay]`;
     default:
       return `${what}; check ip link show ${name}`;
   }

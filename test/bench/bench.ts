@@ -20,6 +20,7 @@ import {
   latencyLoads,
   losslessLoads,
   losslessQuickLoads,
+  profileLoads,
   risingLoads,
   saturatingLoads,
   wideLoads,
@@ -42,7 +43,7 @@ import {
   spreadOver,
 } from "./report.ts";
 import { startupFigures } from "./startup.ts";
-import { type SystemName, systemNames } from "./systems.ts";
+import { comparedNames, profileNames, type SystemName, systemNames } from "./systems.ts";
 import {
   type FigureName,
   type Figures,
@@ -82,13 +83,21 @@ async function bench(): Promise<number> {
     texts.push(
       `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
     );
-  const latency = ran.has("latency") ? await runRounds(latencyLoads, measureLatency) : [];
-  if (ran.has("latency")) texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
-  const saturation = ran.has("saturation") ? await runRounds(saturatingLoads, measure) : [];
+  const latency = ran.has("latency")
+    ? await runRounds(latencyLoads, measureLatency, { systems: systemNames })
+    : [];
+  if (ran.has("latency")) {
+    texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+    const profiles = await runRounds(profileLoads, measure, { systems: ["none", "mcr", ...profileNames] });
+    texts.push(`CPU time per packet in, µs, by profile\n${formatProfiles(profiles)}`);
+  }
+  const saturation = ran.has("saturation")
+    ? await runRounds(saturatingLoads, measure, { systems: ["none", "mcr", "socat"] })
+    : [];
   if (ran.has("saturation"))
     texts.push(`Packets out per second of the relay's CPU, thousands\n${formatSaturation(saturation)}`);
   if (ran.has("rising")) {
-    const rising = await runRounds(risingLoads, measure);
+    const rising = await runRounds(risingLoads, measure, { systems: ["none", "mcr", "socat", "smcroute"] });
     texts.push(`Loss at rising rates, 10 streams\n${formatLoss(rising)}`);
     if (values.write) await writeFile(join(import.meta.dir, "loss.svg"), plot(panelsOf(rising)));
   }
@@ -139,7 +148,7 @@ async function runRounds<T extends { readonly stolen: number }>(
   loads: readonly Load[],
   run: (system: SystemName, load: Load) => Promise<T | undefined>,
   {
-    systems = systemNames,
+    systems = comparedNames,
     count = rounds,
   }: { readonly systems?: readonly SystemName[]; readonly count?: number } = {},
 ): Promise<readonly Round<T>[]> {
@@ -221,6 +230,18 @@ function formatLatency(all: readonly Round<LatencyTrial>[]): string {
     ]),
   );
   return formatTable(["LOAD", "THROUGH", "P50", "P99"], rows, 160);
+}
+
+function formatProfiles(all: readonly Round<Trial>[]): string {
+  const rows = byLoad(all).flatMap(([load, each]) =>
+    (["mcr", ...profileNames] as const).map((system) => [
+      load.name,
+      system,
+      formatSpread(spreadOver(each, costUs, system), 2),
+      formatSpread(spreadOver(each, lossPercent, system), 2, " %"),
+    ]),
+  );
+  return formatTable(["LOAD", "THROUGH", "µs", "LOST"], rows, 160);
 }
 
 function formatSaturation(all: readonly Round<Trial>[]): string {

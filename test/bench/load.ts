@@ -54,6 +54,13 @@ export const risingLoads: readonly Load[] = [10, 25, 50, 75, 100, 150, 200].map(
   burst: 32,
 }));
 
+/** What a profile costs: packets one by one, in bursts, and in many. */
+export const profileLoads: readonly Load[] = [
+  { ...ten, name: "10 streams, 10 kpps, bursts of 1", ratePps: 10_000, burst: 1 },
+  ten,
+  { ...ten, name: "10 streams, 50 kpps, bursts of 32", ratePps: 50_000, burst: 32 },
+];
+
 /** Packets one by one, far below what any system can carry. */
 export const latencyLoads: readonly Load[] = [
   { ...ten, name: "10 streams, 10 kpps, bursts of 1", ratePps: 10_000, burst: 1 },

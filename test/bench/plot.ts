@@ -1,6 +1,6 @@
 // Loss and CPU against the rate as one SVG: two panels, a line for each system. Plain text, no script, no font of its own.
 
-import type { SystemName } from "./systems.ts";
+import type { ComparedName } from "./systems.ts";
 
 export interface Point {
   readonly kpps: number;
@@ -9,13 +9,13 @@ export interface Point {
 export interface Panel {
   readonly title: string;
   readonly unit: string;
-  readonly lines: ReadonlyMap<SystemName, readonly Point[]>;
+  readonly lines: ReadonlyMap<ComparedName, readonly Point[]>;
 }
 
 const width = 380;
 const height = 260;
 const margin = { left: 52, right: 16, top: 34, bottom: 40 };
-const colors: Readonly<Record<SystemName, string>> = {
+const colors: Readonly<Record<ComparedName, string>> = {
   mcr: "#0b6e4f",
   "mcr exclusive": "#7ab800",
   socat: "#c1440e",

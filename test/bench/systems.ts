@@ -11,7 +11,22 @@ import { waitUntil } from "../support/wait.ts";
 import { onCpu, relayCpu } from "./cpu.ts";
 import type { Load } from "./load.ts";
 
-export const systemNames = ["none", "mcr", "mcr exclusive", "socat", "smcroute"] as const;
+/** What every load is measured with. */
+export const comparedNames = ["none", "mcr", "mcr exclusive", "socat", "smcroute"] as const;
+
+/** mcr with these lines of [relay]. */
+const profiles = {
+  "mcr throughput": 'profile = "throughput"\n',
+  "mcr latency": 'profile = "latency"\n',
+  "mcr latency, sleep 250 µs": 'profile = "latency"\nlatency_sleep_us = 250\n',
+} as const;
+export const profileNames = [
+  "mcr throughput",
+  "mcr latency",
+  "mcr latency, sleep 250 µs",
+] as const satisfies readonly (keyof typeof profiles)[];
+export const systemNames = [...comparedNames, ...profileNames] as const;
+export type ComparedName = (typeof comparedNames)[number];
 export type SystemName = (typeof systemNames)[number];
 
 const namespace = "relay-ns";
@@ -61,19 +76,26 @@ export async function startSystem(
     case "none":
       return new RunningSystem([]);
     case "mcr":
-      return startMcr(topology, load, false);
+      return startMcr(topology, load, { settings: "", isExclusive: false });
     case "mcr exclusive":
-      return startMcr(topology, load, true);
+      return startMcr(topology, load, { settings: "", isExclusive: true });
     case "socat":
       return startSocat(topology, load);
     case "smcroute":
       return load.copies === 1 ? startSmcroute(topology, load) : undefined;
+    default:
+      return startMcr(topology, load, { settings: profiles[name], isExclusive: false });
   }
 }
 
-async function startMcr(topology: Topology, load: Load, isExclusive: boolean): Promise<RunningSystem> {
-  const settings = load.workers === undefined ? "" : `[relay]\nworkers = ${load.workers}\n\n`;
-  await writeInside(topology, "/run/rules.toml", settings + rulesOf(load, isExclusive));
+async function startMcr(
+  topology: Topology,
+  load: Load,
+  { settings, isExclusive }: { readonly settings: string; readonly isExclusive: boolean },
+): Promise<RunningSystem> {
+  const workers = load.workers === undefined ? "" : `workers = ${load.workers}\n`;
+  const file = `[relay]\n${workers}${settings}\n${rulesOf(load, isExclusive)}`;
+  await writeInside(topology, "/run/rules.toml", file);
   const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
   await relay.waitForOutput(/running \d+ rules/, 15_000);
   return new RunningSystem([relay]);

@@ -22,7 +22,7 @@
 #include "frame.h"
 
 #define BLOCK_BYTES (128u << 10)
-#define BLOCK_COUNT 48u /* more than MCR_BATCH_BLOCKS_MAX */
+#define BLOCK_COUNT 64u /* half of it may be held: MCR_BATCH_BLOCKS_MAX */
 #define BLOCK_HEADER_BYTES 48u
 #define LINK_AT 48u
 #define MAC_AT 92u

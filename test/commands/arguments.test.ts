@@ -1,3 +1,5 @@
+// The words of a command line as each command gets them.
+
 import { expect, test } from "bun:test";
 import { parseArguments } from "../../src/commands/arguments.ts";
 import { sendCommand } from "../../src/commands/send.ts";

@@ -14,7 +14,7 @@ const widthOf = (text: string) => Math.max(...text.split("\n").map((line) => Bun
 describe("mcr show", () => {
   test("shows one line for each rule and each egress, and why something does not run below it", () => {
     expect(show()).toMatchInlineSnapshot(`
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, /etc/mcr/rules.toml: 2 rules: 1 waiting, 1 active
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: 2 rules: 1 waiting, 1 active
 
       RULE      INGRESS, → EGRESS                                STATE    SINCE  PACKETS  DROPPED
       studio-a  eth0 239.1.1.1:5001 from 10.10.1.100 and 1 more  active   2h 5m  1234567
@@ -74,7 +74,7 @@ describe("mcr show", () => {
   test("says so when there are no rules", () => {
     const none = { ...status, rules: { waiting: 0, joining: 0, active: 0, silent: 0, failed: 0 } };
     expect(show([], 100, none)).toBe(
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, /etc/mcr/rules.toml: no rules\n",
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: no rules\n",
     );
   });
 
@@ -89,7 +89,7 @@ describe("mcr show", () => {
     const { exitCode, stdout } = await runRemote(showCommand, {});
     expect(exitCode).toBe(0);
     expect(stdout).toStartWith(
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, /etc/mcr/rules.toml: 2 rules: 1 waiting",
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: 2 rules: 1 waiting",
     );
     expect(stdout).toContain("→ eth1 239.10.1.1:6001");
   });

@@ -19,7 +19,14 @@ const base = 'interface = "eth0", group = "239.1.1.1", port = 5001';
 describe("defaults and canonical form", () => {
   test("a file without anything has every default", () => {
     expect(parseConfig("", file)).toEqual({
-      relay: { workers: "auto", profile: "balanced", fanout: "flow", control: "/run/mcr/mcr.sock" },
+      relay: {
+        workers: "auto",
+        profile: "balanced",
+        fanout: "flow",
+        ring_bytes: 67_108_864,
+        latency_sleep_us: 0,
+        control: "/run/mcr/mcr.sock",
+      },
       log: { level: "info", format: "text", facility: {} },
       rules: [],
     });
@@ -366,10 +373,43 @@ describe("the example of the design", () => {
         new RegExp(`^4:\\d+: rule "a": egress\\[1\\]\\.${key}: "[^"]+" is not supported yet: give `),
       );
     }
-    for (const text of ['profile = "latency"', 'profile = "throughput"', 'fanout = "hash"', 'fanout = "qm"'])
-      expect(mistakesIn(`[relay]\n${text}`)).toEqual([
-        expect.stringContaining("is not supported yet: give "),
+  });
+});
+
+describe("profiles", () => {
+  const relayOf = (text: string) => parseConfig(`[relay]\n${text}`, file).relay;
+
+  test("each profile goes with each fanout and any ring size", () => {
+    for (const profile of ["balanced", "throughput", "latency"])
+      for (const fanout of ["flow", "hash", "cpu", "qm"])
+        for (const bytes of [4_194_304, 5_000_001, 4_294_967_296])
+          expect(
+            relayOf(`profile = "${profile}"\nfanout = "${fanout}"\nring_bytes = ${bytes}`),
+          ).toMatchObject({ profile, fanout, ring_bytes: bytes });
+    expect(relayOf("ring_bytes = 8_388_608").ring_bytes).toBe(8_388_608);
+  });
+
+  test.each(["4_194_303", "4_294_967_297", "0", "-1", "8_000_000.5", '"64 MiB"', "true"])(
+    "a ring of %s is refused",
+    (value) => {
+      const mistakes = mistakesIn(`[relay]\nring_bytes = ${value}`);
+      expect(mistakes).toEqual([
+        expect.stringMatching(/^rules.toml:2:14: relay.ring_bytes: .* is not a ring size in bytes: give /),
       ]);
+    },
+  );
+
+  test("the sleep is for the latency profile only, and never ignored", () => {
+    expect(relayOf('profile = "latency"\nlatency_sleep_us = 50').latency_sleep_us).toBe(50);
+    expect(relayOf("latency_sleep_us = 0").latency_sleep_us).toBe(0);
+    expect(mistakesIn("[relay]\nlatency_sleep_us = 50")).toEqual([
+      'rules.toml:2:20: relay.latency_sleep_us: is for profile "latency", and the profile is "balanced": leave it out, or set profile = "latency"',
+    ]);
+    expect(mistakesIn('[relay]\nprofile = "throughput"\nlatency_sleep_us = 1')).toHaveLength(1);
+    expect(mistakesIn('[relay]\nprofile = "fast"\nlatency_sleep_us = 1')).toHaveLength(1);
+    expect(mistakesIn('[relay]\nprofile = "latency"\nlatency_sleep_us = 1001')).toEqual([
+      "rules.toml:3:20: relay.latency_sleep_us: 1001 is not a sleep in microseconds: give 0-1000, 0 for none",
+    ]);
   });
 });
 

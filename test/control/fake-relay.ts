@@ -101,6 +101,8 @@ export const status: Status = {
   file: "/etc/mcr/rules.toml",
   started: "2026-11-21T09:54:00.000Z",
   uptime_s: 7560,
+  profile: "balanced",
+  fanout: "flow",
   workers: [
     { worker: 0, cpu: 0 },
     { worker: 1, cpu: 1 },

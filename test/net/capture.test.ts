@@ -3,9 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import type { AddressRange } from "../../src/native/shim.ts";
 import { Capture, mergeRanges } from "../../src/net/capture.ts";
+import { ringShape } from "../../src/net/profile.ts";
 import { Random } from "../config/random.ts";
 import { FakeRings, interfaceState, ringHandle } from "../support/fakes.ts";
 
+const shape = ringShape({ profile: "balanced", fanout: "flow", ring_bytes: 64 << 20, latency_sleep_us: 0 });
 const veth1 = interfaceState({ name: "veth1", ifindex: 3 });
 
 function numberOf(address: string): number {
@@ -24,7 +26,7 @@ function merged(groups: readonly string[], rangesMax = 128): readonly string[] {
 describe("a capture", () => {
   test("has a ring for each worker, all in the fanout group the kernel chose for the first", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3);
+    const capture = new Capture(shim, veth1, 3, shape);
     expect(capture.rings).toEqual([ringHandle(1), ringHandle(2), ringHandle(3)]);
     expect(capture.fanoutId).toBe(7);
     expect(shim.opened.map(({ ifindex, fanout_id }) => [ifindex, fanout_id])).toEqual([
@@ -34,16 +36,17 @@ describe("a capture", () => {
     ]);
   });
 
-  test("hands blocks over after 1 ms", () => {
+  test("opens every ring in the shape it is told", () => {
     const shim = new FakeRings();
-    new Capture(shim, veth1, 1);
-    expect(shim.opened[0]).toMatchObject({ block_bytes: 262_144, block_count: 256, retire_ms: 1 });
+    new Capture(shim, veth1, 2, { ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
+    for (const opened of shim.opened)
+      expect(opened).toMatchObject({ ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
   });
 
   test("closes the first ring when the second cannot be opened", () => {
     const shim = new FakeRings();
     shim.failAt = 1;
-    expect(() => new Capture(shim, veth1, 2)).toThrow("not enough memory (ENOMEM)");
+    expect(() => new Capture(shim, veth1, 2, shape)).toThrow("not enough memory (ENOMEM)");
     expect(shim.closed).toEqual([ringHandle(1)]);
   });
 
@@ -52,13 +55,13 @@ describe("a capture", () => {
     shim.ringFanoutId = () => {
       throw new RangeError("no fanout group");
     };
-    expect(() => new Capture(shim, veth1, 2)).toThrow("no fanout group");
+    expect(() => new Capture(shim, veth1, 2, shape)).toThrow("no fanout group");
     expect(shim.closed).toEqual([ringHandle(1)]);
   });
 
   test("gives every ring the same filter", () => {
     const shim = new FakeRings();
-    new Capture(shim, veth1, 2).admit(["239.1.1.1", "239.1.1.2", "239.1.9.9"]);
+    new Capture(shim, veth1, 2, shape).admit(["239.1.1.1", "239.1.1.2", "239.1.9.9"]);
     const ranges = [
       { first: numberOf("239.1.1.1"), last: numberOf("239.1.1.2") },
       { first: numberOf("239.1.9.9"), last: numberOf("239.1.9.9") },
@@ -71,7 +74,7 @@ describe("a capture", () => {
 
   test("sends only a filter that differs from the last one", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 1);
+    const capture = new Capture(shim, veth1, 1, shape);
     capture.admit(["239.1.1.1", "239.1.1.2"]);
     capture.admit(["239.1.1.2", "239.1.1.1", "239.1.1.1"]);
     capture.admit(["239.1.1.1-239.1.1.2"]);
@@ -84,7 +87,7 @@ describe("a capture", () => {
 
   test("admits nothing when there are no groups, and says so to the rings once", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 1);
+    const capture = new Capture(shim, veth1, 1, shape);
     capture.admit([]);
     capture.admit([]);
     expect(shim.filters).toEqual([{ ring: ringHandle(1), ranges: [] }]);
@@ -92,7 +95,7 @@ describe("a capture", () => {
 
   test("tries a filter again that one ring refused", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 2);
+    const capture = new Capture(shim, veth1, 2, shape);
     const filterRing = shim.filterRing.bind(shim);
     shim.filterRing = () => {
       throw new RangeError("refused");
@@ -105,7 +108,7 @@ describe("a capture", () => {
 
   test("adds up the drops of its rings since the last call", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3);
+    const capture = new Capture(shim, veth1, 3, shape);
     shim.drops.set(ringHandle(1), 5);
     shim.drops.set(ringHandle(3), 37);
     expect(capture.takeDrops()).toBe(42);
@@ -114,7 +117,7 @@ describe("a capture", () => {
 
   test("closes every ring", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3);
+    const capture = new Capture(shim, veth1, 3, shape);
     capture.close();
     expect(shim.closed).toEqual([...capture.rings]);
   });

@@ -40,12 +40,14 @@ class FakeHost extends FakeRings {
   }
 }
 
+const settings = { profile: "balanced", fanout: "flow", ring_bytes: 64 << 20, latency_sleep_us: 0 } as const;
+
 function setUp(workerCount = 1) {
   const host = new FakeHost();
   host.plug("veth1", 3);
   host.plug("veth5", 8);
   const recorded = recordedLog();
-  const ingresses = new Ingresses(host, recorded.log, workerCount);
+  const ingresses = new Ingresses(host, recorded.log, workerCount, settings);
   /** As the relay does it: the interfaces as they are now, and the names that rules want. */
   const refresh = (...names: readonly string[]) =>
     ingresses.refresh(new Map(names.map((name) => [name, readInterface(host, name)])), new Set(names));
@@ -68,8 +70,8 @@ describe("an ingress interface", () => {
       ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7 }],
     ]);
     expect(lines).toEqual([
-      "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers",
-      "<6>[Ingress] capturing on veth5: fanout id 7, mode flow, rings for 2 workers",
+      "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
+      "<6>[Ingress] capturing on veth5: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
     ]);
   });
 
@@ -180,7 +182,7 @@ describe("a capture that cannot be opened", () => {
     ],
     [
       "ENOMEM",
-      "not enough memory (ENOMEM); the rings take 64 MiB for each worker and interface: set fewer workers in [relay]",
+      "not enough memory (ENOMEM); the rings take 64 MiB for each worker and interface: set a smaller ring_bytes or fewer workers in [relay]",
     ],
     ["ENODEV", "no such device (ENODEV); check ip link show veth1"],
   ] as const)("with %s says what to do", (code, reason) => {

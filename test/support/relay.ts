@@ -138,6 +138,8 @@ export interface StartOptions {
   /** Where it runs; each namespace has a control socket of its own. */
   readonly namespace?: string;
   readonly workers?: number;
+  /** More lines of [relay]. */
+  readonly settings?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** Put in front of the command: setpriv and the like. */
   readonly prefix?: readonly string[];
@@ -147,11 +149,11 @@ export interface StartOptions {
 export async function startRelay(
   topology: Topology,
   rules: string,
-  { namespace = "relay-ns", workers, env = {}, prefix = [] }: StartOptions = {},
+  { namespace = "relay-ns", workers, settings: more = "", env = {}, prefix = [] }: StartOptions = {},
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
-  const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}`;
+  const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}${more}`;
   await writeFile(file, `${settings}\n${rules}`);
   const started = topology.spawn(namespace, [...prefix, executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);

@@ -1,0 +1,48 @@
+// What a profile means for the rings: one slider, latency against CPU. Called when rings are opened, and by
+// `mcr check` and the start log, which say it.
+import type { RelaySettings } from "../config/schema.ts";
+import type { RingOptions } from "../native/shim.ts";
+
+export type RingSettings = Pick<RelaySettings, "profile" | "fanout" | "ring_bytes" | "latency_sleep_us">;
+/** Everything but where. */
+export type RingShape = Omit<RingOptions, "ifindex" | "fanout_id">;
+
+const byBlock = 3; // TPACKET_V3
+const byFrame = 2; // TPACKET_V2
+const mebibyte = 1 << 20;
+
+/** Profile → how its rings hand packets over. */
+const handovers = {
+  balanced: { version: byBlock, block_bytes: 256 << 10, retire_ms: 1 },
+  throughput: { version: byBlock, block_bytes: mebibyte, retire_ms: 4 },
+  latency: { version: byFrame, block_bytes: mebibyte, retire_ms: 0 },
+} as const satisfies Record<RingSettings["profile"], Partial<RingShape>>;
+
+/** enum mcr_fanout */
+const fanouts = { flow: 0, hash: 1, cpu: 2, qm: 3 } as const satisfies Record<RingSettings["fanout"], number>;
+
+/** As many whole blocks as fit into ring_bytes. */
+export function ringShape({ profile, fanout, ring_bytes, latency_sleep_us }: RingSettings): RingShape {
+  const handover = handovers[profile];
+  return {
+    ...handover,
+    block_count: Math.floor(ring_bytes / handover.block_bytes),
+    sleep_us: latency_sleep_us,
+    fanout: fanouts[fanout],
+  };
+}
+
+/** `profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms` */
+export function describeRing(settings: RingSettings): string {
+  const { version, block_bytes, block_count, retire_ms, sleep_us } = ringShape(settings);
+  const size = `profile ${settings.profile}, ${formatBytes(block_bytes * block_count)} per ring`;
+  if (version === byBlock)
+    return `${size}: ${block_count} blocks of ${formatBytes(block_bytes)}, handed over within ${retire_ms} ms`;
+  return `${size}: frame by frame, ${sleep_us === 0 ? "woken for each" : `looked for every ${sleep_us} µs`}`;
+}
+
+function formatBytes(bytes: number): string {
+  const isWhole = bytes % mebibyte === 0;
+  if (bytes < mebibyte) return `${bytes / 1024} KiB`;
+  return `${isWhole ? bytes / mebibyte : (bytes / mebibyte).toFixed(2)} MiB`;
+}
