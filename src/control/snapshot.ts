@@ -4,6 +4,7 @@ import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import type { Rates } from "../stats/rates.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
@@ -12,6 +13,7 @@ const nsPerMs = 1_000_000;
 /** What the numbers are taken from. */
 export interface Source {
   readonly counters: Counters;
+  readonly rates?: Rates | undefined;
   readonly rules: readonly RunningRule[];
   /** Removed, and not yet in `retired`: a worker may still count for them. */
   readonly leaving: readonly RunningRule[];
@@ -27,7 +29,7 @@ export interface Source {
   readonly cpus: readonly number[];
 }
 
-export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnapshot {
+export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: Rates): RuleSnapshot {
   const { rule, status } = running;
   const counts = counters.rule(running.slot);
   return {
@@ -41,12 +43,18 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     flows: running.flows.length,
     packets: counts.packets,
     bytes: counts.bytes,
+    rate: rates?.of(running, counts.packets, counts.bytes) ?? null,
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
-    egress: running.egresses.map((egress) => egressSnapshot(rule, egress, counters)),
+    egress: running.egresses.map((egress) => egressSnapshot(rule, egress, counters, rates)),
   };
 }
 
-function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters): EgressSnapshot {
+function egressSnapshot(
+  rule: Rule,
+  running: RunningEgress,
+  counters: Counters,
+  rates: Rates | undefined,
+): EgressSnapshot {
   const { egress, status } = running;
   const counts = counters.egress(running.slot);
   return {
@@ -60,6 +68,7 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
     source_port: running.sourcePort,
     sent_packets: counts.sent_packets,
     sent_bytes: counts.sent_bytes,
+    rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
     dropped: {
       full: counts.full_packets,
       error: counts.error_packets,
@@ -71,7 +80,7 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
 
 export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number): Stats {
   const { counters } = source;
-  const rules = source.rules.map((rule) => ruleSnapshot(rule, counters));
+  const rules = source.rules.map((rule) => ruleSnapshot(rule, counters, source.rates));
   const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
     interfaceStats(name, counters.interface(slot), ringDropped),
   );
