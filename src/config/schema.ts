@@ -21,6 +21,7 @@ import {
   SourceList,
   says,
   table,
+  UserGroup,
   wholeOr,
 } from "./field.ts";
 import { isTable } from "./problem.ts";
@@ -56,6 +57,7 @@ export const relayEntries = {
   profile: v.optional(Profile, "balanced"),
   fanout: v.optional(Fanout, "flow"),
   control: v.optional(ControlPath, "/run/mcr/mcr.sock"),
+  control_group: v.exactOptional(UserGroup),
   metrics: v.exactOptional(HostPort),
 };
 

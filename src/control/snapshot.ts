@@ -4,6 +4,7 @@ import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import type { DropCounter } from "../stats/drops.ts";
 import type { Rates } from "../stats/rates.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
@@ -142,6 +143,47 @@ function workerStats(source: Source, worker: number, cpu: number): Stats["worker
 
 function egressesOf({ rules, leaving }: Source): readonly RunningEgress[] {
   return [...rules, ...leaving].flatMap(({ egresses }) => egresses);
+}
+
+/** Where drops are counted, as the events tell it. */
+export interface DropPlace {
+  readonly rule: string | null;
+  readonly interface: string;
+  readonly destination: string | null;
+  readonly reason: string;
+}
+
+/** Every counter of what should not be: packets that no rule wants are none of them. */
+export function* dropCounters(
+  rules: readonly RunningRule[],
+  interfaces: Source["interfaces"],
+  counters: Counters,
+): Generator<DropCounter<DropPlace>> {
+  for (const { name, slot, ringDropped } of interfaces) {
+    const { no_match: _, tagged: _tagged, ...dropped } = interfaceStats(
+      name,
+      counters.interface(slot),
+      ringDropped,
+    ).dropped;
+    for (const [reason, total] of Object.entries(dropped))
+      yield {
+        key: `${name} ${reason}`,
+        place: { rule: null, interface: name, destination: null, reason },
+        total,
+      };
+  }
+  for (const { rule, egresses } of rules)
+    for (const { egress, slot } of egresses) {
+      const counts = counters.egress(slot);
+      const dropped = {
+        full: counts.full_packets,
+        error: counts.error_packets,
+        unavailable: counts.unavailable_packets,
+      };
+      const place = { rule: rule.name, interface: egress.interface, destination: destinationOf(rule, egress) };
+      for (const [reason, total] of Object.entries(dropped))
+        yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
+    }
 }
 
 /** The lines at stop and on USR1. */
