@@ -123,8 +123,15 @@ export class Relay implements ControlledRelay {
       nowMs,
       joinedGroups,
       pause: () => pause(1),
-      onChange: (change, { interface: name, group, source = null }, reason = null) =>
-        this.#events.tell({ event: "membership", change, interface: name, group, source, reason }),
+      onChange: (change, { interface: name, group, source }, reason) =>
+        this.#events.tell({
+          event: "membership",
+          change,
+          interface: name,
+          group,
+          source: source ?? null,
+          reason: reason ?? null,
+        }),
     });
   }
 

@@ -1,7 +1,13 @@
-// What the commands that ask a running mcr have in common: the options --json and --socket, and JSON as they print it.
+// What the commands that ask a running mcr have in common: the options that choose it, --json, and how that is printed.
 import * as v from "valibot";
 import { defaultSocketPath, socketPath } from "../control/client.ts";
 import { type CommandOption, type Io, parseOptions, Switch } from "./command.ts";
+import { Instance } from "./values.ts";
+
+export const instanceOption: CommandOption = {
+  flags: "-i, --instance <name>",
+  description: "the mcr that runs with -i <name>: its socket is /run/mcr/<name>.sock",
+};
 
 export const remoteOptions: readonly CommandOption[] = [
   { flags: "--json", description: "print JSON" },
@@ -9,12 +15,16 @@ export const remoteOptions: readonly CommandOption[] = [
     flags: "--socket <path>",
     description: `control socket of the running mcr (default: MCR_SOCKET, or ${defaultSocketPath})`,
   },
+  instanceOption,
 ];
 
 /** The command line parser makes 42 of "42" and 42.5 of "42.50", so a name of digits cannot be taken as it came. */
 const RemoteSchema = v.object({
   json: Switch,
   socket: v.optional(v.string("takes one path (a name of digits as ./42)")),
+  // cac gives an option under both of its names.
+  instance: v.optional(Instance),
+  i: v.optional(v.unknown()),
 });
 
 export function parseRemote(

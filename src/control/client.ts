@@ -2,7 +2,7 @@
 // An answer is checked against its schema before anybody reads it, and every way to get none is one sentence.
 import * as v from "valibot";
 import packageJson from "../../package.json" with { type: "json" };
-import { ExitCode, fail, messageOf } from "../error.ts";
+import { ExitCode, fail, McrError, messageOf } from "../error.ts";
 import { ErrorSchema } from "./protocol.ts";
 import { systemCodeOf } from "./system-code.ts";
 
@@ -21,11 +21,21 @@ export interface Answer<T> {
 /** A POST waits for the relay to have done it. */
 const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000 };
 
+/** How long a full queue of connections is waited for. */
+const queueFullMs = 5_000;
+const retryMs = 5;
+
+/** Several relays on one host have a socket each: `mcr run -i studio` is /run/mcr/studio.sock. */
+export function instanceSocketPath(instance: string): string {
+  return `/run/mcr/${instance}.sock`;
+}
+
 export function socketPath(
-  { socket }: { readonly socket?: string | undefined },
+  { socket, instance }: { readonly socket?: string | undefined; readonly instance?: string | undefined },
   env: Readonly<Record<string, string | undefined>>,
 ): string {
-  return socket ?? (env["MCR_SOCKET"] || defaultSocketPath);
+  if (socket !== undefined) return socket;
+  return instance === undefined ? env["MCR_SOCKET"] || defaultSocketPath : instanceSocketPath(instance);
 }
 
 export async function request<const S extends v.GenericSchema>(
@@ -33,35 +43,78 @@ export async function request<const S extends v.GenericSchema>(
   method: Method,
   path: string,
   schema: S,
-  limitMs: number = timeoutMs[method],
+  { limitMs = timeoutMs[method], body }: { readonly limitMs?: number; readonly body?: unknown } = {},
 ): Promise<Answer<v.InferOutput<S>>> {
-  const { status, text } = await exchange(socket, method, path, limitMs);
+  const { status, text } = await exchange(socket, method, path, limitMs, body);
   const json = parseJson(text);
-  if (status !== 200) {
-    const refusal = v.safeParse(ErrorSchema, json);
-    const reason = refusal.success ? refusal.output.error : `HTTP status ${status}`;
-    if (refusal.success && status === 500)
-      fail(`the mcr at ${socket} failed: ${reason}; its log says more`, ExitCode.failed);
-    return failUnexpected(socket, reason);
-  }
+  if (status !== 200) return failRefused(socket, status, json);
   const result = v.safeParse(schema, json);
   if (result.success) return { value: result.output, json };
   const [issue] = result.issues;
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }
 
-async function exchange(socket: string, method: Method, path: string, limitMs: number) {
+/** Lines as they come, until mcr ends or `signal` says so; none is longer than an answer may be. */
+export async function* follow(socket: string, path: string, signal?: AbortSignal): AsyncGenerator<string> {
+  const ended = signal ?? new AbortController().signal;
   try {
-    const response = await fetch(`http://mcr${path}`, {
-      unix: socket,
-      method,
-      keepalive: false,
-      redirect: "manual",
-      signal: AbortSignal.timeout(limitMs),
-    });
+    const response = await connect(socket, path, { method: "GET", signal: ended });
+    if (response.status !== 200) failRefused(socket, response.status, parseJson(await response.text()));
+    const decoder = new TextDecoder();
+    let text = "";
+    for await (const chunk of response.body ?? []) {
+      const lines = (text + decoder.decode(chunk, { stream: true })).split("\n");
+      text = lines.pop() ?? "";
+      yield* lines;
+    }
+  } catch (thrown) {
+    if (ended.aborted || thrown instanceof McrError) {
+      if (!ended.aborted) throw thrown;
+      return;
+    }
+    failToAsk(thrown, socket, timeoutMs.GET);
+  }
+}
+
+async function exchange(socket: string, method: Method, path: string, limitMs: number, body: unknown) {
+  const signal = AbortSignal.timeout(limitMs);
+  const init = body === undefined ? { method, signal } : { method, signal, body: JSON.stringify(body) };
+  try {
+    const response = await connect(socket, path, init);
     return { status: response.status, text: await response.text() };
   } catch (thrown) {
     return failToAsk(thrown, socket, limitMs);
+  }
+}
+
+async function connect(socket: string, path: string, init: RequestInit): Promise<Response> {
+  const begin = performance.now();
+  for (;;) {
+    try {
+      return await fetch(`http://mcr${path}`, { unix: socket, keepalive: false, redirect: "manual", ...init });
+    } catch (thrown) {
+      // The queue of connections is full (connect(2)): thousands came at once, and mcr is about to take them.
+      if (systemCodeOf(thrown) !== "EAGAIN" || performance.now() - begin > queueFullMs) throw thrown;
+      await Bun.sleep(retryMs);
+    }
+  }
+}
+
+function failRefused(socket: string, status: number, json: unknown): never {
+  const refusal = v.safeParse(ErrorSchema, json);
+  const reason = refusal.success ? refusal.output.error : `HTTP status ${status}`;
+  if (!refusal.success) return failUnexpected(socket, reason);
+  switch (status) {
+    case 400:
+      return fail(`the mcr at ${socket} refuses: ${reason}`, ExitCode.usage);
+    case 403:
+      return fail(reason, ExitCode.noPermission);
+    case 500:
+      return fail(`the mcr at ${socket} failed: ${reason}; its log says more`, ExitCode.failed);
+    case 503:
+      return fail(`the mcr at ${socket}: ${reason}`, ExitCode.unavailable);
+    default:
+      return failUnexpected(socket, reason);
   }
 }
 

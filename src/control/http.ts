@@ -115,7 +115,7 @@ export class HttpServer {
       received: Buffer.alloc(0),
       surplusBytes: 0,
       unread: Buffer.alloc(0),
-      refusal: this.#options.refusalOf(client.fd),
+      refusal: this.#options.refusalOf(descriptorOf(client)),
       hasContinued: false,
       unsubscribe: undefined,
     };
@@ -252,6 +252,11 @@ export class HttpServer {
     client.data.unsubscribe = undefined;
     unsubscribe?.();
   }
+}
+
+/** Bun has it and does not say so in its types. */
+function descriptorOf(client: Client): number {
+  return "fd" in client && typeof client.fd === "number" ? client.fd : -1;
 }
 
 const patienceMs: Readonly<Record<Phase, number>> = {

@@ -2,7 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { formatAge, formatShow, showCommand } from "../../src/commands/show.ts";
+import { formatAge } from "../../src/commands/age.ts";
+import { showCommand } from "../../src/commands/show.ts";
+import { formatShow } from "../../src/commands/show-rules.ts";
 import { type RuleSnapshot, RulesSchema } from "../../src/control/protocol.ts";
 import { egress, now, refused, rule, rules, status } from "../control/fake-relay.ts";
 import { runRemote } from "./remote.ts";

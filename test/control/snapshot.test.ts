@@ -87,6 +87,7 @@ describe("a rule's snapshot", () => {
       flows: 1,
       packets: 100,
       bytes: 100_000,
+      rate: null,
       last_packet: "2026-01-02T03:04:07.500Z",
       egress: [
         {
@@ -100,6 +101,7 @@ describe("a rule's snapshot", () => {
           source_port: 40_001,
           sent_packets: 96,
           sent_bytes: 96_000,
+          rate: null,
           dropped: { full: 3, error: 1, unavailable: 0 },
           last_error: "no buffer space available (ENOBUFS)",
         },
@@ -114,6 +116,7 @@ describe("a rule's snapshot", () => {
           source_port: null,
           sent_packets: 0,
           sent_bytes: 0,
+          rate: null,
           dropped: { full: 0, error: 0, unavailable: 100 },
           last_error: null,
         },
