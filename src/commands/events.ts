@@ -10,7 +10,7 @@ import { parseRemote, remoteOptions } from "./remote.ts";
 export const eventsCommand: Command = {
   name: "events",
   parameters: "",
-  summary: "follow what happens: states, memberships, drops, reloads; one JSON line for each",
+  summary: "follow states, memberships, drops and reloads as JSON lines",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { socket } = parseRemote("events", options, io);

@@ -67,7 +67,7 @@ function view<const S extends v.GenericSchema>(
 export const showCommand: Command = {
   name: "show",
   parameters: "[what]",
-  summary: `show what runs: ${[...views.keys()].join(", ")}`,
+  summary: "rules (or nothing), flows, interfaces, memberships, workers, config",
   options: remoteOptions,
   async run([what = "rules"], options, io) {
     const { json, socket } = parseRemote("show", options, io);

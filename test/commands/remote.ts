@@ -37,8 +37,8 @@ export async function runRemote(
     stderr: () => {},
     isTTY: false,
     columns: 100,
-    env: { MCR_SOCKET: path },
     ...world,
+    env: { MCR_SOCKET: path, ...world.env },
   };
   try {
     return { exitCode: await command.run(positionals, options, io), stdout, errors: [] };
