@@ -89,8 +89,8 @@ describe("help and version", () => {
       commands:
         run <file>                    relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
         check <file>                  check a rule file and show what it would run
-        show [what]                   rules (or nothing), flows, interfaces, memberships, workers, config
-        stats                         show every counter: interfaces, workers, rules, egresses, memberships
+        show [what]                   show rules, flows, interfaces, memberships, workers or config
+        stats                         show every counter: interfaces, workers, rules, egresses, IGMP
         events                        follow states, memberships, drops and reloads as JSON lines
         ping                          ask whether a running mcr answers, and how fast
         reload                        read the rule file again, wait, and show what changed

@@ -67,7 +67,7 @@ function view<const S extends v.GenericSchema>(
 export const showCommand: Command = {
   name: "show",
   parameters: "[what]",
-  summary: "rules (or nothing), flows, interfaces, memberships, workers, config",
+  summary: "show rules, flows, interfaces, memberships, workers or config",
   options: remoteOptions,
   async run([what = "rules"], options, io) {
     const { json, socket } = parseRemote("show", options, io);
