@@ -18,11 +18,13 @@ export const remoteOptions: readonly CommandOption[] = [
   instanceOption,
 ];
 
-/** The command line parser makes 42 of "42" and 42.5 of "42.50", so a name of digits cannot be taken as it came. */
+const onePath = "takes one path (a name of digits as ./42)";
+
+/** The command line parser makes 42 of "42", so a name of digits cannot be taken as it came. */
 const RemoteSchema = v.object({
   json: Switch,
-  socket: v.optional(v.string("takes one path (a name of digits as ./42)")),
-  // cac gives an option under both of its names.
+  socket: v.optional(v.pipe(v.string(onePath), v.nonEmpty(onePath))),
+  // The parser gives an option under both of its names.
   instance: v.optional(Instance),
   i: v.optional(v.unknown()),
 });
