@@ -54,8 +54,9 @@ static bool is_same(const struct mcr_seen_flow *a, const struct mcr_seen_flow *b
 static uint32_t hash_of(const struct mcr_seen_flow *flow)
 {
 	uint64_t hash = 0xcbf29ce484222325;
-	uint64_t words[5] = { 0, 0, 0, 0,
-			      flow->port | (uint64_t)flow->vlan << 16 | (uint64_t)flow->kind << 32 };
+	uint64_t words[5] = {
+		0, 0, 0, 0, flow->port | (uint64_t)flow->vlan << 16 | (uint64_t)flow->kind << 32
+	};
 
 	memcpy(words, flow->source, 16);
 	memcpy(words + 2, flow->destination, 16);
@@ -90,8 +91,8 @@ static void flow_count(struct mcr_observer *observer, const struct mcr_seen_flow
 {
 	uint32_t packets = mcr_segment_count(payload_bytes, segment_bytes);
 	uint32_t largest = packets > 1 ? segment_bytes : payload_bytes;
-	uint32_t smallest =
-		packets > 1 ? payload_bytes - (packets - 1) * segment_bytes : payload_bytes;
+	uint32_t smallest = packets > 1 ? payload_bytes - (packets - 1) * segment_bytes :
+					  payload_bytes;
 	struct mcr_seen_flow *flow = flow_of(observer, key);
 
 	if (!flow) {
@@ -213,8 +214,7 @@ void mcr_observer_block(struct mcr_observer *observer, const struct tpacket_bloc
 	for (; left > 0; left--) {
 		const struct tpacket3_hdr *header;
 
-		if (offset > block_bytes - HEADER_BYTES ||
-		    offset % _Alignof(struct tpacket3_hdr))
+		if (offset > block_bytes - HEADER_BYTES || offset % _Alignof(struct tpacket3_hdr))
 			return;
 		header = (const void *)((const uint8_t *)block + offset);
 		frame_count(observer, (const uint8_t *)header, block_bytes - offset);

@@ -22,8 +22,15 @@ import type {
   Stats,
   Status,
 } from "./control/protocol.ts";
+import {
+  type DropPlace,
+  dropCounters,
+  isoTime,
+  ruleSnapshot,
+  statisticsLines,
+  statsSnapshot,
+} from "./control/snapshot.ts";
 import { interfaceSnapshots, membershipSnapshot } from "./control/surroundings.ts";
-import { type DropPlace, dropCounters, isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
 import { assert, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";

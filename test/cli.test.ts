@@ -120,7 +120,18 @@ describe("help and version", () => {
   });
 
   test("every command has its own, which asks for nothing else", async () => {
-    for (const command of ["run", "check", "show", "stats", "events", "ping", "reload", "log-level", "send", "receive"]) {
+    for (const command of [
+      "run",
+      "check",
+      "show",
+      "stats",
+      "events",
+      "ping",
+      "reload",
+      "log-level",
+      "send",
+      "receive",
+    ]) {
       const { exitCode, stdout, stderr } = await mcr(command, "--help");
       expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
       const [summary = "", , usage = ""] = stdout.split("\n");
@@ -150,7 +161,10 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     [["run"], "mcr run: <file> is missing; usage: mcr run <file> [options]"],
     [["check", "a", "b"], "mcr check: surplus argument 'b'; usage: mcr check <file> [options]"],
     [["show", "a", "b"], "mcr show: surplus argument 'b'; usage: mcr show [what] [options]"],
-    [["run", "-i", "a/b", "x"], "mcr run: --instance takes a name of letters, digits, dots, dashes and underscores"],
+    [
+      ["run", "-i", "a/b", "x"],
+      "mcr run: --instance takes a name of letters, digits, dots, dashes and underscores",
+    ],
     [["ping", "-i", "a", "-i", "b"], "mcr ping: --instance takes one name"],
     [["check", "--jsn", "a"], "mcr check: unknown option --jsn; mcr check --help lists the options"],
     [["check", "-x", "a"], "mcr check: unknown option -x; mcr check --help lists the options"],

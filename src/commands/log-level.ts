@@ -42,10 +42,7 @@ function parseWords([first, second]: readonly string[]): { facility?: Facility; 
     );
   if (second === undefined) return { facility };
   if (level === undefined)
-    return fail(
-      `mcr log-level: "${second}" is no level: levels are ${levels.join(", ")}`,
-      ExitCode.usage,
-    );
+    return fail(`mcr log-level: "${second}" is no level: levels are ${levels.join(", ")}`, ExitCode.usage);
   return { facility, level };
 }
 

@@ -41,7 +41,9 @@ export function formatFlows(
       .map(({ interface: name, source }) => `querier on ${name}: ${source}`),
     ...failures.map(({ interface: name, reason }) => colors.warn(`not watched: ${name}: ${reason}`)),
     ...(dropped > 0 ? [colors.bad(`${dropped} frames came too fast to look at: the rates are too low`)] : []),
-    ...(overflow > 0 ? [colors.bad(`${overflow} packets were of flows beyond the most that are told apart`)] : []),
+    ...(overflow > 0
+      ? [colors.bad(`${overflow} packets were of flows beyond the most that are told apart`)]
+      : []),
   ];
   return `${table}${notes.map((note) => `${note}\n`).join("")}`;
 }
@@ -112,7 +114,8 @@ export function formatWorkers({ workers }: v.InferOutput<typeof WorkersSchema>):
 export function formatConfig({ file, instance, relay, log, rules }: ConfigAnswer): string {
   const head = `# ${file}${instance === null ? "" : `, instance ${instance}`}, as it runs`;
   const { facility, ...logRest } = log;
-  const own = isRecord(facility) && Object.keys(facility).length > 0 ? ["[log.facility]", ...pairs(facility)] : [];
+  const own =
+    isRecord(facility) && Object.keys(facility).length > 0 ? ["[log.facility]", ...pairs(facility)] : [];
   const ruleLines = rules.flatMap((rule) => ["", "[[rule]]", ...pairs(rule)]);
   return `${[head, "[relay]", ...pairs(relay), "[log]", ...pairs(logRest), ...own, ...ruleLines].join("\n")}\n`;
 }

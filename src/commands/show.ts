@@ -30,7 +30,10 @@ interface Look {
   readonly colors: Colors;
   readonly nowMs: number;
 }
-type View = (socket: string, look: Look) => Promise<{ readonly json: unknown; readonly text: () => Promise<string> }>;
+type View = (
+  socket: string,
+  look: Look,
+) => Promise<{ readonly json: unknown; readonly text: () => Promise<string> }>;
 
 const views: ReadonlyMap<string, View> = new Map<string, View>([
   [
@@ -47,8 +50,14 @@ const views: ReadonlyMap<string, View> = new Map<string, View>([
     },
   ],
   ["flows", view("/v1/flows", FlowsSchema, (value, look) => formatFlows(value, look.columns, look.colors))],
-  ["interfaces", view("/v1/interfaces", InterfacesSchema, (value, look) => formatInterfaces(value, look.colors))],
-  ["memberships", view("/v1/memberships", MembershipsSchema, (value, look) => formatMemberships(value, look.colors))],
+  [
+    "interfaces",
+    view("/v1/interfaces", InterfacesSchema, (value, look) => formatInterfaces(value, look.colors)),
+  ],
+  [
+    "memberships",
+    view("/v1/memberships", MembershipsSchema, (value, look) => formatMemberships(value, look.colors)),
+  ],
   ["workers", view("/v1/workers", WorkersSchema, (value) => formatWorkers(value))],
   ["config", view("/v1/config", ConfigAnswerSchema, (value) => formatConfig(value))],
 ]);

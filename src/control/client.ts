@@ -1,5 +1,6 @@
 // Asks the running mcr through its control socket; used by every command that shows or changes what runs.
 // An answer is checked against its schema before anybody reads it, and every way to get none is one sentence.
+import { createConnection, type Socket } from "node:net";
 import * as v from "valibot";
 import packageJson from "../../package.json" with { type: "json" };
 import { ExitCode, fail, McrError, messageOf } from "../error.ts";
@@ -54,25 +55,54 @@ export async function request<const S extends v.GenericSchema>(
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }
 
-/** Lines as they come, until mcr ends or `signal` says so; none is longer than an answer may be. */
-export async function* follow(socket: string, path: string, signal?: AbortSignal): AsyncGenerator<string> {
-  const ended = signal ?? new AbortController().signal;
+/**
+ * Lines as they come, until mcr ends or `signal` says so. By a plain socket: fetch gives up what says nothing for
+ * minutes, and events may.
+ */
+export async function* follow(path: string, target: string, signal?: AbortSignal): AsyncGenerator<string> {
+  const socket = await connected(path).catch((thrown: unknown) => failToAsk(thrown, path, timeoutMs.GET));
+  const onAbort = () => void socket.destroy();
+  signal?.addEventListener("abort", onAbort);
   try {
-    const response = await connect(socket, path, { method: "GET", signal: ended });
-    if (response.status !== 200) failRefused(socket, response.status, parseJson(await response.text()));
+    socket.write(`GET ${target} HTTP/1.1\r\nhost: mcr\r\n\r\n`);
     const decoder = new TextDecoder();
     let text = "";
-    for await (const chunk of response.body ?? []) {
-      const lines = (text + decoder.decode(chunk, { stream: true })).split("\n");
+    let status: number | undefined;
+    for await (const chunk of socket) {
+      text += decoder.decode(chunk, { stream: true });
+      const bodyAt = status === undefined ? text.indexOf("\r\n\r\n") : -4;
+      if (status === undefined && bodyAt < 0) continue;
+      status ??= Number(/^HTTP\/1\.1 (\d{3}) /.exec(text)?.[1] ?? 0);
+      text = text.slice(bodyAt + 4);
+      if (status !== 200) continue;
+      const lines = text.split("\n");
       text = lines.pop() ?? "";
       yield* lines;
     }
+    if (status !== 200) failRefused(path, status ?? 0, parseJson(text));
   } catch (thrown) {
-    if (ended.aborted || thrown instanceof McrError) {
-      if (!ended.aborted) throw thrown;
-      return;
+    if (signal?.aborted) return;
+    if (thrown instanceof McrError) throw thrown;
+    failToAsk(thrown, path, timeoutMs.GET);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    socket.destroy();
+  }
+}
+
+async function connected(path: string): Promise<Socket> {
+  const begin = performance.now();
+  for (;;) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const socket = createConnection(path);
+    socket.once("connect", resolve).once("error", reject);
+    try {
+      await promise;
+      return socket;
+    } catch (thrown) {
+      if (!isQueueFull(thrown, begin)) throw thrown;
+      await Bun.sleep(retryMs);
     }
-    failToAsk(thrown, socket, timeoutMs.GET);
   }
 }
 
@@ -91,13 +121,22 @@ async function connect(socket: string, path: string, init: RequestInit): Promise
   const begin = performance.now();
   for (;;) {
     try {
-      return await fetch(`http://mcr${path}`, { unix: socket, keepalive: false, redirect: "manual", ...init });
+      return await fetch(`http://mcr${path}`, {
+        unix: socket,
+        keepalive: false,
+        redirect: "manual",
+        ...init,
+      });
     } catch (thrown) {
-      // The queue of connections is full (connect(2)): thousands came at once, and mcr is about to take them.
-      if (systemCodeOf(thrown) !== "EAGAIN" || performance.now() - begin > queueFullMs) throw thrown;
+      if (!isQueueFull(thrown, begin)) throw thrown;
       await Bun.sleep(retryMs);
     }
   }
+}
+
+/** The queue of connections is full (connect(2)): thousands came at once, and mcr is about to take them. */
+function isQueueFull(thrown: unknown, begin: number): boolean {
+  return systemCodeOf(thrown) === "EAGAIN" && performance.now() - begin < queueFullMs;
 }
 
 function failRefused(socket: string, status: number, json: unknown): never {

@@ -119,15 +119,18 @@ export class HttpServer {
       hasContinued: false,
       unsubscribe: undefined,
     };
-    if (this.#clients.size >= limits.connectionsMax) this.#makeRoom();
+    if (this.#clients.size >= limits.connectionsMax && !this.#makeRoom()) {
+      client.terminate();
+      return;
+    }
     this.#clients.add(client);
   }
 
-  /** Who says nothing goes first, then who takes nothing; who waits for us stays. */
-  #makeRoom(): void {
-    const longest = (...phases: readonly Phase[]) => this.#longestIn(phases);
-    const victim = longest("reading", "closing") ?? longest("writing") ?? longest("streaming");
+  /** Who says nothing goes first, then who takes nothing; who waits for us or follows the events stays. */
+  #makeRoom(): boolean {
+    const victim = this.#longestIn(["reading", "closing"]) ?? this.#longestIn(["writing"]);
     if (victim) this.#cut(victim);
+    return victim !== undefined;
   }
 
   #longestIn(phases: readonly Phase[]): Client | undefined {
@@ -281,7 +284,9 @@ const reasons: ReadonlyMap<number, string> = new Map([
 ]);
 
 function head(status: number, headers: Readonly<Record<string, string>>): Buffer {
-  const lines = Object.entries({ ...headers, connection: "close" }).map(([name, value]) => `${name}: ${value}`);
+  const lines = Object.entries({ ...headers, connection: "close" }).map(
+    ([name, value]) => `${name}: ${value}`,
+  );
   return Buffer.from(`HTTP/1.1 ${status} ${reasons.get(status) ?? "Error"}\r\n${lines.join("\r\n")}\r\n\r\n`);
 }
 

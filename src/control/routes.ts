@@ -41,7 +41,10 @@ export async function answerRequest(
   const methods = methodsOf(path);
   if (methods.length === 0) return refuse(404, `no such path; mcr answers ${describeRoutes()}`);
   if (!methods.includes(method))
-    return { ...refuse(405, `${path} wants ${methods.join(" or ")}`), headers: { allow: methods.join(", ") } };
+    return {
+      ...refuse(405, `${path} wants ${methods.join(" or ")}`),
+      headers: { allow: methods.join(", ") },
+    };
   if (path === eventsPath)
     return { subscribe: ({ send }) => relay.subscribe((event) => send(JSON.stringify(event))) };
   try {

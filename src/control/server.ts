@@ -72,7 +72,12 @@ function listen(unpublished: string, gid: number, options: ControlServerOptions)
         const peer = readPeer?.(fd, gid);
         const refusal = peer && refusalOf(peer, ownUid, path);
         if (peer && refusal !== undefined)
-          log.writeRepeating(`peer ${peer.uid}`, "Security", "warning", `refused pid ${peer.pid}: ${refusal}`);
+          log.writeRepeating(
+            `peer ${peer.uid}`,
+            "Security",
+            "warning",
+            `refused pid ${peer.pid}: ${refusal}`,
+          );
         return refusal;
       },
       answer: (request) => answerRequest(request, relay, log),

@@ -160,11 +160,11 @@ export function* dropCounters(
   counters: Counters,
 ): Generator<DropCounter<DropPlace>> {
   for (const { name, slot, ringDropped } of interfaces) {
-    const { no_match: _, tagged: _tagged, ...dropped } = interfaceStats(
-      name,
-      counters.interface(slot),
-      ringDropped,
-    ).dropped;
+    const {
+      no_match: _,
+      tagged: _tagged,
+      ...dropped
+    } = interfaceStats(name, counters.interface(slot), ringDropped).dropped;
     for (const [reason, total] of Object.entries(dropped))
       yield {
         key: `${name} ${reason}`,
@@ -180,7 +180,11 @@ export function* dropCounters(
         error: counts.error_packets,
         unavailable: counts.unavailable_packets,
       };
-      const place = { rule: rule.name, interface: egress.interface, destination: destinationOf(rule, egress) };
+      const place = {
+        rule: rule.name,
+        interface: egress.interface,
+        destination: destinationOf(rule, egress),
+      };
       for (const [reason, total] of Object.entries(dropped))
         yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
     }

@@ -290,7 +290,10 @@ export function decode<Name extends keyof typeof layouts>(
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const fields = Object.entries(layout.fields);
   return Array.from({ length: Math.floor(bytes.byteLength / layout.size) }, (_, index) => {
-    const entries = fields.map(([field, [offset, type]]) => [field, get(view, index * layout.size + offset, type)]);
+    const entries = fields.map(([field, [offset, type]]) => [
+      field,
+      get(view, index * layout.size + offset, type),
+    ]);
     return Object.fromEntries(entries) as Decoded<Name>;
   });
 }

@@ -302,7 +302,10 @@ export class Shim {
   }
 
   /** What has been seen so far. */
-  observed(observer: ObserverHandle): { readonly totals: ObserverTotals; readonly flows: readonly SeenFlow[] } {
+  observed(observer: ObserverHandle): {
+    readonly totals: ObserverTotals;
+    readonly flows: readonly SeenFlow[];
+  } {
     const { size } = layouts.mcr_observer_totals;
     const [totals] = decode("mcr_observer_totals", this.#copy(this.#c.mcr_observer_totals(observer), size));
     if (!totals) throw new RangeError("an observer has totals");
@@ -341,7 +344,10 @@ export class Shim {
   }
 
   /** Who has connected to a Unix socket, and whether `gid` is one of its groups. */
-  readPeer(fd: number, gid: number): { readonly pid: number; readonly uid: number; readonly isInGroup: boolean } {
+  readPeer(
+    fd: number,
+    gid: number,
+  ): { readonly pid: number; readonly uid: number; readonly isInGroup: boolean } {
     const out = new Uint32Array(4);
     checked(this.#c.mcr_peer_read(fd, gid, out));
     const [pid = 0, uid = 0, , inGroup = 0] = out;

@@ -108,7 +108,10 @@ function open(
     observers.push({ name, handle });
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
-    failures.push({ interface: name, reason: `cannot watch ${name}: ${error.message}; ${cure(name, error)}` });
+    failures.push({
+      interface: name,
+      reason: `cannot watch ${name}: ${error.message}; ${cure(name, error)}`,
+    });
   }
 }
 

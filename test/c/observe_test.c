@@ -248,7 +248,8 @@ static void test_real(void)
 						      .destination_last = 0x7f000001,
 						      .flows_max = 16 };
 	struct mcr_observer_options wrong = options;
-	struct sockaddr_in to = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in to = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	uint16_t port;
 	int32_t error;
 	int receiver, sender = socket(AF_INET, SOCK_DGRAM, 0);
@@ -275,8 +276,9 @@ static void test_real(void)
 	need(observer != NULL, "an observer of lo");
 	to.sin_port = htons(port);
 	for (int i = 0; i < 10; i++)
-		need(sendto(sender, "hello", 5, 0, (struct sockaddr *)&to, sizeof(to)) == 5,
-		     "to send");
+		need(sendto(sender, "hello", 5, 0, (struct sockaddr *)&to, sizeof(to)) == 5, "to "
+											     "sen"
+											     "d");
 	for (int tries = 0; tries < 500; tries++) {
 		const struct timespec pause = { .tv_nsec = 10000000 };
 

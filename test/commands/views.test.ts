@@ -115,7 +115,8 @@ describe("mcr log-level", () => {
         return { level: "debug" as const, facility: {} };
       },
     };
-    for (const words of [["debug"], ["Egress", "TRACE"]]) await runRemote(logLevelCommand, relay as never, {}, words);
+    for (const words of [["debug"], ["Egress", "TRACE"]])
+      await runRemote(logLevelCommand, relay as never, {}, words);
     expect(changes).toEqual([{ level: "debug" }, { level: "trace", facility: "Egress" }]);
   });
 

@@ -15,8 +15,7 @@ test("a group's number is found by its name, and a number is itself", () => {
     expect(groupId("mcr", file)).toBe(991);
     expect(groupId("mcr-admin", file)).toBe(992);
     expect(groupId("1234", file)).toBe(1234);
-    for (const name of ["mc", "alice", "broken", "none"])
-      expect(() => groupId(name, file)).toThrow(McrError);
+    for (const name of ["mc", "alice", "broken", "none"]) expect(() => groupId(name, file)).toThrow(McrError);
     expect(() => groupId("mcr", join(directory, "none"))).toThrow("there is no group");
   } finally {
     rmSync(directory, { recursive: true });

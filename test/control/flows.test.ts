@@ -25,7 +25,10 @@ const one: Seen = {
 };
 const rules = [
   runningRule(
-    ruleOf({ name: "exact", ingress: { interface: "veth1", group: "239.1.1.1", port: 5001, source: ["10.0.0.1"] } }),
+    ruleOf({
+      name: "exact",
+      ingress: { interface: "veth1", group: "239.1.1.1", port: 5001, source: ["10.0.0.1"] },
+    }),
     0,
     0,
   ),
@@ -71,5 +74,7 @@ test("rates are over the time that was watched; rules come first, then the large
 test("IGMP stands by itself", () => {
   const { flows, igmp } = snapshot({ ...one, kind: "query", destination: "224.0.0.1", port: 0 });
   expect(flows).toEqual([]);
-  expect(igmp).toMatchObject([{ kind: "query", source: "10.0.0.1", destination: "224.0.0.1", packets: 1000 }]);
+  expect(igmp).toMatchObject([
+    { kind: "query", source: "10.0.0.1", destination: "224.0.0.1", packets: 1000 },
+  ]);
 });

@@ -5,6 +5,8 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, wri
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
+import { Events } from "../../src/control/events.ts";
+import { limits } from "../../src/control/http.ts";
 import {
   ConfigAnswerSchema,
   type ControlledRelay,
@@ -20,9 +22,11 @@ import {
   StatusSchema,
   WorkersSchema,
 } from "../../src/control/protocol.ts";
-import { Events } from "../../src/control/events.ts";
-import { limits } from "../../src/control/http.ts";
-import { type ControlServer, type ControlServerOptions, openControlServer } from "../../src/control/server.ts";
+import {
+  type ControlServer,
+  type ControlServerOptions,
+  openControlServer,
+} from "../../src/control/server.ts";
 import { McrError } from "../../src/error.ts";
 import { Log } from "../../src/log.ts";
 import { Process } from "../support/process.ts";
@@ -408,7 +412,11 @@ describe("who may ask", () => {
 
   test("root, the user of mcr and members of the group are answered", async () => {
     const own = process.geteuid?.() ?? 0;
-    for (const peer of [{ ...nobody, uid: 0 }, { ...nobody, uid: own }, { ...nobody, isInGroup: true }]) {
+    for (const peer of [
+      { ...nobody, uid: 0 },
+      { ...nobody, uid: own },
+      { ...nobody, isInGroup: true },
+    ]) {
       const server = await open({}, directory.socket, { readPeer: () => peer });
       expect((await ask("/v1/status")).status).toBe(200);
       await server.close();
@@ -429,7 +437,9 @@ describe("who may ask", () => {
   });
 
   test("a group that this host does not have is a configuration error with its cure", async () => {
-    const thrown: unknown = await open({}, directory.socket, { group: "no-such-group" }).catch((e: unknown) => e);
+    const thrown: unknown = await open({}, directory.socket, { group: "no-such-group" }).catch(
+      (e: unknown) => e,
+    );
     expect(thrown).toBeInstanceOf(McrError);
     expect(String(thrown)).toContain('there is no group "no-such-group" in /etc/group: make it (groupadd');
     expect(readdirSync(directory.path)).toEqual([]);
@@ -526,7 +536,8 @@ describe("hostile clients do not disturb others", () => {
     let written = 0;
     while (!isClosed && written < 100) {
       written += 1;
-      if (!socket.write(chunk)) await Promise.race([new Promise((r) => socket.once("drain", r)), Bun.sleep(20)]);
+      if (!socket.write(chunk))
+        await Promise.race([new Promise((r) => socket.once("drain", r)), Bun.sleep(20)]);
     }
     await waitUntil(() => isClosed, { what: "the connection to be cut" });
     expect(await promptness()).toBeLessThan(promptMs);

@@ -100,7 +100,9 @@ test("rates and flows are what is sent, within 5 %, by show and on the wire", as
   expect(error(rule.rate?.bits_per_s, ratePps * 1024 * 8)).toBeLessThanOrEqual(0.05);
   expect(error(rule.egress[0]?.rate?.packets_per_s, ratePps)).toBeLessThanOrEqual(0.1);
   const shown = await text(relay, "show");
-  expect(shown).toMatch(/^studio-a +veth1 239\.1\.1\.1:5001 +active +\d+s +0s +(19|20|21)\d\d +1\d\.\dM +\d+$/m);
+  expect(shown).toMatch(
+    /^studio-a +veth1 239\.1\.1\.1:5001 +active +\d+s +0s +(19|20|21)\d\d +1\d\.\dM +\d+$/m,
+  );
 
   await traffic.stop();
 }, 120_000);
@@ -109,8 +111,18 @@ test("flows are what is on the wire: sources, sizes, rates, and the stream that 
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, `${studio}\n${late}`);
   const common = { interfaceAddress: address.gen, group: "239.1.1.1", unbounded: true };
-  const wanted = await startSender(topology, "gen-ns", { ...common, port: 5001, ratePps: 2_000, sizeBytes: 1024 });
-  const stranger = await startSender(topology, "gen-ns", { ...common, port: 5002, ratePps: 100, sizeBytes: 200 });
+  const wanted = await startSender(topology, "gen-ns", {
+    ...common,
+    port: 5001,
+    ratePps: 2_000,
+    sizeBytes: 1024,
+  });
+  const stranger = await startSender(topology, "gen-ns", {
+    ...common,
+    port: 5002,
+    ratePps: 100,
+    sizeBytes: 200,
+  });
   wanted.go();
   stranger.go();
   await waitUntil(() => wanted.sentSoFar() > 0 && stranger.sentSoFar() > 0, { what: "both to send" });
@@ -153,8 +165,21 @@ test("interfaces, memberships, workers and config are what the host and the file
   );
   const { interfaces } = await json(relay, InterfacesSchema, "show", "interfaces");
   expect(interfaces).toMatchObject([
-    { interface: "veth1", state: "active", address: address.relayIngress, mtu: 1500, ingress_rules: 1, egresses: 0 },
-    { interface: "veth2", state: "active", address: address.relayEgress, egresses: 2, sent_packets: countPerStream },
+    {
+      interface: "veth1",
+      state: "active",
+      address: address.relayIngress,
+      mtu: 1500,
+      ingress_rules: 1,
+      egresses: 0,
+    },
+    {
+      interface: "veth2",
+      state: "active",
+      address: address.relayEgress,
+      egresses: 2,
+      sent_packets: countPerStream,
+    },
     { interface: "veth9", state: "waiting", ifindex: null, ingress_rules: 1 },
   ]);
   expect(interfaces[0]?.ingress).toMatchObject({ packets: countPerStream, matched: countPerStream });
@@ -190,7 +215,10 @@ test("interfaces, memberships, workers and config are what the host and the file
   await text(relay, "stats");
   expect(await text(relay, "ping")).toMatch(/^mcr \d\S+, pid \d+, up \d+s: answered in [\d.]+ ms\n$/);
   expect((await relay.run("show", "nothing")).stderr).toBe(
-    'mcr: mcr show: there is no "nothing" to show: give one of rules, flows, interfaces, memberships, workers, config\n'.replace("mcr: mcr", "mcr"),
+    'mcr: mcr show: there is no "nothing" to show: give one of rules, flows, interfaces, memberships, workers, config\n'.replace(
+      "mcr: mcr",
+      "mcr",
+    ),
   );
 }, 60_000);
 
@@ -222,7 +250,10 @@ test("log-level takes effect at once, for one facility or for all, until the nex
   await relay.reload();
   expect(await text(relay, "log-level")).toMatch(/^Egress +info$/m);
   const wrong = await relay.run("log-level", "loud");
-  expect([wrong.exitCode, wrong.stderr]).toEqual([64, expect.stringContaining('"loud" is no facility and no level')]);
+  expect([wrong.exitCode, wrong.stderr]).toEqual([
+    64,
+    expect.stringContaining('"loud" is no facility and no level'),
+  ]);
 }, 60_000);
 
 class Follower {
@@ -235,7 +266,9 @@ class Follower {
 
   async next(what: string, expected: Readonly<Record<string, unknown>>): Promise<void> {
     const matches = (event: Event) =>
-      Object.entries(expected).every(([key, value]) => Bun.deepEquals(new Map(Object.entries(event)).get(key), value));
+      Object.entries(expected).every(([key, value]) =>
+        Bun.deepEquals(new Map(Object.entries(event)).get(key), value),
+      );
     await waitUntil(() => this.events.some(matches), { what, deadlineMs: 15_000 });
   }
 }
@@ -243,7 +276,9 @@ class Follower {
 test("events tell of states, memberships, drops and reloads as they happen, and end with the relay", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
-  const follower = new Follower(topology.spawn("relay-ns", [executable, "events"], { env: { MCR_SOCKET: socket } }));
+  const follower = new Follower(
+    topology.spawn("relay-ns", [executable, "events"], { env: { MCR_SOCKET: socket } }),
+  );
   await follower.next("the first line", { event: "connected" });
 
   await relay.write(`${studio}\n${late}`);
@@ -258,11 +293,21 @@ test("events tell of states, memberships, drops and reloads as they happen, and 
   await topology.output("relay-ns", ["ip", "link", "add", "veth9", "type", "veth", "peer", "name", "veth8"]);
   await topology.output("relay-ns", ["ip", "link", "set", "veth8", "up"]);
   await topology.output("relay-ns", ["ip", "link", "set", "veth9", "up"]);
-  await follower.next("the join", { event: "membership", change: "joined", interface: "veth9", group: "239.1.1.9" });
+  await follower.next("the join", {
+    event: "membership",
+    change: "joined",
+    interface: "veth9",
+    group: "239.1.1.9",
+  });
   await follower.next("the rule", { event: "rule", rule: "late", state: "active", reason: null });
 
   await topology.output("relay-ns", ["ip", "link", "set", "veth2", "down"]);
-  await follower.next("the egress", { event: "egress", rule: "studio-a", interface: "veth2", state: "waiting" });
+  await follower.next("the egress", {
+    event: "egress",
+    rule: "studio-a",
+    interface: "veth2",
+    state: "waiting",
+  });
   const stream = { interfaceAddress: address.gen, group: "239.1.1.1", port: 5001, ratePps: 1000 };
   await send(topology, "gen-ns", { ...stream, countPerStream: 300 });
   const place = { event: "drops", rule: "studio-a", interface: "veth2", reason: "unavailable" };
@@ -270,7 +315,12 @@ test("events tell of states, memberships, drops and reloads as they happen, and 
   await follower.next("drops to end", { ...place, change: "ended", packets: 300 });
 
   await topology.output("relay-ns", ["ip", "link", "delete", "veth9"]);
-  await follower.next("the leave", { event: "membership", change: "left", interface: "veth9", group: "239.1.1.9" });
+  await follower.next("the leave", {
+    event: "membership",
+    change: "left",
+    interface: "veth9",
+    group: "239.1.1.9",
+  });
   expect((await relay.run("log-level", "Stats", "debug")).exitCode).toBe(0);
   await follower.next("the log level", { event: "log-level", facility: "Stats", level: "debug" });
   expect((await relay.stop()).exitCode).toBe(0);
@@ -283,7 +333,9 @@ test("mcr events ends when nobody reads any more", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
   const script = '{ "$1" events; echo "exit $?" >&2; } | head -1';
-  const piped = topology.spawn("relay-ns", ["sh", "-c", script, "sh", executable], { env: { MCR_SOCKET: socket } });
+  const piped = topology.spawn("relay-ns", ["sh", "-c", script, "sh", executable], {
+    env: { MCR_SOCKET: socket },
+  });
   await waitFor(
     // The second line finds the pipe closed.
     async () => (await relay.run("log-level", "Stats", "info")).exitCode === 0 && piped.completed,
@@ -340,9 +392,13 @@ test("1,000 silent clients, 100 MB and one that never reads cost no packet and n
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
   const traffic = await openTraffic(topology, relay, 20_000);
-  const hostile = topology.spawn("relay-ns", [process.execPath, `${repository}/test/support/hostile.ts`, socket], {
-    stdin: "",
-  });
+  const hostile = topology.spawn(
+    "relay-ns",
+    [process.execPath, `${repository}/test/support/hostile.ts`, socket],
+    {
+      stdin: "",
+    },
+  );
   await hostile.waitForOutput("silent 1000", 30_000);
   let worstMs = 0;
   let asked = 0;

@@ -19,7 +19,8 @@ console.log(`silent ${silentCount}`);
 // Each change of a log level is an event; enough of them are more than the deaf one may lag behind.
 const body = '{"level":"info","facility":"Stats"}';
 const noise = headText("POST", "/v1/log-levels", `content-length: ${body.length}\r\n`) + body;
-for (let round = 0; round < 6_000; round += 50) await Promise.all(Array.from({ length: 50 }, () => ask(noise)));
+for (let round = 0; round < 6_000; round += 50)
+  await Promise.all(Array.from({ length: 50 }, () => ask(noise)));
 
 let sentMb = 0;
 const flood = await connect();
