@@ -25,7 +25,7 @@ export const runCommand: Command = {
   options: [
     {
       flags: "-i, --instance <name>",
-      description: "one of several on this host: control socket /run/mcr/<name>.sock, <name> in the log",
+      description: "its name: socket /run/mcr/<name>.sock, and in every log line",
     },
   ],
   async run([file = ""], options) {

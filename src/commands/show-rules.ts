@@ -5,7 +5,9 @@ import { type Cell, formatTable } from "../table.ts";
 import { formatAge, formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 
-const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "PPS", "BIT/S", "PACKETS"];
+const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
+/** What goes where the longest ranges leave no room for everything. */
+const dispensable: readonly (readonly string[])[] = [[], ["LAST"], ["LAST", " BIT/S"]];
 
 /** A row of the table with the remarks that go below it, under its second column. */
 interface Line {
@@ -23,14 +25,28 @@ export function formatShow(
   const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs, colors)}`;
   if (rules.length === 0) return head;
   const lines = rules.flatMap((rule) => linesOf(rule, nowMs, colors));
-  const rows = lines.map(({ row }) => row);
-  const [heading = "", ...table] = formatTable(headings, rows, columns).trimEnd().split("\n");
+  const [heading = "", ...table] = tableThatFits(
+    lines.map(({ row }) => row),
+    columns,
+  );
   const indent = " ".repeat(heading.indexOf(headings[1] ?? ""));
   const text = table.flatMap((line, index) => [
     line,
     ...(lines[index]?.remarks ?? []).map((remark) => `${indent}${remark}`),
   ]);
   return `${head}\n${[colors.head(heading), ...text].join("\n")}\n`;
+}
+
+/** Names are cut first, as everywhere; then columns go. */
+function tableThatFits(rows: readonly (readonly Cell[])[], columns: number): readonly string[] {
+  let table: readonly string[] = [];
+  for (const without of dispensable) {
+    const isShown = (_: unknown, column: number) => !without.includes(headings[column] ?? "");
+    const shown = rows.map((row) => row.filter(isShown));
+    table = formatTable(headings.filter(isShown), shown, columns).trimEnd().split("\n");
+    if (table.every((line) => Bun.stringWidth(line) <= columns)) break;
+  }
+  return table;
 }
 
 function linesOf(rule: RuleSnapshot, nowMs: number, colors: Colors): Line[] {

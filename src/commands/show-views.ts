@@ -21,7 +21,7 @@ export function formatFlows(
     flows.length === 0
       ? ""
       : formatTable(
-          ["RULE", "INTERFACE", "SOURCE", "DESTINATION", "PPS", "BIT/S", "SIZE", "PACKETS"],
+          ["RULE", "INTERFACE", "SOURCE", "DESTINATION", "   PPS", " BIT/S", "SIZE", "PACKETS"],
           flows.map((flow) => [
             flow.rule ?? "-",
             flow.vlan === 0 ? flow.interface : `${flow.interface} vlan ${flow.vlan}`,

@@ -18,19 +18,61 @@ async function show(what: string): Promise<string> {
 
 describe("mcr show", () => {
   test("flows", async () => {
-    expect(await show("flows")).toMatchInlineSnapshot();
+    expect(await show("flows")).toMatchInlineSnapshot(`
+      "RULE      INTERFACE    SOURCE       DESTINATION     PPS     BIT/S   SIZE     PACKETS
+      studio-a  eth0         10.10.1.100  239.1.1.1:5001   20000    164M  1024       20020
+      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2    2398  100-200        2
+      querier on eth0: 10.10.1.1
+      not watched: eth9: interface eth9 does not exist
+      "
+    `);
   });
   test("interfaces", async () => {
-    expect(await show("interfaces")).toMatchInlineSnapshot();
+    expect(await show("interfaces")).toMatchInlineSnapshot(`
+      "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED
+      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        1
+      eth9       waiting  -             -      1         0         0        0     0        0
+      interface eth9 does not exist (ip link shows the ones that do)
+      "
+    `);
   });
   test("memberships", async () => {
-    expect(await show("memberships")).toMatchInlineSnapshot();
+    expect(await show("memberships")).toMatchInlineSnapshot(`
+      "INTERFACE  GROUP      SOURCE       STATE   RULES
+      eth0       239.1.1.1  10.10.1.100  joined  studio-a, studio-b
+      eth0       239.1.1.2  any          failed  wall
+      cannot join 239.1.1.2 on eth0: no buffer space available (ENOBUFS); next try at 2026-11-21T12:00:08.000Z
+      "
+    `);
   });
   test("workers", async () => {
-    expect(await show("workers")).toMatchInlineSnapshot();
+    expect(await show("workers")).toMatchInlineSnapshot(`
+      "WORKER  CPU  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
+           0    0   617283  1234533     1000    1200   5000  4000        32000
+           1    1   617284  1234534     1000    1200   5000  4000        32000
+      "
+    `);
   });
   test("config", async () => {
-    expect(await show("config")).toMatchInlineSnapshot();
+    expect(await show("config")).toMatchInlineSnapshot(`
+      "# /etc/mcr/rules.toml, as it runs
+      [relay]
+      workers = "auto"
+      profile = "balanced"
+      fanout = "flow"
+      control = "/run/mcr/mcr.sock"
+      [log]
+      level = "info"
+      format = "text"
+      [log.facility]
+      Ingress = "debug"
+
+      [[rule]]
+      name = "studio-a"
+      ingress = { interface = "eth0", group = "239.1.1.1", port = 5001, source = ["10.10.1.100"] }
+      egress = [{ interface = "eth1", group = "239.10.1.1", port = 6001, ttl = 1 }]
+      "
+    `);
   });
 
   test("says what there is none of", async () => {
@@ -103,7 +145,19 @@ describe("mcr log-level", () => {
   const run = (...words: string[]) => runRemote(logLevelCommand, {}, {}, words);
 
   test("shows all levels, or that of one facility", async () => {
-    expect((await run()).stdout).toMatchInlineSnapshot();
+    expect((await run()).stdout).toMatchInlineSnapshot(`
+      "FACILITY       LEVEL
+      Supervisor     info
+      RuleDispatch   info
+      ControlSocket  info
+      DataPlane      info
+      Ingress        debug  its own
+      Egress         info
+      Stats          info
+      Security       info
+      Network        info
+      "
+    `);
     expect((await run("ingress")).stdout).toBe("FACILITY  LEVEL\nIngress   debug  its own\n");
   });
 
