@@ -372,6 +372,33 @@ test("several relays run side by side, each with its name, socket and log", asyn
   expect((await relay.status()).pid).toBeGreaterThan(0);
 }, 60_000);
 
+test.skipIf(process.geteuid?.() !== 0)(
+  "the socket is for root and the members of control_group; others are refused, by the file and by mcr",
+  async () => {
+    await using topology = await openTopology("chain");
+    // The rules follow [relay].
+    await using relay = await startRelay(topology, `control_group = "65533"\n${studio}`);
+    const stranger = ["--reuid=65534", "--regid=65534"];
+    const ask = async (...identity: readonly string[]) => {
+      const curl = ["curl", "--silent", "--show-error", "--unix-socket", socket, "http://mcr/v1/log-levels"];
+      return topology.run("relay-ns", ["setpriv", ...identity, "--", ...curl]);
+    };
+    expect((await ask(...stranger, "--clear-groups")).exitCode).toBe(7); // CURLE_COULDNT_CONNECT
+    for (const member of [
+      ["--reuid=65534", "--regid=65533", "--clear-groups"],
+      [...stranger, "--groups=1,2,65533"],
+    ])
+      expect((await ask(...member)).stdout).toContain('"level":"info"');
+    await topology.output("relay-ns", ["chmod", "666", socket]);
+    expect(JSON.parse((await ask(...stranger, "--clear-groups")).stdout)).toEqual({
+      error: `user 65534 may not ask the mcr at ${socket}: run as root, or as a member of the group that owns it (ls -l ${socket})`,
+    });
+    await relay.process.waitForOutput(/warning \[Security\] refused pid \d+: user 65534 may not ask/);
+    expect((await ask(...stranger, "--groups=1,2,65533")).stdout).toContain('"level":"info"');
+  },
+  60_000,
+);
+
 test("the lines of README for curl work, and mcr answers what they ask", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
