@@ -13,7 +13,7 @@ export const remoteOptions: readonly CommandOption[] = [
   { flags: "--json", description: "print JSON" },
   {
     flags: "--socket <path>",
-    description: `control socket of the running mcr (default: MCR_SOCKET, or ${defaultSocketPath})`,
+    description: `socket of the running mcr (default: MCR_SOCKET, or ${defaultSocketPath})`,
   },
   instanceOption,
 ];
