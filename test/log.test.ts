@@ -191,7 +191,11 @@ describe("stderr", () => {
 test("an instance has its name in every line, in every form", () => {
   const lines = (["text", "json"] as const).map((format) => {
     const written: string[] = [];
-    const sink = { write: (line: string) => void written.push(line), now: () => new Date(startMs), isJournal: false };
+    const sink = {
+      write: (line: string) => void written.push(line),
+      now: () => new Date(startMs),
+      isJournal: false,
+    };
     new Log({ ...plain, format }, sink, "studio").info("Ingress", "x");
     return written.join("");
   });

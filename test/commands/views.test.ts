@@ -19,7 +19,7 @@ async function show(what: string): Promise<string> {
 describe("mcr show", () => {
   test("flows", async () => {
     expect(await show("flows")).toMatchInlineSnapshot(`
-      "RULE      INTERFACE    SOURCE       DESTINATION     PPS     BIT/S   SIZE     PACKETS
+      "RULE      INTERFACE    SOURCE       DESTINATION        PPS   BIT/S  SIZE     PACKETS
       studio-a  eth0         10.10.1.100  239.1.1.1:5001   20000    164M  1024       20020
       -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2    2398  100-200        2
       querier on eth0: 10.10.1.1

@@ -404,7 +404,9 @@ test("the lines of README for curl work, and mcr answers what they ask", async (
   expect(lines.length).toBeGreaterThanOrEqual(10);
   for (const line of lines) {
     // What streams is cut after its first line; its schema names it like the others.
-    const command = line.includes("/v1/events") ? `${line.replace("curl ", "timeout 2 curl -s ")} | head -1` : line;
+    const command = line.includes("/v1/events")
+      ? `${line.replace("curl ", "timeout 2 curl -s ")} | head -1`
+      : line;
     const answer = JSON.parse(await topology.output("relay-ns", ["sh", "-c", command]));
     if (line.includes("/v1/events")) expect([line, answer.event]).toEqual([line, "connected"]);
     else expect(line).toContain(`http://mcr${answer.schema}`);
