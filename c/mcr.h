@@ -536,6 +536,70 @@ MCR_EXPORT void *mcr_receiver_latency(const struct mcr_receiver *receiver);
 MCR_EXPORT int32_t mcr_receiver_buffer_bytes(const struct mcr_receiver *receiver);
 MCR_EXPORT void mcr_receiver_close(struct mcr_receiver *receiver);
 
+/* -- observe.c: what is on the wire, for show flows, explain and scan -------- */
+
+#define MCR_SEEN_SAMPLE_BYTES 64
+#define MCR_SEEN_FLOWS_MAX 65536
+
+enum mcr_seen_kind {
+	MCR_SEEN_UDP,
+	MCR_SEEN_QUERY, /* IGMP */
+	MCR_SEEN_REPORT,
+	MCR_SEEN_LEAVE,
+};
+
+struct mcr_observer_options {
+	uint32_t ifindex;
+	uint32_t destination_first; /* UDP to these: IPv4, host order, inclusive */
+	uint32_t destination_last;
+	uint32_t flows_max; /* 1..MCR_SEEN_FLOWS_MAX */
+};
+_Static_assert(sizeof(struct mcr_observer_options) == 16, "ABI");
+
+struct mcr_seen_flow {
+	uint8_t source[16];
+	uint8_t destination[16];
+	uint64_t packets; /* a super-frame counts as what it holds */
+	uint64_t bytes; /* UDP payload; of IGMP the message */
+	uint64_t first_ns; /* CLOCK_REALTIME */
+	uint64_t last_ns;
+	uint32_t size_min; /* payload; a fragmented datagram counts with its first fragment */
+	uint32_t size_max;
+	uint16_t port; /* destination; 0 for IGMP */
+	uint16_t vlan; /* 0: untagged */
+	uint8_t kind; /* enum mcr_seen_kind */
+	uint8_t ttl; /* of the first packet */
+	uint16_t sample_bytes;
+	uint8_t sample[MCR_SEEN_SAMPLE_BYTES]; /* start of the first payload */
+};
+_Static_assert(sizeof(struct mcr_seen_flow) == 144, "ABI");
+
+struct mcr_observer_totals {
+	uint64_t flows;
+	uint64_t frames;
+	uint64_t dropped; /* frames that found the ring full */
+	uint64_t overflow; /* packets of flows beyond flows_max */
+	uint64_t fragments; /* later fragments, in no flow */
+	uint64_t malformed;
+	uint64_t reserved[2];
+};
+_Static_assert(sizeof(struct mcr_observer_totals) == 64, "ABI");
+
+struct mcr_observer;
+
+/*
+ * Looks at an interface until it is closed: incoming multicast UDP and IGMP.
+ * NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN, -ENOMEM.
+ */
+MCR_EXPORT struct mcr_observer *mcr_observer_open(const struct mcr_observer_options *options,
+						  int32_t *error);
+/* Takes what came; often enough that 8 MiB do not fill. Number of flows, or -errno. */
+MCR_EXPORT int32_t mcr_observer_read(struct mcr_observer *observer);
+MCR_EXPORT void *mcr_observer_totals(const struct mcr_observer *observer);
+/* struct mcr_seen_flow, as many as mcr_observer_read said. */
+MCR_EXPORT void *mcr_observer_flows(const struct mcr_observer *observer);
+MCR_EXPORT void mcr_observer_close(struct mcr_observer *observer);
+
 /* -- system.c: what Bun does not offer -------------------------------------- */
 
 struct mcr_interface {
@@ -552,5 +616,16 @@ _Static_assert(sizeof(struct mcr_interface) == 32, "ABI");
 /* The interface as it is now in this namespace; -ENODEV when there is none. */
 MCR_EXPORT int32_t mcr_interface_read(const char *name, struct mcr_interface *interface);
 MCR_EXPORT void mcr_close(int32_t fd);
+
+struct mcr_peer {
+	uint32_t pid;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t in_group; /* 1: the group asked about is one of its own */
+};
+_Static_assert(sizeof(struct mcr_peer) == 16, "ABI");
+
+/* Who has connected to a Unix socket: unix(7), SO_PEERCRED and SO_PEERGROUPS. */
+MCR_EXPORT int32_t mcr_peer_read(int32_t fd, uint32_t group, struct mcr_peer *peer);
 
 #endif

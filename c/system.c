@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -57,4 +58,42 @@ int32_t mcr_interface_read(const char *name, struct mcr_interface *interface)
 void mcr_close(int32_t fd)
 {
 	close(fd);
+}
+
+/* The supplementary groups of the peer: Linux 4.13. */
+static int is_member(int fd, uint32_t group)
+{
+	socklen_t bytes = 0;
+	int found = 0;
+	gid_t *groups;
+
+	/* Asked with no room, the kernel says how much it wants. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &bytes) == 0 || errno != ERANGE)
+		return 0;
+	groups = malloc(bytes);
+	if (!groups)
+		return -ENOMEM;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &bytes) == 0)
+		for (size_t i = 0; i < bytes / sizeof(*groups); i++)
+			found |= groups[i] == group;
+	free(groups);
+	return found;
+}
+
+int32_t mcr_peer_read(int32_t fd, uint32_t group, struct mcr_peer *peer)
+{
+	struct ucred credentials;
+	socklen_t bytes = sizeof(credentials);
+	int member;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &bytes) < 0)
+		return -errno;
+	member = credentials.gid == group ? 1 : is_member(fd, group);
+	if (member < 0)
+		return member;
+	peer->pid = (uint32_t)credentials.pid;
+	peer->uid = credentials.uid;
+	peer->gid = credentials.gid;
+	peer->in_group = (uint32_t)member;
+	return 0;
 }

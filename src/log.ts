@@ -54,9 +54,18 @@ export class Log {
   readonly #sink: LogSink;
   readonly #repeats = new Map<string, { writtenAtMs: number; suppressed: number }>();
 
-  constructor(settings: LogSettings, sink: LogSink = standardError()) {
+  /** @param instance tells the lines of several relays on one host apart. */
+  constructor(
+    settings: LogSettings,
+    sink: LogSink = standardError(),
+    readonly instance?: string,
+  ) {
     this.#settings = settings;
     this.#sink = sink;
+  }
+
+  get settings(): LogSettings {
+    return this.#settings;
   }
 
   /** Levels and format take effect at once (reload, log-level). */
@@ -105,9 +114,10 @@ export class Log {
 
   #format(facility: Facility, level: Level, message: string): string {
     if (this.#settings.format === "json") {
-      return JSON.stringify({ time: this.#sink.now().toISOString(), level, facility, message });
+      const time = this.#sink.now().toISOString();
+      return JSON.stringify({ time, instance: this.instance, level, facility, message });
     }
-    const text = `[${facility}] ${message}`;
+    const text = `${this.instance === undefined ? "" : `${this.instance} `}[${facility}] ${message}`;
     // The journal knows eight priorities; trace is its debug.
     if (this.#sink.isJournal) return `<${Math.min(levels.indexOf(level), 7)}>${text}`;
     return `${this.#sink.now().toISOString()} ${level} ${text}`;

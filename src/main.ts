@@ -23,11 +23,15 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["show", async () => (await import("./commands/show.ts")).showCommand],
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
+  ["events", async () => (await import("./commands/events.ts")).eventsCommand],
+  ["ping", async () => (await import("./commands/ping.ts")).pingCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
+  ["log-level", async () => (await import("./commands/log-level.ts")).logLevelCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);
 
+const stdoutClosed = new AbortController();
 const io: Io = {
   stdout: (text) => void process.stdout.write(text),
   stderr: (text) => void process.stderr.write(text),
@@ -39,6 +43,7 @@ const io: Io = {
     // watch(1) gives its width so; a pipe has none, and grep wants whole names.
     return process.stdout.columns || Number(process.env["COLUMNS"]) || Number.POSITIVE_INFINITY;
   },
+  stdoutClosed: stdoutClosed.signal,
 };
 
 process.on("uncaughtException", (thrown) => process.exit(report(thrown)));
@@ -47,6 +52,7 @@ process.on("unhandledRejection", (thrown) => process.exit(report(thrown)));
 process.stderr.on("error", () => {});
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   // `mcr show | head`: who closes the pipe has read enough.
+  stdoutClosed.abort();
   if (error.code !== "EPIPE")
     process.exit(report(new McrError([`cannot write: ${error.message}`], ExitCode.failed)));
 });

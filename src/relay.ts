@@ -3,10 +3,34 @@
 // interfaces: what is new is opened, the table is published, workers pass a batch boundary, then groups are joined
 // and left, and only then is closed what nobody uses any more. Steps run one after the other, never two at once.
 import packageJson from "../package.json" with { type: "json" };
+import { destinationOf } from "./config/destination.ts";
 import { diffRules, formatDiff } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
-import type { ControlledRelay, ReloadResult, RuleSnapshot, Stats, Status } from "./control/protocol.ts";
-import { isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
+import { Events } from "./control/events.ts";
+import { flowsSnapshot } from "./control/flows.ts";
+import type {
+  ConfigAnswer,
+  ControlledRelay,
+  Event,
+  Flows,
+  InterfaceSnapshot,
+  LogLevelChange,
+  LogLevels,
+  MembershipSnapshot,
+  ReloadResult,
+  RuleSnapshot,
+  Stats,
+  Status,
+} from "./control/protocol.ts";
+import {
+  type DropPlace,
+  dropCounters,
+  isoTime,
+  ruleSnapshot,
+  statisticsLines,
+  statsSnapshot,
+} from "./control/snapshot.ts";
+import { interfaceSnapshots, membershipSnapshot } from "./control/surroundings.ts";
 import { assert, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
@@ -14,16 +38,19 @@ import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
+import { observe } from "./net/observe.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { DropWatch } from "./stats/drops.ts";
 import { LoadMeter } from "./stats/load.ts";
+import { Rates } from "./stats/rates.ts";
 import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
@@ -35,11 +62,15 @@ const retryMs = 5_000;
 const loadWindowMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
 const drainMs = 10;
+/** How long `mcr show flows` watches the wire. */
+const observeMs = 1_000;
 
 export interface RelayDependencies {
   readonly shim: Shim;
   readonly log: Log;
   readonly file: string;
+  /** Tells several relays on one host apart. */
+  readonly instance?: string | undefined;
   /** Reads and checks the rule file again; throws McrError. */
   readonly readConfig: () => Promise<Config>;
   readonly nowMs: () => number;
@@ -72,6 +103,10 @@ export class Relay implements ControlledRelay {
   #leaving: readonly RunningRule[] = [];
   #table: TableHandle | undefined;
   #epoch = 0;
+  readonly #events: Events;
+  readonly #rates = new Rates(() => performance.now());
+  readonly #dropWatch = new DropWatch<DropPlace>();
+  #observing: Promise<Flows> | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #pendingReload: Promise<ReloadResult> | undefined;
   #lastReload: ReloadResult | null = null;
@@ -99,7 +134,23 @@ export class Relay implements ControlledRelay {
     this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
-    this.#memberships = new Memberships({ shim, log, nowMs, joinedGroups, pause: () => pause(1) });
+    this.#events = new Events(nowMs);
+    this.#memberships = new Memberships({
+      shim,
+      log,
+      nowMs,
+      joinedGroups,
+      pause: () => pause(1),
+      onChange: (change, { interface: name, group, source }, reason) =>
+        this.#events.tell({
+          event: "membership",
+          change,
+          interface: name,
+          group,
+          source: source ?? null,
+          reason: reason ?? null,
+        }),
+    });
   }
 
   /** Workers first, then the rules: when this returns, what can be relayed is. */
@@ -115,6 +166,7 @@ export class Relay implements ControlledRelay {
     if (this.#isStopping) return;
     this.#isStopping = true;
     clearInterval(this.#ticker);
+    this.#events.tell({ event: "stopping" });
     const { pause, log } = this.#deps;
     await this.#queue;
     this.#groupsAtStop = this.#memberships.activeGroups;
@@ -140,6 +192,7 @@ export class Relay implements ControlledRelay {
     const nowMs = this.#deps.nowMs();
     return {
       version: packageJson.version,
+      instance: this.#deps.instance ?? null,
       pid: process.pid,
       file: this.#deps.file,
       started: isoTime(this.#startedMs),
@@ -158,7 +211,68 @@ export class Relay implements ControlledRelay {
 
   rules(): readonly RuleSnapshot[] {
     this.#updateStates();
-    return this.#rules.map((rule) => ruleSnapshot(rule, this.#counters));
+    return this.#rules.map((rule) => ruleSnapshot(rule, this.#counters, this.#rates));
+  }
+
+  /** Who asks while the wire is watched gets what comes of that. */
+  flows(): Promise<Flows> {
+    this.#observing ??= this.#observe().finally(() => {
+      this.#observing = undefined;
+    });
+    return this.#observing;
+  }
+
+  async #observe(): Promise<Flows> {
+    const { shim, pause, nowMs } = this.#deps;
+    const names = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
+    const states = [...names].map((name) => this.#interface(name));
+    const observation = await observe({
+      shim,
+      interfaces: states.filter(isUsable),
+      durationMs: observeMs,
+      nowMs: () => performance.now(),
+      pause,
+    });
+    const unusable = states.flatMap((state) =>
+      isUsable(state) ? [] : [{ interface: state.name, reason: state.unusable }],
+    );
+    const failures = [...unusable, ...observation.failures];
+    return flowsSnapshot({ ...observation, failures }, this.#rules, nowMs());
+  }
+
+  memberships(): readonly MembershipSnapshot[] {
+    return this.#memberships.list().map(membershipSnapshot);
+  }
+
+  interfaces(): readonly InterfaceSnapshot[] {
+    const fanoutIds = new Map([...this.#ingresses.capturing].map(([name, { fanoutId }]) => [name, fanoutId]));
+    return interfaceSnapshots([...this.#interfaces.values()], fanoutIds, this.stats());
+  }
+
+  config(): ConfigAnswer {
+    const { file, instance = null, log } = this.#deps;
+    const { level, format, facility } = log.settings;
+    const rules = this.#rules.map(({ rule }) => ({ ...rule }));
+    return { file, instance, relay: { ...this.#startedWith }, log: { level, format, facility }, rules };
+  }
+
+  logLevels(): LogLevels {
+    const { level, facility } = this.#deps.log.settings;
+    return { level, facility };
+  }
+
+  setLogLevel({ level, facility }: LogLevelChange): LogLevels {
+    const { log } = this.#deps;
+    const before = log.settings;
+    if (facility === undefined) log.configure({ ...before, level });
+    else log.configure({ ...before, facility: { ...before.facility, [facility]: level } });
+    log.notice("Supervisor", `log level${facility === undefined ? "" : ` of ${facility}`}: ${level}`);
+    this.#events.tell({ event: "log-level", level, facility: facility ?? null });
+    return this.logLevels();
+  }
+
+  subscribe(listener: (event: Event) => void): () => void {
+    return this.#events.subscribe(listener);
   }
 
   stats(): Stats {
@@ -166,6 +280,7 @@ export class Relay implements ControlledRelay {
     this.#ingresses.takeRingDrops();
     const source = {
       counters: this.#counters,
+      rates: this.#rates,
       rules: this.#rules,
       leaving: this.#leaving,
       interfaces: this.#ingresses.statistics,
@@ -228,6 +343,8 @@ export class Relay implements ControlledRelay {
       for (const line of error.lines) log.error("Supervisor", `reload refused: ${line}`);
       this.#lastReload = { ...nothing, time: isoTime(nowMs()), ok: false, errors: [...error.lines] };
     }
+    const { time: _, ...result } = this.#lastReload;
+    this.#events.tell({ event: "reload", ...result });
     return this.#lastReload;
   }
 
@@ -268,7 +385,9 @@ export class Relay implements ControlledRelay {
     const staleLinks = this.#links.refresh(this.#rules, this.#interfaces);
     const linkOf = (name: string) => this.#links.of(name);
     const staleSockets = [
-      ...refreshEgresses(this.#rules, this.#interfaces, linkOf, shim, log, nowMs),
+      ...refreshEgresses(this.#rules, this.#interfaces, linkOf, shim, log, nowMs, (running, egress) =>
+        this.#tellEgress(running, egress),
+      ),
       ...leaving.flatMap(({ egresses }) => egresses.map(({ fd }) => fd).filter((fd) => fd >= 0)),
     ];
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
@@ -326,6 +445,12 @@ export class Relay implements ControlledRelay {
     return state;
   }
 
+  #tellEgress({ rule }: RunningRule, { egress, status: { state, reason } }: RunningEgress): void {
+    const destination = destinationOf(rule, egress);
+    const where = { rule: rule.name, interface: egress.interface, destination };
+    this.#events.tell({ event: "egress", ...where, state, reason });
+  }
+
   // -- states
 
   #updateStates(): void {
@@ -338,6 +463,7 @@ export class Relay implements ControlledRelay {
       const level = state === "failed" ? "error" : state === "waiting" ? "warning" : "info";
       const why = reason === null ? "" : `: ${reason}`;
       this.#deps.log.write("RuleDispatch", level, `rule "${running.rule.name}": ${state}${why}`);
+      this.#events.tell({ event: "rule", rule: running.rule.name, state, reason });
     }
   }
 
@@ -363,6 +489,7 @@ export class Relay implements ControlledRelay {
     this.#load.take(this.#deps.nowMs());
     warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
+    this.#measure();
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;
     this.#enqueue(() => this.#settle())
@@ -370,6 +497,17 @@ export class Relay implements ControlledRelay {
       .finally(() => {
         this.#isTicking = false;
       });
+  }
+
+  #measure(): void {
+    if (this.#rates.isDue) this.#rates.sample(countingOf(this.#rules, this.#counters));
+    if (!this.#events.hasListeners) {
+      this.#dropWatch.forget();
+      return;
+    }
+    const counters = dropCounters(this.#rules, this.#ingresses.statistics, this.#counters);
+    for (const { change, place, packets } of this.#dropWatch.look(counters, performance.now()))
+      this.#events.tell({ event: "drops", change, ...place, packets });
   }
 
   /** An interface has come, gone or changed, or something that failed is due again. */
@@ -394,6 +532,20 @@ export class Relay implements ControlledRelay {
   }
 }
 
+function* countingOf(
+  rules: readonly RunningRule[],
+  counters: Counters,
+): Generator<[what: object, packets: number, bytes: number]> {
+  for (const running of rules) {
+    const { packets, bytes } = counters.ruleTraffic(running.slot);
+    yield [running, packets, bytes];
+    for (const egress of running.egresses) {
+      const sent = counters.egressTraffic(egress.slot);
+      yield [egress, sent.packets, sent.bytes];
+    }
+  }
+}
+
 /** [relay] keys that the file changes and only a restart can. */
 function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
   const keys = [
@@ -403,6 +555,7 @@ function restartNotes(running: Config["relay"], wanted: Config["relay"]): string
     "ring_bytes",
     "latency_sleep_us",
     "control",
+    "control_group",
     "metrics",
   ] as const;
   return keys

@@ -87,13 +87,16 @@ describe("help and version", () => {
       usage: mcr <command> [options]
 
       commands:
-        run <file>            relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
-        check <file>          check a rule file and show what it would run
-        show                  show the rules that run, their states and packets
-        stats                 show every counter: interfaces, workers, rules, egresses, memberships
-        reload                read the rule file again, wait, and show what changed
-        send <...streams>     send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT
-        receive <...streams>  count what arrives; streams as for send, or SOURCE,GROUP:PORT
+        run <file>                    relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
+        check <file>                  check a rule file and show what it would run
+        show [what]                   show rules, flows, interfaces, memberships, workers or config
+        stats                         show every counter: interfaces, workers, rules, egresses, IGMP
+        events                        follow states, memberships, drops and reloads as JSON lines
+        ping                          ask whether a running mcr answers, and how fast
+        reload                        read the rule file again, wait, and show what changed
+        log-level [facility] [level]  show the log levels of a running mcr, or change one at once
+        send <...streams>             send test traffic to GROUP:PORT, GROUP:PORT+N or ADDRESS:PORT
+        receive <...streams>          count what arrives; streams as for send, or SOURCE,GROUP:PORT
 
       options:
         -h, --help     show this help; behind a command, its options
@@ -117,7 +120,18 @@ describe("help and version", () => {
   });
 
   test("every command has its own, which asks for nothing else", async () => {
-    for (const command of ["run", "check", "show", "stats", "reload", "send", "receive"]) {
+    for (const command of [
+      "run",
+      "check",
+      "show",
+      "stats",
+      "events",
+      "ping",
+      "reload",
+      "log-level",
+      "send",
+      "receive",
+    ]) {
       const { exitCode, stdout, stderr } = await mcr(command, "--help");
       expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
       const [summary = "", , usage = ""] = stdout.split("\n");
@@ -146,7 +160,12 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     [["check", ""], "mcr check: <file> is empty; usage: mcr check <file> [options]"],
     [["run"], "mcr run: <file> is missing; usage: mcr run <file> [options]"],
     [["check", "a", "b"], "mcr check: surplus argument 'b'; usage: mcr check <file> [options]"],
-    [["show", "a"], "mcr show: surplus argument 'a'; usage: mcr show [options]"],
+    [["show", "a", "b"], "mcr show: surplus argument 'b'; usage: mcr show [what] [options]"],
+    [
+      ["run", "-i", "a/b", "x"],
+      "mcr run: --instance takes a name of letters, digits, dots, dashes and underscores",
+    ],
+    [["ping", "-i", "a", "-i", "b"], "mcr ping: --instance takes one name"],
     [["check", "--jsn", "a"], "mcr check: unknown option --jsn; mcr check --help lists the options"],
     [["check", "-x", "a"], "mcr check: unknown option -x; mcr check --help lists the options"],
     [["run", "--json", "a"], "mcr run: unknown option --json; mcr run --help lists the options"],
@@ -200,7 +219,7 @@ describe("mcr check", () => {
 
 describe("commands that ask a running mcr", () => {
   test("end with 69 in one line when there is none", async () => {
-    for (const command of ["show", "stats", "reload"]) {
+    for (const command of ["show", "stats", "events", "ping", "reload", "log-level"]) {
       const socket = join(directory, "none.sock");
       const { exitCode, stdout, stderr } = await mcr(command, "--socket", socket);
       expect([exitCode, stdout]).toEqual([69, ""]);

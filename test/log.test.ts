@@ -187,3 +187,21 @@ describe("stderr", () => {
     expect(standardError({ JOURNAL_STREAM: `${stderr.dev}:${stderr.ino + 1}` }).isJournal).toBe(false);
   });
 });
+
+test("an instance has its name in every line, in every form", () => {
+  const lines = (["text", "json"] as const).map((format) => {
+    const written: string[] = [];
+    const sink = {
+      write: (line: string) => void written.push(line),
+      now: () => new Date(startMs),
+      isJournal: false,
+    };
+    new Log({ ...plain, format }, sink, "studio").info("Ingress", "x");
+    return written.join("");
+  });
+  const time = new Date(startMs).toISOString();
+  expect(lines).toEqual([
+    `${time} info studio [Ingress] x\n`,
+    `{"time":"${time}","instance":"studio","level":"info","facility":"Ingress","message":"x"}\n`,
+  ]);
+});

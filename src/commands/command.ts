@@ -27,6 +27,8 @@ export interface Io {
   readonly env: Readonly<Record<string, string | undefined>>;
   /** The width of the terminal. */
   readonly columns: number;
+  /** Aborted when nobody reads stdout any more: whoever prints without end stops then. */
+  readonly stdoutClosed?: AbortSignal;
 }
 
 /** A switch such as --json. The command line parser makes a list of one that is repeated. */

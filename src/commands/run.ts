@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { readConfig } from "../config/parse.ts";
 import type { Config } from "../config/schema.ts";
+import { instanceSocketPath } from "../control/client.ts";
 import { openControlServer } from "../control/server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
@@ -12,19 +13,25 @@ import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
 import { Relay } from "../relay.ts";
-import type { Command } from "./command.ts";
+import { type Command, parseOptions } from "./command.ts";
+import { Instance } from "./values.ts";
 
-const OptionsSchema = v.object({});
+const OptionsSchema = v.object({ instance: v.optional(Instance), i: v.optional(v.unknown()) });
 
 export const runCommand: Command = {
   name: "run",
   parameters: "<file>",
   summary: "relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics",
-  options: [],
+  options: [
+    {
+      flags: "-i, --instance <name>",
+      description: "its name: socket /run/mcr/<name>.sock, and in every log line",
+    },
+  ],
   async run([file = ""], options) {
-    v.parse(OptionsSchema, options);
+    const { instance } = parseOptions("run", OptionsSchema, options);
     const config = await readConfig(file);
-    const log = new Log(config.log);
+    const log = new Log(config.log, undefined, instance);
     const shim = new Shim();
     checkPermission(shim);
 
@@ -33,13 +40,20 @@ export const runCommand: Command = {
       shim,
       log,
       file,
+      instance,
       readConfig: () => readConfig(file),
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
       joinedGroups: readJoinedGroups,
       onFatal: end,
     });
-    const server = await openControlServer({ path: config.relay.control, relay, log });
+    const server = await openControlServer({
+      path: instance === undefined ? config.relay.control : instanceSocketPath(instance),
+      relay,
+      log,
+      group: config.relay.control_group,
+      readPeer: (fd, gid) => shim.readPeer(fd, gid),
+    });
     process.on("SIGHUP", () => void relay.reload());
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));

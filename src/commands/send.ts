@@ -15,7 +15,7 @@ import { parseStreams, type Stream, streamSpec } from "./streams.ts";
 export const sendCommand: Command = {
   name: "send",
   parameters: "<...streams>",
-  summary: "send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT",
+  summary: "send test traffic to GROUP:PORT, GROUP:PORT+N or ADDRESS:PORT",
   options: [
     { flags: "--interface <name>", description: "where it leaves (required)" },
     { flags: "--rate <pps>", description: "packets a second of each stream; 0: as fast as it goes (100)" },

@@ -10,7 +10,7 @@ import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 export const statsCommand: Command = {
   name: "stats",
   parameters: "",
-  summary: "show every counter: interfaces, workers, rules, egresses, memberships",
+  summary: "show every counter: interfaces, workers, rules, egresses, IGMP",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { json, socket } = parseRemote("stats", options, io);

@@ -21,6 +21,13 @@ export const Interface = v.optional(
   "",
 );
 
+/** Part of a file's name, and of every log line. */
+export const Instance = v.pipe(
+  v.union([v.string(), v.number()], "takes one name"),
+  v.transform(String),
+  v.regex(/^[A-Za-z0-9_][\w.-]{0,63}$/, "takes a name of letters, digits, dots, dashes and underscores"),
+);
+
 export function whole(min: number, max: number) {
   const message = `takes a whole number from ${min.toLocaleString("en-US")} to ${max.toLocaleString("en-US")}`;
   return v.pipe(v.number(message), v.integer(message), v.minValue(min, message), v.maxValue(max, message));

@@ -133,6 +133,13 @@ export const ControlPath = leaf((value) => {
       );
 });
 
+/** A group of users of this host, as useradd(8) allows them, or its number. */
+export const UserGroup = leaf((value) =>
+  typeof value === "string" && /^([A-Za-z_][\w.-]{0,31}|\d{1,9})$/.test(value)
+    ? value
+    : new Refusal(`${quote(value)} is not a group of users: give its name, such as "mcr"`),
+);
+
 export const HostPort = leaf((value) => {
   const [, ipv6, name, port] =
     typeof value === "string" ? (/^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(value) ?? []) : [];

@@ -21,6 +21,7 @@ import {
   SourceList,
   says,
   table,
+  UserGroup,
   wholeOr,
 } from "./field.ts";
 import { isTable } from "./problem.ts";
@@ -65,6 +66,7 @@ export const relayEntries = {
   ring_bytes: v.optional(RingBytes, 64 << 20),
   latency_sleep_us: v.optional(LatencySleep, 0),
   control: v.optional(ControlPath, "/run/mcr/mcr.sock"),
+  control_group: v.exactOptional(UserGroup),
   metrics: v.exactOptional(HostPort),
 };
 

@@ -1,8 +1,9 @@
 // Asks the running mcr through its control socket; used by every command that shows or changes what runs.
 // An answer is checked against its schema before anybody reads it, and every way to get none is one sentence.
+import { createConnection, type Socket } from "node:net";
 import * as v from "valibot";
 import packageJson from "../../package.json" with { type: "json" };
-import { ExitCode, fail, messageOf } from "../error.ts";
+import { ExitCode, fail, McrError, messageOf } from "../error.ts";
 import { ErrorSchema } from "./protocol.ts";
 import { systemCodeOf } from "./system-code.ts";
 
@@ -21,11 +22,21 @@ export interface Answer<T> {
 /** A POST waits for the relay to have done it. */
 const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000 };
 
+/** How long a full queue of connections is waited for. */
+const queueFullMs = 5_000;
+const retryMs = 5;
+
+/** Several relays on one host have a socket each: `mcr run -i studio` is /run/mcr/studio.sock. */
+export function instanceSocketPath(instance: string): string {
+  return `/run/mcr/${instance}.sock`;
+}
+
 export function socketPath(
-  { socket }: { readonly socket?: string | undefined },
+  { socket, instance }: { readonly socket?: string | undefined; readonly instance?: string | undefined },
   env: Readonly<Record<string, string | undefined>>,
 ): string {
-  return socket ?? (env["MCR_SOCKET"] || defaultSocketPath);
+  if (socket !== undefined) return socket;
+  return instance === undefined ? env["MCR_SOCKET"] || defaultSocketPath : instanceSocketPath(instance);
 }
 
 export async function request<const S extends v.GenericSchema>(
@@ -33,35 +44,116 @@ export async function request<const S extends v.GenericSchema>(
   method: Method,
   path: string,
   schema: S,
-  limitMs: number = timeoutMs[method],
+  { limitMs = timeoutMs[method], body }: { readonly limitMs?: number; readonly body?: unknown } = {},
 ): Promise<Answer<v.InferOutput<S>>> {
-  const { status, text } = await exchange(socket, method, path, limitMs);
+  const { status, text } = await exchange(socket, method, path, limitMs, body);
   const json = parseJson(text);
-  if (status !== 200) {
-    const refusal = v.safeParse(ErrorSchema, json);
-    const reason = refusal.success ? refusal.output.error : `HTTP status ${status}`;
-    if (refusal.success && status === 500)
-      fail(`the mcr at ${socket} failed: ${reason}; its log says more`, ExitCode.failed);
-    return failUnexpected(socket, reason);
-  }
+  if (status !== 200) return failRefused(socket, status, json);
   const result = v.safeParse(schema, json);
   if (result.success) return { value: result.output, json };
   const [issue] = result.issues;
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }
 
-async function exchange(socket: string, method: Method, path: string, limitMs: number) {
+/**
+ * Lines as they come, until mcr ends or `signal` says so. By a plain socket: fetch gives up what says nothing for
+ * minutes, and events may.
+ */
+export async function* follow(path: string, target: string, signal?: AbortSignal): AsyncGenerator<string> {
+  const socket = await connected(path).catch((thrown: unknown) => failToAsk(thrown, path, timeoutMs.GET));
+  const onAbort = () => void socket.destroy();
+  signal?.addEventListener("abort", onAbort);
   try {
-    const response = await fetch(`http://mcr${path}`, {
-      unix: socket,
-      method,
-      keepalive: false,
-      redirect: "manual",
-      signal: AbortSignal.timeout(limitMs),
-    });
+    socket.write(`GET ${target} HTTP/1.1\r\nhost: mcr\r\n\r\n`);
+    const decoder = new TextDecoder();
+    let text = "";
+    let status: number | undefined;
+    for await (const chunk of socket) {
+      text += decoder.decode(chunk, { stream: true });
+      const bodyAt = status === undefined ? text.indexOf("\r\n\r\n") : -4;
+      if (status === undefined && bodyAt < 0) continue;
+      status ??= Number(/^HTTP\/1\.1 (\d{3}) /.exec(text)?.[1] ?? 0);
+      text = text.slice(bodyAt + 4);
+      if (status !== 200) continue;
+      const lines = text.split("\n");
+      text = lines.pop() ?? "";
+      yield* lines;
+    }
+    if (status !== 200) failRefused(path, status ?? 0, parseJson(text));
+  } catch (thrown) {
+    if (signal?.aborted) return;
+    if (thrown instanceof McrError) throw thrown;
+    failToAsk(thrown, path, timeoutMs.GET);
+  } finally {
+    signal?.removeEventListener("abort", onAbort);
+    socket.destroy();
+  }
+}
+
+async function connected(path: string): Promise<Socket> {
+  const begin = performance.now();
+  for (;;) {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const socket = createConnection(path);
+    socket.once("connect", resolve).once("error", reject);
+    try {
+      await promise;
+      return socket;
+    } catch (thrown) {
+      if (!isQueueFull(thrown, begin)) throw thrown;
+      await Bun.sleep(retryMs);
+    }
+  }
+}
+
+async function exchange(socket: string, method: Method, path: string, limitMs: number, body: unknown) {
+  const signal = AbortSignal.timeout(limitMs);
+  const init = body === undefined ? { method, signal } : { method, signal, body: JSON.stringify(body) };
+  try {
+    const response = await connect(socket, path, init);
     return { status: response.status, text: await response.text() };
   } catch (thrown) {
     return failToAsk(thrown, socket, limitMs);
+  }
+}
+
+async function connect(socket: string, path: string, init: RequestInit): Promise<Response> {
+  const begin = performance.now();
+  for (;;) {
+    try {
+      return await fetch(`http://mcr${path}`, {
+        unix: socket,
+        keepalive: false,
+        redirect: "manual",
+        ...init,
+      });
+    } catch (thrown) {
+      if (!isQueueFull(thrown, begin)) throw thrown;
+      await Bun.sleep(retryMs);
+    }
+  }
+}
+
+/** The queue of connections is full (connect(2)): thousands came at once, and mcr is about to take them. */
+function isQueueFull(thrown: unknown, begin: number): boolean {
+  return systemCodeOf(thrown) === "EAGAIN" && performance.now() - begin < queueFullMs;
+}
+
+function failRefused(socket: string, status: number, json: unknown): never {
+  const refusal = v.safeParse(ErrorSchema, json);
+  const reason = refusal.success ? refusal.output.error : `HTTP status ${status}`;
+  if (!refusal.success) return failUnexpected(socket, reason);
+  switch (status) {
+    case 400:
+      return fail(`the mcr at ${socket} refuses: ${reason}`, ExitCode.usage);
+    case 403:
+      return fail(reason, ExitCode.noPermission);
+    case 500:
+      return fail(`the mcr at ${socket} failed: ${reason}; its log says more`, ExitCode.failed);
+    case 503:
+      return fail(`the mcr at ${socket}: ${reason}`, ExitCode.unavailable);
+    default:
+      return failUnexpected(socket, reason);
   }
 }
 

@@ -1,13 +1,23 @@
 // What the control socket says: one schema per answer, shared by server, client and tests. HTTP + JSON under /v1/.
-//   GET /v1/status   GET /v1/rules   GET /v1/stats   POST /v1/reload
-// Fields are only ever added within /v1/. Counters only grow; rates are the reader's subtraction.
+// routes.ts lists what can be asked. Fields are only ever added within /v1/, and every answer has its path as `schema`.
+// Counters only grow.
 import * as v from "valibot";
+import { facilities, levels } from "../log.ts";
 import { sendPaths } from "../net/send-path.ts";
 import { egressStates, exclusiveStates, ruleStates } from "../net/state.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** RFC 3339, UTC. */
 const time = v.pipe(v.string(), v.isoTimestamp());
+
+/** Over the last second or two; null until there is something to compare with. */
+const rate = v.nullable(
+  v.object({
+    packets_per_s: v.number(),
+    /** UDP payload. */
+    bits_per_s: v.number(),
+  }),
+);
 
 export const EgressSchema = v.object({
   interface: v.string(),
@@ -27,6 +37,7 @@ export const EgressSchema = v.object({
   sent_bytes: count,
   /** Of the packets sent: as frames. */
   frame_packets: count,
+  rate,
   /** Dropped packets by reason. */
   dropped: v.object({ full: count, error: count, unavailable: count, expired: count }),
   /** The system's words for the last refused packet. */
@@ -52,6 +63,7 @@ export const RuleSchema = v.object({
   flows: count,
   packets: count,
   bytes: count,
+  rate,
   last_packet: v.nullable(time),
   latency: LatencySchema,
   egress: v.array(EgressSchema),
@@ -76,6 +88,8 @@ export const ReloadSchema = v.object({
 
 export const StatusSchema = v.object({
   version: v.string(),
+  /** `mcr run -i NAME`. */
+  instance: v.nullable(v.string()),
   pid: count,
   file: v.string(),
   started: time,
@@ -148,6 +162,160 @@ export const StatsSchema = v.object({
   igmp: v.object({ attempted: count, succeeded: count, failed: count, active_groups: count }),
 });
 
+export const FlowSchema = v.object({
+  /** That takes it; null: no rule wants this stream. */
+  rule: v.nullable(v.string()),
+  interface: v.string(),
+  /** 0: untagged. */
+  vlan: count,
+  source: v.string(),
+  destination: v.string(),
+  port: count,
+  packets: count,
+  /** UDP payload, as all sizes here. */
+  bytes: count,
+  size_min: count,
+  size_max: count,
+  packets_per_s: v.number(),
+  bits_per_s: v.number(),
+  last_packet: time,
+});
+
+export const FlowsSchema = v.object({
+  time,
+  /** How long the wire was watched. */
+  seconds: v.number(),
+  /** Frames that the watching itself lost: the rates are too low then. */
+  dropped: count,
+  /** Packets of flows beyond the most that are told apart. */
+  overflow: count,
+  flows: v.array(FlowSchema),
+  igmp: v.array(
+    v.object({
+      interface: v.string(),
+      vlan: count,
+      kind: v.picklist(["query", "report", "leave"]),
+      source: v.string(),
+      destination: v.string(),
+      packets: count,
+      last_packet: time,
+    }),
+  ),
+  /** Interfaces that could not be watched, and why. */
+  failures: v.array(v.object({ interface: v.string(), reason: v.string() })),
+});
+
+export const MembershipSchema = v.object({
+  interface: v.string(),
+  group: v.string(),
+  /** Null: any source. */
+  source: v.nullable(v.string()),
+  state: v.picklist(["joining", "joined", "failed"]),
+  reason: v.nullable(v.string()),
+  retry_at: v.nullable(time),
+  /** Which count on it. */
+  rules: v.array(v.string()),
+});
+export const MembershipsSchema = v.object({ memberships: v.array(MembershipSchema) });
+
+export const InterfaceSchema = v.object({
+  interface: v.string(),
+  state: v.picklist(["active", "waiting"]),
+  /** Why it is waiting. */
+  reason: v.nullable(v.string()),
+  ifindex: v.nullable(count),
+  mtu: v.nullable(count),
+  address: v.nullable(v.string()),
+  /** How many rules take from it, and how many egresses send out of it. */
+  ingress_rules: count,
+  egresses: count,
+  fanout_id: v.nullable(count),
+  ingress: v.nullable(InterfaceStatsSchema),
+  sent_packets: count,
+  sent_bytes: count,
+  egress_dropped: count,
+});
+export const InterfacesSchema = v.object({ interfaces: v.array(InterfaceSchema) });
+
+export const WorkersSchema = v.object({ workers: StatsSchema.entries.workers });
+
+const section = v.record(v.string(), v.unknown());
+export const ConfigAnswerSchema = v.object({
+  file: v.string(),
+  instance: v.nullable(v.string()),
+  /** As at the start: only a restart changes it. */
+  relay: section,
+  log: section,
+  /** As they run, with every default filled in. */
+  rules: v.array(section),
+});
+
+const level = v.picklist(levels);
+const facility = v.picklist(facilities);
+export const LogLevelsSchema = v.object({
+  level,
+  /** Those with a level of their own. */
+  facility: v.record(v.string(), level),
+});
+export const LogLevelChangeSchema = v.object({
+  level,
+  /** Absent: the level of all that have none of their own. */
+  facility: v.optional(facility),
+});
+
+const change = v.picklist(["began", "ended"]);
+const at = { time };
+export const EventSchema = v.variant("event", [
+  /** The first line: from here on nothing is missed. */
+  v.object({ event: v.literal("connected"), ...at, version: v.string(), pid: count }),
+  v.object({
+    event: v.literal("rule"),
+    ...at,
+    rule: v.string(),
+    state: v.picklist(ruleStates),
+    reason: v.nullable(v.string()),
+  }),
+  v.object({
+    event: v.literal("egress"),
+    ...at,
+    rule: v.string(),
+    interface: v.string(),
+    destination: v.string(),
+    state: v.picklist(egressStates),
+    reason: v.nullable(v.string()),
+  }),
+  v.object({
+    event: v.literal("membership"),
+    ...at,
+    change: v.picklist(["joined", "left", "failed"]),
+    interface: v.string(),
+    group: v.string(),
+    source: v.nullable(v.string()),
+    reason: v.nullable(v.string()),
+  }),
+  v.object({
+    event: v.literal("drops"),
+    ...at,
+    change,
+    /** Null where an interface drops. */
+    rule: v.nullable(v.string()),
+    interface: v.string(),
+    destination: v.nullable(v.string()),
+    /** The name of the counter. */
+    reason: v.string(),
+    /** Since they began. */
+    packets: count,
+  }),
+  v.object({ event: v.literal("reload"), ...at, ...v.omit(ReloadSchema, ["time"]).entries }),
+  v.object({
+    event: v.literal("log-level"),
+    ...at,
+    level,
+    facility: v.nullable(facility),
+  }),
+  v.object({ event: v.literal("stopping"), ...at }),
+]);
+
 export const ErrorSchema = v.object({ error: v.string() });
 
 export type EgressSnapshot = v.InferOutput<typeof EgressSchema>;
@@ -156,6 +324,16 @@ export type ReloadResult = v.InferOutput<typeof ReloadSchema>;
 export type Status = v.InferOutput<typeof StatusSchema>;
 export type Stats = v.InferOutput<typeof StatsSchema>;
 export type InterfaceStats = v.InferOutput<typeof InterfaceStatsSchema>;
+export type Rate = v.InferOutput<typeof rate>;
+export type Flows = v.InferOutput<typeof FlowsSchema>;
+export type MembershipSnapshot = v.InferOutput<typeof MembershipSchema>;
+export type InterfaceSnapshot = v.InferOutput<typeof InterfaceSchema>;
+export type ConfigAnswer = v.InferOutput<typeof ConfigAnswerSchema>;
+export type LogLevels = v.InferOutput<typeof LogLevelsSchema>;
+export type LogLevelChange = v.InferOutput<typeof LogLevelChangeSchema>;
+export type Event = v.InferOutput<typeof EventSchema>;
+/** An event before it has its time. */
+export type News = Event extends infer E ? (E extends Event ? Omit<E, "time"> : never) : never;
 
 /** What the server asks of the relay. */
 export interface ControlledRelay {
@@ -163,4 +341,14 @@ export interface ControlledRelay {
   rules(): readonly RuleSnapshot[];
   stats(): Stats;
   reload(): Promise<ReloadResult>;
+  /** Watches the wire for about a second. */
+  flows(): Promise<Flows>;
+  memberships(): readonly MembershipSnapshot[];
+  interfaces(): readonly InterfaceSnapshot[];
+  config(): ConfigAnswer;
+  logLevels(): LogLevels;
+  /** At once; until the next reload, which takes the file's levels. */
+  setLogLevel(change: LogLevelChange): LogLevels;
+  /** Returns how to end it. */
+  subscribe(listener: (event: Event) => void): () => void;
 }

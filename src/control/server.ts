@@ -1,19 +1,25 @@
 // The control socket: HTTP + JSON on a Unix socket, so that `curl --unix-socket` works too. Opened by commands/run.ts.
 // The socket file appears whole (listening, mode 0660) or not at all, and only this process's own is ever removed.
-// A client costs nobody anything: every connection carries one request, bodies are small, and one that is silent or
-// does not read is cut off by the idle timeout.
-import { linkSync, lstatSync, mkdirSync, rmSync, type Stats, unlinkSync } from "node:fs";
+// What a client may cost is bounded in http.ts, what it may ask is in routes.ts, who may ask in access.ts.
+import { chownSync, linkSync, lstatSync, mkdirSync, rmSync, type Stats, unlinkSync } from "node:fs";
 import { createConnection } from "node:net";
 import { dirname, join } from "node:path";
-import { ExitCode, fail, McrError, messageOf } from "../error.ts";
+import { ExitCode, fail, McrError } from "../error.ts";
 import type { Log } from "../log.ts";
+import { groupId, type Peer, refusalOf } from "./access.ts";
+import { HttpServer } from "./http.ts";
 import type { ControlledRelay } from "./protocol.ts";
+import { answerRequest } from "./routes.ts";
 import { systemCodeOf, systemReasonOf } from "./system-code.ts";
 
 export interface ControlServerOptions {
   readonly path: string;
   readonly relay: ControlledRelay;
   readonly log: Log;
+  /** Whose members may ask; absent: the group that mcr runs as. */
+  readonly group?: string | undefined;
+  /** Who has connected, and whether that group is one of its own; absent: the file's mode alone decides. */
+  readonly readPeer?: (fd: number, gid: number) => Peer;
 }
 
 export interface ControlServer {
@@ -21,41 +27,24 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-/** No request has a body today; a later one, with a rule in it, stays far below. */
-const bodyBytesMax = 64 * 1024;
-/**
- * How long an answer may take, or wait to be read; longer than `mcr reload` waits. Bun gives a client 10 s for its
- * request, whatever stands here. An object without a type: the types know idleTimeout on TCP only, Bun has it here too
- * (and server.timeout(), which they do know, does nothing on a Unix socket).
- */
-const timeouts: object = { idleTimeout: 90 };
 /** Each round ends with the socket published, a live owner found, or a stale file removed: more is a quarrel. */
 const publishRoundsMax = 3;
 
-interface Route {
-  readonly method: "GET" | "POST";
-  readonly answer: (relay: ControlledRelay) => unknown;
-}
-
-const routes: ReadonlyMap<string, Route> = new Map<string, Route>([
-  ["/v1/status", { method: "GET", answer: (relay) => relay.status() }],
-  ["/v1/rules", { method: "GET", answer: (relay) => ({ rules: relay.rules() }) }],
-  ["/v1/stats", { method: "GET", answer: (relay) => relay.stats() }],
-  ["/v1/reload", { method: "POST", answer: (relay) => relay.reload() }],
-]);
-
-export async function openControlServer({ path, relay, log }: ControlServerOptions): Promise<ControlServer> {
+export async function openControlServer(options: ControlServerOptions): Promise<ControlServer> {
+  const { path, log } = options;
+  const gid = options.group === undefined ? (process.getegid?.() ?? 0) : groupId(options.group);
   // A name of its own first: bind() makes the file before anybody listens, and Bun removes it unseen at stop.
   // A short one, because an address of a socket holds 107 bytes.
   const unpublished = join(dirname(path), `.mcr.${process.pid}`);
   try {
     mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
     rmSync(unpublished, { force: true });
-    const server = listen(unpublished, relay, log);
+    const server = listen(unpublished, gid, options);
     try {
+      if (options.group !== undefined) giveTo(unpublished, gid, options.group);
       await publish(unpublished, path);
     } catch (thrown) {
-      await server.stop(true);
+      server.stop();
       throw thrown;
     }
     unlinkSync(unpublished);
@@ -63,7 +52,7 @@ export async function openControlServer({ path, relay, log }: ControlServerOptio
     return {
       async close() {
         remove(path, published, log);
-        await server.stop(true);
+        server.stop();
       },
     };
   } catch (thrown) {
@@ -71,48 +60,49 @@ export async function openControlServer({ path, relay, log }: ControlServerOptio
   }
 }
 
-function listen(path: string, relay: ControlledRelay, log: Log): Bun.Server<undefined> {
+function listen(unpublished: string, gid: number, options: ControlServerOptions): HttpServer {
+  const { path, relay, log, readPeer } = options;
+  const ownUid = process.geteuid?.() ?? 0;
   // Before the file exists: a chmod after bind() would leave a moment for everybody.
   const umask = process.umask(0o117);
   try {
-    return Bun.serve({
-      unix: path,
-      development: false,
-      ...timeouts,
-      maxRequestBodySize: bodyBytesMax,
-      fetch: (request) => answer(request, relay, log),
+    return new HttpServer({
+      path: unpublished,
+      refusalOf(fd) {
+        const peer = readPeer?.(fd, gid);
+        const refusal = peer && refusalOf(peer, ownUid, path);
+        if (peer && refusal !== undefined)
+          log.writeRepeating(
+            `peer ${peer.uid}`,
+            "Security",
+            "warning",
+            `refused pid ${peer.pid}: ${refusal}`,
+          );
+        return refusal;
+      },
+      answer: (request) => answerRequest(request, relay, log),
+      onSlowStream: () =>
+        log.writeRepeating(
+          "slow events",
+          "ControlSocket",
+          "warning",
+          "a client that did not read its events was disconnected",
+        ),
     });
   } finally {
     process.umask(umask);
   }
 }
 
-async function answer(request: Request, relay: ControlledRelay, log: Log): Promise<Response> {
-  // The client writes the host, so the URL need not be one.
-  const path = URL.parse(request.url)?.pathname ?? "";
-  const route = routes.get(path);
-  if (!route) return json(404, { error: `no such path; mcr answers ${describeRoutes()}` });
-  if (request.method !== route.method)
-    return json(405, { error: `${path} wants ${route.method}` }, { allow: route.method });
+function giveTo(file: string, gid: number, group: string): void {
   try {
-    return json(200, await route.answer(relay));
+    chownSync(file, process.geteuid?.() ?? 0, gid);
   } catch (thrown) {
-    const error = messageOf(thrown);
-    log.writeRepeating(`control ${path}`, "ControlSocket", "error", `${request.method} ${path}: ${error}`);
-    return json(500, { error });
+    fail(
+      `cannot give the control socket to group ${group}: ${systemReasonOf(thrown)}. Run as root or as a member of it, or leave [relay] control_group out`,
+      ExitCode.noPermission,
+    );
   }
-}
-
-/** One request a connection: no queue of unread answers, and a body without an end goes with its connection. */
-function json(status: number, body: unknown, headers: Readonly<Record<string, string>> = {}): Response {
-  return new Response(`${JSON.stringify(body)}\n`, {
-    status,
-    headers: { "content-type": "application/json", connection: "close", ...headers },
-  });
-}
-
-function describeRoutes(): string {
-  return [...routes].map(([path, { method }]) => `${method} ${path}`).join(", ");
 }
 
 /** link() refuses to replace, so of two that start at once only one gets the name. */

@@ -4,7 +4,9 @@ import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
+import type { Rates } from "../stats/rates.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
@@ -13,6 +15,7 @@ const nsPerMs = 1_000_000;
 /** What the numbers are taken from. */
 export interface Source {
   readonly counters: Counters;
+  readonly rates?: Rates | undefined;
   readonly rules: readonly RunningRule[];
   /** Removed, and not yet in `retired`: a worker may still count for them. */
   readonly leaving: readonly RunningRule[];
@@ -30,10 +33,10 @@ export interface Source {
   readonly loadPercent: readonly number[];
 }
 
-export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnapshot {
+export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: Rates): RuleSnapshot {
   const { rule, status } = running;
   // Egresses first: a batch under way is then seen as received and not yet sent, never the other way round.
-  const egress = running.egresses.map((each) => egressSnapshot(rule, each, counters));
+  const egress = running.egresses.map((each) => egressSnapshot(rule, each, counters, rates));
   const counts = counters.rule(running.slot);
   return {
     name: rule.name,
@@ -48,13 +51,19 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     flows: running.flows.length,
     packets: counts.packets,
     bytes: counts.bytes,
+    rate: rates?.of(running, counts.packets, counts.bytes) ?? null,
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
     latency: summaryOf(counters.latency(running.slot)),
     egress,
   };
 }
 
-function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters): EgressSnapshot {
+function egressSnapshot(
+  rule: Rule,
+  running: RunningEgress,
+  counters: Counters,
+  rates: Rates | undefined,
+): EgressSnapshot {
   const { egress, status } = running;
   const counts = counters.egress(running.slot);
   return {
@@ -70,6 +79,7 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
     sent_packets: counts.sent_packets,
     sent_bytes: counts.sent_bytes,
     frame_packets: counts.frame_packets,
+    rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
     dropped: {
       full: counts.full_packets,
       error: counts.error_packets,
@@ -84,7 +94,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   const { counters } = source;
   // In the order packets go, backwards: see ruleSnapshot.
   const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
-  const rules = source.rules.map((rule) => ruleSnapshot(rule, counters));
+  const rules = source.rules.map((rule) => ruleSnapshot(rule, counters, source.rates));
   const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
   const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
     interfaceStats(name, counters.interface(slot), ringDropped),
@@ -150,6 +160,52 @@ function workerStats(source: Source, worker: number, cpu: number): Stats["worker
 
 function egressesOf({ rules, leaving }: Source): readonly RunningEgress[] {
   return [...rules, ...leaving].flatMap(({ egresses }) => egresses);
+}
+
+/** Where drops are counted, as the events tell it. */
+export interface DropPlace {
+  readonly rule: string | null;
+  readonly interface: string;
+  readonly destination: string | null;
+  readonly reason: string;
+}
+
+/** Every counter of what should not be: packets that no rule wants are none of them. */
+export function* dropCounters(
+  rules: readonly RunningRule[],
+  interfaces: Source["interfaces"],
+  counters: Counters,
+): Generator<DropCounter<DropPlace>> {
+  for (const { name, slot, ringDropped } of interfaces) {
+    const {
+      no_match: _,
+      tagged: _tagged,
+      ...dropped
+    } = interfaceStats(name, counters.interface(slot), ringDropped).dropped;
+    for (const [reason, total] of Object.entries(dropped))
+      yield {
+        key: `${name} ${reason}`,
+        place: { rule: null, interface: name, destination: null, reason },
+        total,
+      };
+  }
+  for (const { rule, egresses } of rules)
+    for (const { egress, slot } of egresses) {
+      const counts = counters.egress(slot);
+      const dropped = {
+        full: counts.full_packets,
+        error: counts.error_packets,
+        unavailable: counts.unavailable_packets,
+        expired: counts.expired_packets,
+      };
+      const place = {
+        rule: rule.name,
+        interface: egress.interface,
+        destination: destinationOf(rule, egress),
+      };
+      for (const [reason, total] of Object.entries(dropped))
+        yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
+    }
 }
 
 /** The lines at stop and on USR1. */

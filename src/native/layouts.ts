@@ -128,6 +128,50 @@ export const layouts = {
       buffer_bytes: [32, "u32"],
     },
   },
+  mcr_observer_options: {
+    size: 16,
+    fields: {
+      ifindex: [0, "u32"],
+      destination_first: [4, "u32"],
+      destination_last: [8, "u32"],
+      flows_max: [12, "u32"],
+    },
+  },
+  mcr_seen_flow: {
+    size: 144,
+    fields: {
+      source: [0, "bytes16"],
+      destination: [16, "bytes16"],
+      packets: [32, "u64"],
+      bytes: [40, "u64"],
+      first_ns: [48, "u64"],
+      last_ns: [56, "u64"],
+      size_min: [64, "u32"],
+      size_max: [68, "u32"],
+      port: [72, "u16"],
+      vlan: [74, "u16"],
+      kind: [76, "u8"],
+      ttl: [77, "u8"],
+      sample_bytes: [78, "u16"],
+      /** 64 bytes, of which decode gives the first 16: see sampleOf in shim.ts. */
+      sample: [80, "bytes16"],
+    },
+  },
+  mcr_observer_totals: {
+    size: 64,
+    fields: {
+      flows: [0, "u64"],
+      frames: [8, "u64"],
+      dropped: [16, "u64"],
+      overflow: [24, "u64"],
+      fragments: [32, "u64"],
+      malformed: [40, "u64"],
+    },
+  },
+  mcr_peer: {
+    size: 16,
+    fields: { pid: [0, "u32"], uid: [4, "u32"], gid: [8, "u32"], in_group: [12, "u32"] },
+  },
   mcr_interface: {
     size: 32,
     fields: {
@@ -267,4 +311,42 @@ export function encode<Name extends keyof typeof layouts>(
     }
   });
   return bytes;
+}
+
+export type Decoded<Name extends keyof typeof layouts> = {
+  readonly [Field in keyof Struct<Name>]: Struct<Name>[Field] extends Uint8Array ? Uint8Array : number;
+};
+
+/** The other way: structs out of memory that C has written. A u64 above 2^53 loses its last bits. */
+export function decode<Name extends keyof typeof layouts>(
+  name: Name,
+  bytes: Uint8Array,
+): readonly Decoded<Name>[] {
+  const layout: Layout = layouts[name];
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const fields = Object.entries(layout.fields);
+  return Array.from({ length: Math.floor(bytes.byteLength / layout.size) }, (_, index) => {
+    const entries = fields.map(([field, [offset, type]]) => [
+      field,
+      get(view, index * layout.size + offset, type),
+    ]);
+    return Object.fromEntries(entries) as Decoded<Name>;
+  });
+}
+
+function get(view: DataView, at: number, type: FieldType): number | Uint8Array {
+  switch (type) {
+    case "u8":
+      return view.getUint8(at);
+    case "u16":
+      return view.getUint16(at, true);
+    case "u32":
+      return view.getUint32(at, true);
+    case "i32":
+      return view.getInt32(at, true);
+    case "u64":
+      return Number(view.getBigUint64(at, true));
+    case "bytes16":
+      return new Uint8Array(view.buffer, view.byteOffset + at, 16).slice();
+  }
 }

@@ -1,7 +1,7 @@
 // What the rest of mcr calls: the shim's functions with TypeScript's types, errors thrown as SystemError.
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
-import { encode, instrumentCounters, type Struct } from "./layouts.ts";
+import { type Decoded, decode, encode, instrumentCounters, layouts, type Struct } from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
 import { checked, SystemError } from "./system-error.ts";
 
@@ -24,6 +24,10 @@ export type ExclusiveMethod = (typeof exclusiveMethods)[number];
 export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
 export type GeneratorHandle = Handle<"generator">;
 export type ReceiverHandle = Handle<"receiver">;
+export type ObserverHandle = Handle<"observer">;
+export type ObserverOptions = Struct<"mcr_observer_options">;
+export type SeenFlow = Omit<Decoded<"mcr_seen_flow">, "sample"> & { readonly sample: Uint8Array };
+export type ObserverTotals = Decoded<"mcr_observer_totals">;
 export type StreamSpec = Struct<"mcr_stream_spec">;
 /** Without what points into memory: that is given beside it. */
 export type GeneratorOptions = Omit<
@@ -341,6 +345,46 @@ export class Shim {
     return new BigUint64Array(toArrayBuffer(start as Pointer, 0, bytes));
   }
 
+  // -- observe.c
+
+  openObserver(options: ObserverOptions): ObserverHandle {
+    const bytes = encode("mcr_observer_options", [options]);
+    return opened((error) => this.#c.mcr_observer_open(bytes, error));
+  }
+
+  /** Takes what came since the last call. */
+  readObserver(observer: ObserverHandle): void {
+    checked(this.#c.mcr_observer_read(observer));
+  }
+
+  /** What has been seen so far. */
+  observed(observer: ObserverHandle): {
+    readonly totals: ObserverTotals;
+    readonly flows: readonly SeenFlow[];
+  } {
+    const { size } = layouts.mcr_observer_totals;
+    const [totals] = decode("mcr_observer_totals", this.#copy(this.#c.mcr_observer_totals(observer), size));
+    if (!totals) throw new RangeError("an observer has totals");
+    const flowBytes = layouts.mcr_seen_flow.size;
+    const bytes = this.#copy(this.#c.mcr_observer_flows(observer), totals.flows * flowBytes);
+    const [at] = layouts.mcr_seen_flow.fields.sample;
+    const flows = decode("mcr_seen_flow", bytes).map((flow, index) => {
+      const start = index * flowBytes + at;
+      return { ...flow, sample: bytes.slice(start, start + flow.sample_bytes) };
+    });
+    return { totals, flows };
+  }
+
+  closeObserver(observer: ObserverHandle): void {
+    this.#c.mcr_observer_close(observer);
+  }
+
+  /** Memory of C's that may go before the copy does. */
+  #copy(start: Pointer | bigint | null, bytes: number): Uint8Array {
+    if (bytes === 0) return new Uint8Array(0);
+    return new Uint8Array(toArrayBuffer(start as Pointer, 0, bytes)).slice();
+  }
+
   // -- system.c
 
   /** The interface as it is now, or undefined when there is none of this name. */
@@ -353,5 +397,16 @@ export class Shim {
 
   close(fd: number): void {
     this.#c.mcr_close(fd);
+  }
+
+  /** Who has connected to a Unix socket, and whether `gid` is one of its groups. */
+  readPeer(
+    fd: number,
+    gid: number,
+  ): { readonly pid: number; readonly uid: number; readonly isInGroup: boolean } {
+    const out = new Uint32Array(4);
+    checked(this.#c.mcr_peer_read(fd, gid, out));
+    const [pid = 0, uid = 0, , inGroup = 0] = out;
+    return { pid, uid, isInGroup: inGroup === 1 };
   }
 }

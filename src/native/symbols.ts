@@ -55,6 +55,13 @@ export const symbols = {
   mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_receiver_close: { args: [T.ptr], returns: T.void },
 
+  mcr_observer_open: { args: [T.ptr, T.ptr], returns: T.ptr },
+  mcr_observer_read: { args: [T.ptr], returns: T.i32 },
+  mcr_observer_totals: { args: [T.ptr], returns: T.ptr },
+  mcr_observer_flows: { args: [T.ptr], returns: T.ptr },
+  mcr_observer_close: { args: [T.ptr], returns: T.void },
+
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
   mcr_close: { args: [T.i32], returns: T.void },
+  mcr_peer_read: { args: [T.i32, T.u32, T.ptr], returns: T.i32 },
 } as const;

@@ -15,6 +15,7 @@ export function refreshEgresses(
   shim: EgressShim,
   log: Log,
   nowMs: number,
+  onChange?: (running: RunningRule, egress: RunningEgress) => void,
 ): readonly number[] {
   const stale: number[] = [];
   for (const running of rules)
@@ -23,7 +24,9 @@ export function refreshEgresses(
       assert(state, `interface ${egress.egress.interface} of a running rule was read`);
       const result = egress.refresh(shim, state, nowMs, linkOf);
       if (result.stale !== undefined) stale.push(result.stale);
-      if (result.changed) logState(running, egress, log);
+      if (!result.changed) continue;
+      logState(running, egress, log);
+      onChange?.(running, egress);
     }
   return stale;
 }

@@ -40,6 +40,8 @@ export interface MembershipDependencies {
   readonly pause: () => Promise<void>;
   /** Groups by interface as the kernel lists them; undefined when it cannot be read. */
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
+  /** Hears of every change, as it happens. */
+  readonly onChange?: (change: "joined" | "left" | "failed", membership: Membership, reason?: string) => void;
 }
 
 interface Entry {
@@ -82,6 +84,19 @@ export class Memberships {
     const entry = this.#entries.get(membershipKey(membership));
     if (entry?.failure) return entry.failure;
     return entry?.state === "joined" ? "joined" : "joining";
+  }
+
+  /** All that are wanted, with the rules that count on them. */
+  list(): readonly {
+    readonly membership: Membership;
+    readonly state: "joined" | "joining" | FailedJoin;
+    readonly users: ReadonlySet<string>;
+  }[] {
+    return [...this.#entries.values()].map(({ membership, users }) => ({
+      membership,
+      state: this.stateOf(membership),
+      users,
+    }));
   }
 
   /** Takes what is wanted from now on: membership → the rules that want it. Joins nothing yet. */
@@ -178,6 +193,7 @@ export class Memberships {
       "Ingress",
       `IGMP join successful: ${describe(entry.membership)} (total groups: ${this.activeGroups})`,
     );
+    this.dependencies.onChange?.("joined", entry.membership);
   }
 
   #countActive({ ifindex, group }: Membership, change: 1 | -1): void {
@@ -198,6 +214,7 @@ export class Memberships {
     entry.failure = { reason, retryAtMs: nowMs() + retryMs };
     const rules = [...entry.users].map((name) => `"${name}"`).join(", ");
     log.error("Ingress", `${reason} (rule ${rules}; next try in ${retryMs / 1000} s)`);
+    this.dependencies.onChange?.("failed", membership, reason);
   }
 
   /** Sockets that have room first, then a new one: ENOBUFS on a new one is a limit that we cannot go round. */
@@ -238,6 +255,7 @@ export class Memberships {
     this.#release(entry);
     this.#countActive(entry.membership, -1);
     this.dependencies.log.info("Ingress", `IGMP leave: ${describe(entry.membership)}`);
+    this.dependencies.onChange?.("left", entry.membership);
   }
 
   /** Gives the membership back to the kernel, and the socket with its last one. */

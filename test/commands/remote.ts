@@ -19,6 +19,8 @@ export async function runRemote(
   command: Command,
   relay: Partial<ControlledRelay> | null,
   options: Readonly<Record<string, unknown>> = {},
+  positionals: readonly string[] = [],
+  world: Partial<Io> = {},
 ): Promise<Ran> {
   using directory = new SocketDirectory();
   const log = new Log(
@@ -35,10 +37,11 @@ export async function runRemote(
     stderr: () => {},
     isTTY: false,
     columns: 100,
-    env: { MCR_SOCKET: path },
+    ...world,
+    env: { MCR_SOCKET: path, ...world.env },
   };
   try {
-    return { exitCode: await command.run([], options, io), stdout, errors: [] };
+    return { exitCode: await command.run(positionals, options, io), stdout, errors: [] };
   } catch (thrown) {
     if (!(thrown instanceof McrError)) throw thrown;
     return { exitCode: thrown.exitCode, stdout, errors: thrown.lines };

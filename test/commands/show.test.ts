@@ -2,7 +2,9 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { formatAge, formatShow, showCommand } from "../../src/commands/show.ts";
+import { formatAge } from "../../src/commands/age.ts";
+import { showCommand } from "../../src/commands/show.ts";
+import { formatShow } from "../../src/commands/show-rules.ts";
 import { type RuleSnapshot, RulesSchema } from "../../src/control/protocol.ts";
 import { egress, now, refused, rule, rules, status } from "../control/fake-relay.ts";
 import { runRemote } from "./remote.ts";
@@ -16,14 +18,14 @@ describe("mcr show", () => {
     expect(show()).toMatchInlineSnapshot(`
       "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: 2 rules: 1 waiting, 1 active
 
-      RULE      INGRESS, → EGRESS                                STATE    SINCE  PACKETS  DROPPED
-      studio-a  eth0 239.1.1.1:5001 from 10.10.1.100 and 1 more  active   2h 5m  1234567
-                → eth1 239.10.1.1:6001                           active   2h 5m  1234567        0
-                → wg0 10.100.0.2:6001                            active   2h 5m  1234500       67
-                    last refused packet: network is unreachable (ENETUNREACH)
-      wall      eth9 239.1.1.1-239.1.1.50:5001-5050              waiting  42s          0
+      RULE      INGRESS, → EGRESS                                STATE    SINCE     PPS   BIT/S  PACKETS
+      studio-a  eth0 239.1.1.1:5001 from 10.10.1.100 and 1 more  active   2h 5m   20000    164M  1234567
+                → eth1 239.10.1.1:6001                           active   2h 5m   20000    164M  1234567
+                → wg0 10.100.0.2:6001                            active   2h 5m   20000    164M  1234500
+                    dropped 67: 60 full, 7 error; last refused: network is unreachable (ENETUNREACH)
+      wall      eth9 239.1.1.1-239.1.1.50:5001-5050              waiting  42s         -       -        0
                   interface eth9 does not exist
-                → eth1 239.10.1.1-239.10.1.50:6001-6050          waiting  4d 4h        0        0
+                → eth1 239.10.1.1-239.10.1.50:6001-6050          waiting  4d 4h       -       -        0
                     interface eth1 is down: ip link set eth1 up
       "
     `);
@@ -52,16 +54,18 @@ describe("mcr show", () => {
     };
     const text = show([wide]);
     expect(widthOf(text.split("\n\n")[1] ?? "")).toBeLessThanOrEqual(100);
-    expect(text).toContain("\na-rule-w…  eth0 239.101.101.101-239.101.101.200:50001-50100  ");
+    expect(text).toContain("\na-rule-wi…  eth0 239.101.101.101-239.101.101.200:50001-50100  ");
   });
 
   test("cuts a name only where the line would be too long", () => {
     const name = "a-rule-with-a-name-that-is-rather-long";
-    expect(show([{ ...rule, name }])).toContain(`${name}  eth0`);
-    expect(show([{ ...rule, name }], 80)).toContain("a-rule-with-a-name-tha…  eth0");
+    expect(show([{ ...rule, name }], 120)).toContain(`${name}  eth0`);
+    expect(show([{ ...rule, name }], 80)).toContain("\na-rule-wi…  eth0 239.1.1.1:5001");
     expect(widthOf(show([{ ...rule, name }], 80).split("\n\n")[1] ?? "")).toBe(80);
-    // Beyond that it is too narrow for the rest, which is not cut.
-    expect(show([{ ...rule, name }], 20)).toContain("a-rule-…  eth0 239.1.1.1:5001     active");
+    // Beyond that it is too narrow for the rest, of which some columns go and nothing is cut.
+    expect(show([{ ...rule, name }], 20)).toMatch(
+      /^a-rule-… {2}eth0 239\.1\.1\.1:5001 +active +2h 5m +20000 {2}1234567$/m,
+    );
   });
 
   test("shows the senders of a rule", () => {
@@ -98,7 +102,7 @@ describe("mcr show", () => {
     const newer = rules.map((rule) => ({ ...rule, new_in_a_later_version: true }));
     const { exitCode, stdout } = await runRemote(showCommand, { rules: () => newer }, { json: true });
     expect(exitCode).toBe(0);
-    expect(stdout).toBe(`${JSON.stringify({ rules: newer }, null, 2)}\n`);
+    expect(stdout).toBe(`${JSON.stringify({ schema: "/v1/rules", rules: newer }, null, 2)}\n`);
     expect(v.parse(RulesSchema, JSON.parse(stdout))).toEqual({ rules: [...rules] });
   });
 

@@ -87,7 +87,7 @@ describe("mcr stats", () => {
     const newer = { ...stats, new_in_a_later_version: 1 };
     const { exitCode, stdout } = await runRemote(statsCommand, { stats: () => newer }, { json: true });
     expect(exitCode).toBe(0);
-    expect(stdout).toBe(`${JSON.stringify(newer, null, 2)}\n`);
+    expect(stdout).toBe(`${JSON.stringify({ schema: "/v1/stats", ...newer }, null, 2)}\n`);
     expect(v.parse(StatsSchema, JSON.parse(stdout))).toEqual(stats);
   });
 

@@ -221,6 +221,7 @@ describe("a setting that is wrong says what would be right", () => {
     ['relay.fanout = "lb"', '"lb" is not a fanout: give "flow", "hash", "cpu" or "qm"'],
     ['relay.control = "mcr.sock"', `"mcr.sock" ${notSocket}`],
     ['relay.control = "/run/"', `"/run/" ${notSocket}`],
+    ['relay.control_group = "a b"', '"a b" is not a group of users: give its name, such as "mcr"'],
     [
       'relay.metrics = "9477"',
       '"9477" is not a host and port: give one to listen on, such as "127.0.0.1:9477"',

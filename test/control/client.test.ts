@@ -48,7 +48,13 @@ async function serveBytes(bytes: string | undefined, isEnd = true): Promise<void
 }
 
 async function requestError(method: Method = "GET", limitMs?: number): Promise<McrError> {
-  const answer = request(directory.socket, method, "/v1/status", StatusSchema, limitMs);
+  const answer = request(
+    directory.socket,
+    method,
+    "/v1/status",
+    StatusSchema,
+    limitMs === undefined ? {} : { limitMs },
+  );
   const thrown: unknown = await answer.catch((error: unknown) => error);
   if (!(thrown instanceof McrError)) throw new Error(`expected a refusal, got ${Bun.inspect(thrown)}`);
   expect(thrown.lines).toHaveLength(1);

@@ -5,8 +5,13 @@ import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type {
+  ConfigAnswer,
   ControlledRelay,
   EgressSnapshot,
+  Flows,
+  InterfaceSnapshot,
+  LogLevels,
+  MembershipSnapshot,
   ReloadResult,
   RuleSnapshot,
   Stats,
@@ -28,6 +33,7 @@ export const egress: EgressSnapshot = {
   sent_packets: 1234567,
   sent_bytes: 1264196608,
   frame_packets: 1234567,
+  rate: { packets_per_s: 20_000, bits_per_s: 163_840_000 },
   dropped: { full: 0, error: 0, unavailable: 0, expired: 0 },
   last_error: null,
 };
@@ -45,6 +51,7 @@ export const rule: RuleSnapshot = {
   flows: 1,
   packets: 1234567,
   bytes: 1264196608,
+  rate: { packets_per_s: 20_000, bits_per_s: 163_840_000 },
   last_packet: "2026-11-21T11:59:59.990Z",
   latency: { samples: 1200, p50_ns: 612_345, p99_ns: 1_050_000, max_ns: 2_345_678 },
   egress: [egress],
@@ -78,6 +85,7 @@ export const rules: readonly RuleSnapshot[] = [
     flows: 50,
     packets: 0,
     bytes: 0,
+    rate: null,
     last_packet: null,
     latency: null,
     egress: [
@@ -90,6 +98,7 @@ export const rules: readonly RuleSnapshot[] = [
         source_port: null,
         sent_packets: 0,
         sent_bytes: 0,
+        rate: null,
       },
     ],
   },
@@ -97,6 +106,7 @@ export const rules: readonly RuleSnapshot[] = [
 
 export const status: Status = {
   version: "0.1.0",
+  instance: null,
   pid: 123,
   file: "/etc/mcr/rules.toml",
   started: "2026-11-21T09:54:00.000Z",
@@ -190,12 +200,140 @@ export const refused: ReloadResult = {
   notes: [],
 };
 
+export const flows: Flows = {
+  time: now.toISOString(),
+  seconds: 1.001,
+  dropped: 0,
+  overflow: 0,
+  flows: [
+    {
+      rule: "studio-a",
+      interface: "eth0",
+      vlan: 0,
+      source: "10.10.1.100",
+      destination: "239.1.1.1",
+      port: 5001,
+      packets: 20_020,
+      bytes: 20_500_480,
+      size_min: 1024,
+      size_max: 1024,
+      packets_per_s: 20_000,
+      bits_per_s: 163_840_000,
+      last_packet: now.toISOString(),
+    },
+    {
+      rule: null,
+      interface: "eth0",
+      vlan: 5,
+      source: "10.10.1.101",
+      destination: "239.1.1.1",
+      port: 5002,
+      packets: 2,
+      bytes: 300,
+      size_min: 100,
+      size_max: 200,
+      packets_per_s: 2,
+      bits_per_s: 2397.6,
+      last_packet: now.toISOString(),
+    },
+  ],
+  igmp: [
+    {
+      interface: "eth0",
+      vlan: 0,
+      kind: "query",
+      source: "10.10.1.1",
+      destination: "224.0.0.1",
+      packets: 1,
+      last_packet: now.toISOString(),
+    },
+  ],
+  failures: [{ interface: "eth9", reason: "interface eth9 does not exist" }],
+};
+
+export const memberships: readonly MembershipSnapshot[] = [
+  {
+    interface: "eth0",
+    group: "239.1.1.1",
+    source: "10.10.1.100",
+    state: "joined",
+    reason: null,
+    retry_at: null,
+    rules: ["studio-a", "studio-b"],
+  },
+  {
+    interface: "eth0",
+    group: "239.1.1.2",
+    source: null,
+    state: "failed",
+    reason: "cannot join 239.1.1.2 on eth0: no buffer space available (ENOBUFS)",
+    retry_at: "2026-11-21T12:00:08.000Z",
+    rules: ["wall"],
+  },
+];
+
+export const interfaces: readonly InterfaceSnapshot[] = [
+  {
+    interface: "eth0",
+    state: "active",
+    reason: null,
+    ifindex: 2,
+    mtu: 1500,
+    address: "10.10.1.2",
+    ingress_rules: 1,
+    egresses: 0,
+    fanout_id: 4711,
+    ingress: stats.interfaces[0] ?? null,
+    sent_packets: 0,
+    sent_bytes: 0,
+    egress_dropped: 0,
+  },
+  {
+    interface: "eth9",
+    state: "waiting",
+    reason: "interface eth9 does not exist (ip link shows the ones that do)",
+    ifindex: null,
+    mtu: null,
+    address: null,
+    ingress_rules: 1,
+    egresses: 0,
+    fanout_id: null,
+    ingress: null,
+    sent_packets: 0,
+    sent_bytes: 0,
+    egress_dropped: 0,
+  },
+];
+
+export const config: ConfigAnswer = {
+  file: "/etc/mcr/rules.toml",
+  instance: null,
+  relay: { workers: "auto", profile: "balanced", fanout: "flow", control: "/run/mcr/mcr.sock" },
+  log: { level: "info", format: "text", facility: { Ingress: "debug" } },
+  rules: [
+    {
+      name: "studio-a",
+      ingress: { interface: "eth0", group: "239.1.1.1", port: 5001, source: ["10.10.1.100"] },
+      egress: [{ interface: "eth1", group: "239.10.1.1", port: 6001, ttl: 1 }],
+    },
+  ],
+};
+
+export const logLevels: LogLevels = { level: "info", facility: { Ingress: "debug" } };
+
 export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRelay {
   return {
     status: () => status,
     rules: () => rules,
     stats: () => stats,
     reload: async () => reloaded,
+    flows: async () => flows,
+    memberships: () => memberships,
+    interfaces: () => interfaces,
+    config: () => config,
+    logLevels: () => logLevels,
+    setLogLevel: ({ level }) => ({ level, facility: {} }),
+    subscribe: () => () => {},
     ...changes,
   };
 }

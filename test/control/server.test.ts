@@ -5,22 +5,40 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, wri
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
+import { Events } from "../../src/control/events.ts";
+import { limits } from "../../src/control/http.ts";
 import {
+  ConfigAnswerSchema,
   type ControlledRelay,
   ErrorSchema,
+  type Event,
+  FlowsSchema,
+  InterfacesSchema,
+  LogLevelsSchema,
+  MembershipsSchema,
   ReloadSchema,
   RulesSchema,
   StatsSchema,
   StatusSchema,
+  WorkersSchema,
 } from "../../src/control/protocol.ts";
-import { type ControlServer, openControlServer } from "../../src/control/server.ts";
+import {
+  type ControlServer,
+  type ControlServerOptions,
+  openControlServer,
+} from "../../src/control/server.ts";
 import { McrError } from "../../src/error.ts";
 import { Log } from "../../src/log.ts";
 import { Process } from "../support/process.ts";
 import { waitUntil } from "../support/wait.ts";
 import {
   asOrdinaryUser,
+  config,
   fakeRelay,
+  flows,
+  interfaces,
+  logLevels,
+  memberships,
   refused,
   reloaded,
   rules,
@@ -49,12 +67,16 @@ afterEach(async () => {
   directory[Symbol.dispose]();
 });
 
-async function open(relay: Partial<ControlledRelay> = {}, path = directory.socket): Promise<ControlServer> {
+async function open(
+  relay: Partial<ControlledRelay> = {},
+  path = directory.socket,
+  access: Pick<ControlServerOptions, "group" | "readPeer"> = {},
+): Promise<ControlServer> {
   const log = new Log(
     { level: "trace", format: "text", facility: {} },
     { write: (line) => logged.push(line), now: () => new Date(0), isJournal: false },
   );
-  const server = await openControlServer({ path, relay: fakeRelay(relay), log });
+  const server = await openControlServer({ path, relay: fakeRelay(relay), log, ...access });
   servers.push(server);
   return server;
 }
@@ -123,11 +145,26 @@ describe("routes", () => {
       rules: await ask("/v1/rules"),
       stats: await ask("/v1/stats"),
       reload: await ask("/v1/reload", "POST"),
+      flows: await ask("/v1/flows"),
+      memberships: await ask("/v1/memberships"),
+      interfaces: await ask("/v1/interfaces"),
+      workers: await ask("/v1/workers"),
+      config: await ask("/v1/config"),
+      logLevels: await ask("/v1/log-levels"),
+      newLogLevels: await ask("/v1/log-levels", "POST", '{"level":"debug"}'),
     };
     expect(v.parse(StatusSchema, answers.status.json)).toEqual(status);
     expect(v.parse(RulesSchema, answers.rules.json)).toEqual({ rules: [...rules] });
     expect(v.parse(StatsSchema, answers.stats.json)).toEqual(stats);
     expect(v.parse(ReloadSchema, answers.reload.json)).toEqual(reloaded);
+    expect(v.parse(FlowsSchema, answers.flows.json)).toEqual(flows);
+    expect(v.parse(MembershipsSchema, answers.memberships.json)).toEqual({ memberships: [...memberships] });
+    expect(v.parse(InterfacesSchema, answers.interfaces.json)).toEqual({ interfaces: [...interfaces] });
+    expect(v.parse(WorkersSchema, answers.workers.json)).toEqual({ workers: stats.workers });
+    expect(v.parse(ConfigAnswerSchema, answers.config.json)).toEqual(config);
+    expect(v.parse(LogLevelsSchema, answers.logLevels.json)).toEqual(logLevels);
+    expect(v.parse(LogLevelsSchema, answers.newLogLevels.json)).toEqual({ level: "debug", facility: {} });
+    expect(answers.newLogLevels.json.schema).toBe("/v1/log-levels");
     for (const { status, headers } of Object.values(answers)) {
       expect(status).toBe(200);
       expect(headers.get("content-type")).toBe("application/json");
@@ -169,14 +206,14 @@ describe("routes", () => {
     expect(await promptness()).toBeLessThan(promptMs);
     expect(isAnswered).toBe(false);
     resolve(reloaded);
-    expect((await reload).json).toEqual(reloaded);
+    expect((await reload).json).toEqual({ schema: "/v1/reload", ...reloaded });
   });
 
   test("a reload that was refused is an answer like any other", async () => {
     await open({ reload: async () => refused });
     const { status, json } = await ask("/v1/reload", "POST");
     expect(status).toBe(200);
-    expect(json).toEqual(refused);
+    expect(json).toEqual({ schema: "/v1/reload", ...refused });
   });
 
   test("a reload may take longer than Bun's own limit of 10 s", async () => {
@@ -186,7 +223,7 @@ describe("routes", () => {
         return reloaded;
       },
     });
-    expect((await ask("/v1/reload", "POST")).json).toEqual(reloaded);
+    expect((await ask("/v1/reload", "POST")).json).toEqual({ schema: "/v1/reload", ...reloaded });
   }, 20_000);
 
   test("a handler that throws answers 500, logs once, and the server goes on", async () => {
@@ -320,7 +357,192 @@ describe("the socket file", () => {
   });
 });
 
+describe("what a request may be", () => {
+  test("a body that is no log level names what is wrong", async () => {
+    await open();
+    for (const [body, error] of [
+      ["", "the body: "],
+      ["{", "the body: "],
+      ['{"level":"loud"}', "the body: level: "],
+      ['{"level":"info","facility":"Nothing"}', "the body: facility: "],
+    ] as const) {
+      const { status, json } = await ask("/v1/log-levels", "POST", body);
+      expect([body, status]).toEqual([body, 400]);
+      expect(v.parse(ErrorSchema, json).error).toStartWith(error);
+    }
+    expect(logged).toEqual([]);
+  });
+
+  test("a client that has asked and says no more, as socat does, is answered", async () => {
+    await open();
+    const socket = await connect();
+    socket.end("GET /v1/status HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    let text = "";
+    for await (const data of socket) text += String(data);
+    expect(text).toStartWith("HTTP/1.1 200 OK\r\n");
+  });
+
+  test("a request may come byte by byte", async () => {
+    await open();
+    const socket = await connect();
+    const { promise, resolve } = Promise.withResolvers<string>();
+    socket.once("data", (data) => resolve(data.toString()));
+    for (const byte of "GET /v1/status HTTP/1.1\r\nhost: mcr\r\n\r\n") {
+      socket.write(byte);
+      await Bun.sleep(0);
+    }
+    expect(await promise).toStartWith("HTTP/1.1 200 OK\r\n");
+  });
+});
+
+describe("who may ask", () => {
+  const nobody = { pid: 42, uid: 65_534, isInGroup: false };
+
+  test("another user is refused in a clear sentence, even where the file's mode lets it in", async () => {
+    await open({}, directory.socket, { readPeer: () => nobody });
+    const { status, json } = await ask("/v1/status");
+    expect(status).toBe(403);
+    expect(v.parse(ErrorSchema, json).error).toBe(
+      `user 65534 may not ask the mcr at ${directory.socket}: run as root, or as a member of the group that owns it (ls -l ${directory.socket})`,
+    );
+    await ask("/v1/events");
+    expect(logged).toHaveLength(1);
+    expect(logged[0]).toContain("warning [Security] refused pid 42: user 65534");
+  });
+
+  test("root, the user of mcr and members of the group are answered", async () => {
+    const own = process.geteuid?.() ?? 0;
+    for (const peer of [
+      { ...nobody, uid: 0 },
+      { ...nobody, uid: own },
+      { ...nobody, isInGroup: true },
+    ]) {
+      const server = await open({}, directory.socket, { readPeer: () => peer });
+      expect((await ask("/v1/status")).status).toBe(200);
+      await server.close();
+    }
+  });
+
+  test.skipIf(process.geteuid?.() !== 0)("control_group owns the socket", async () => {
+    const asked: number[] = [];
+    const readPeer = (_fd: number, gid: number) => {
+      asked.push(gid);
+      return { ...nobody, isInGroup: true };
+    };
+    await open({}, directory.socket, { group: "65533", readPeer });
+    expect((await ask("/v1/status")).status).toBe(200);
+    expect(asked).toEqual([65_533]);
+    const { mode, gid } = lstatSync(directory.socket);
+    expect([mode & 0o777, gid]).toEqual([0o660, 65_533]);
+  });
+
+  test("a group that this host does not have is a configuration error with its cure", async () => {
+    const thrown: unknown = await open({}, directory.socket, { group: "no-such-group" }).catch(
+      (e: unknown) => e,
+    );
+    expect(thrown).toBeInstanceOf(McrError);
+    expect(String(thrown)).toContain('there is no group "no-such-group" in /etc/group: make it (groupadd');
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+});
+
+describe("events", () => {
+  async function follow(): Promise<{ socket: Socket; lines: () => readonly Event[] }> {
+    const socket = await connect("GET /v1/events HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    let text = "";
+    socket.on("data", (data) => {
+      text += data.toString();
+    });
+    await waitUntil(() => text.includes('"connected"'), { what: "the first event" });
+    const lines = () =>
+      (text.split("\r\n\r\n")[1] ?? "")
+        .split("\n")
+        .slice(0, -1)
+        .map((line) => JSON.parse(line));
+    return { socket, lines };
+  }
+
+  test("come to everybody who follows, as they happen, until one goes", async () => {
+    const events = new Events(() => 0);
+    await open({ subscribe: (listener) => events.subscribe(listener) });
+    const first = await follow();
+    const second = await follow();
+    events.tell({ event: "rule", rule: "a", state: "active", reason: null });
+    for (const { lines } of [first, second])
+      await waitUntil(() => lines().length === 2, { what: "the event" });
+    expect(first.lines()[1]).toEqual({
+      time: "1970-01-01T00:00:00.000Z",
+      event: "rule",
+      rule: "a",
+      state: "active",
+      reason: null,
+    });
+    first.socket.destroy();
+    second.socket.destroy();
+    await waitUntil(() => !events.hasListeners, { what: "both to be forgotten" });
+  });
+
+  test("a client that does not read is disconnected, which is logged once, and others lose none", async () => {
+    const events = new Events(() => 0);
+    await open({ subscribe: (listener) => events.subscribe(listener) });
+    const deaf = [await connect(), await connect()];
+    for (const socket of deaf) {
+      socket.pause();
+      socket.write("GET /v1/events HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    }
+    const { lines } = await follow();
+    const reason = "x".repeat(1000);
+    const count = 2000;
+    for (let told = 0; told < count; told += 1) {
+      events.tell({ event: "rule", rule: `rule-${told}`, state: "failed", reason });
+      if (told % 50 === 0) await Bun.sleep(1);
+    }
+    await waitUntil(() => lines().length === count + 1, { what: "all events" });
+    expect(logged.filter((line) => line.includes("did not read its events"))).toHaveLength(1);
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
+  test("are for so many followers, and the next is told", async () => {
+    const events = new Events(() => 0);
+    await open({ subscribe: (listener) => events.subscribe(listener) });
+    for (let count = 0; count < limits.streamsMax; count += 1) await follow();
+    const { status, json } = await ask("/v1/events");
+    expect(status).toBe(503);
+    expect(v.parse(ErrorSchema, json).error).toContain("end one of them");
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+});
+
 describe("hostile clients do not disturb others", () => {
+  test("thousands that connect and say nothing: the oldest make room", async () => {
+    await open();
+    const silent: Socket[] = [];
+    for (let count = 0; count < 1000; count += 1) silent.push(await connect());
+    expect(await promptness()).toBeLessThan(promptMs);
+    await waitUntil(() => silent.filter((socket) => !socket.destroyed).length <= limits.connectionsMax, {
+      what: "the surplus to be cut off",
+    });
+  });
+
+  test("100 MB behind a request go with their connection", async () => {
+    await open();
+    const socket = await connect("GET /v1/status HTTP/1.1\r\nhost: mcr\r\n\r\n");
+    const chunk = Buffer.alloc(1 << 20);
+    let isClosed = false;
+    socket.once("close", () => {
+      isClosed = true;
+    });
+    socket.resume();
+    let written = 0;
+    while (!isClosed && written < 100) {
+      written += 1;
+      if (!socket.write(chunk))
+        await Promise.race([new Promise((r) => socket.once("drain", r)), Bun.sleep(20)]);
+    }
+    await waitUntil(() => isClosed, { what: "the connection to be cut" });
+    expect(await promptness()).toBeLessThan(promptMs);
+  });
+
   test("100 that connect and say nothing", async () => {
     await open();
     for (let count = 0; count < 100; count += 1) await connect(count % 2 === 0 ? "" : "GET /v1/st");

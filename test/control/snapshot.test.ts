@@ -99,6 +99,7 @@ describe("a rule's snapshot", () => {
       flows: 1,
       packets: 100,
       bytes: 100_000,
+      rate: null,
       last_packet: "2026-01-02T03:04:07.500Z",
       latency: { samples: 2, p50_ns: 256, p99_ns: 300, max_ns: 300 },
       egress: [
@@ -115,6 +116,7 @@ describe("a rule's snapshot", () => {
           sent_packets: 96,
           sent_bytes: 96_000,
           frame_packets: 90,
+          rate: null,
           dropped: { full: 3, error: 1, unavailable: 0, expired: 0 },
           last_error: "no buffer space available (ENOBUFS)",
         },
@@ -131,6 +133,7 @@ describe("a rule's snapshot", () => {
           sent_packets: 0,
           sent_bytes: 0,
           frame_packets: 0,
+          rate: null,
           dropped: { full: 0, error: 0, unavailable: 100, expired: 0 },
           last_error: null,
         },

@@ -25,12 +25,15 @@ function setUp({ shim = new FakeMembers(), isListed = true }: SetUp = {}) {
   const clock = { ms: startMs };
   /** How many joins had been asked for at each pause. */
   const pauses: number[] = [];
+  const changes: string[] = [];
   const memberships = new Memberships({
     shim,
     log: recorded.log,
     nowMs: () => clock.ms,
     pause: async () => void pauses.push(shim.calls.length),
     joinedGroups: () => (isListed ? shim.listed(names) : undefined),
+    onChange: (change, { group }, reason) =>
+      void changes.push(`${change} ${group}${reason === undefined ? "" : `: ${reason}`}`),
   });
   const want = async (...memberOf: readonly (readonly [Membership, ...string[]])[]) => {
     memberships.want(
@@ -43,7 +46,7 @@ function setUp({ shim = new FakeMembers(), isListed = true }: SetUp = {}) {
     );
     await memberships.settle();
   };
-  return { shim, memberships, want, clock, pauses, lines: recorded.lines };
+  return { shim, memberships, want, clock, pauses, changes, lines: recorded.lines };
 }
 
 function on(ifindex: number, group: string, source?: string): Membership {
@@ -68,6 +71,20 @@ function failureOf(memberships: Memberships, membership: Membership): string {
   const state = memberships.stateOf(membership);
   return typeof state === "string" ? state : state.reason;
 }
+
+describe("what is joined", () => {
+  test("is listed with who counts on it, and every change is told as it happens", async () => {
+    const { want, memberships, changes } = setUp();
+    await want([on(3, "239.1.1.1"), "a", "b"], [on(3, "232.1.1.1", "10.0.0.1"), "ssm"]);
+    expect(memberships.list()).toEqual([
+      { membership: on(3, "239.1.1.1"), state: "joined", users: new Set(["a", "b"]) },
+      { membership: on(3, "232.1.1.1", "10.0.0.1"), state: "joined", users: new Set(["ssm"]) },
+    ]);
+    await want([on(3, "239.1.1.1"), "a"]);
+    expect(memberships.list()).toHaveLength(1);
+    expect(changes).toEqual(["joined 239.1.1.1", "joined 232.1.1.1", "left 232.1.1.1"]);
+  });
+});
 
 describe("joining", () => {
   test("is said in one line with the group, the interface and the total", async () => {

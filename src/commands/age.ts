@@ -1,0 +1,27 @@
+// How long ago, and how much a second: numbers as people read them in a narrow column.
+
+/** The two largest units: 12s, 3m, 2h 5m, 3d 4h. A clock that was set back makes it 0s. */
+export function formatAge(ms: number): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000));
+  const minutes = Math.floor(seconds / 60);
+  const hours = Math.floor(minutes / 60);
+  const days = Math.floor(hours / 24);
+  if (days > 0) return `${days}d ${hours % 24}h`;
+  if (hours > 0) return `${hours}h ${minutes % 60}m`;
+  return minutes > 0 ? `${minutes}m` : `${seconds}s`;
+}
+
+/** Whole up to 99,999, then three digits and k, M or G: never wider than six. */
+export function formatRate(perSecond: number): string {
+  if (perSecond < 9.995) return String(Math.round(perSecond * 100) / 100);
+  if (perSecond < 99_999.5) return String(Math.round(perSecond));
+  for (const [unit, size] of units)
+    if (perSecond < size * 999.5) return `${Number((perSecond / size).toPrecision(3))}${unit}`;
+  return `${Math.round(perSecond / 1e12)}T`;
+}
+
+const units = [
+  ["k", 1e3],
+  ["M", 1e6],
+  ["G", 1e9],
+] as const;

@@ -1,0 +1,155 @@
+// The rules as `mcr show` prints them: one line for a rule's ingress and one for each egress below it, with room for
+// the ranges of a rule in 100 columns; long names are cut. What keeps one from running, or drops its packets, is below.
+import type { EgressSnapshot, Rate, RuleSnapshot, Status } from "../control/protocol.ts";
+import { type Cell, formatTable } from "../table.ts";
+import { formatAge, formatRate } from "./age.ts";
+import { type Colors, paintState, plain } from "./color.ts";
+
+const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
+/** What goes where the longest ranges leave no room for everything. */
+const dispensable: readonly (readonly string[])[] = [[], ["LAST"], ["LAST", " BIT/S"]];
+
+/** A row of the table with the remarks that go below it, under its second column. */
+interface Line {
+  readonly row: readonly Cell[];
+  readonly remarks: readonly string[];
+}
+
+export function formatShow(
+  status: Status,
+  rules: readonly RuleSnapshot[],
+  nowMs: number,
+  columns: number,
+  colors: Colors = plain,
+): string {
+  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs, colors)}`;
+  if (rules.length === 0) return head;
+  const lines = rules.flatMap((rule) => linesOf(rule, nowMs, colors));
+  const [heading = "", ...table] = tableThatFits(
+    lines.map(({ row }) => row),
+    columns,
+  );
+  const indent = " ".repeat(heading.indexOf(headings[1] ?? ""));
+  const text = table.flatMap((line, index) => [
+    line,
+    ...(lines[index]?.remarks ?? []).map((remark) => `${indent}${remark}`),
+  ]);
+  return `${head}\n${[colors.head(heading), ...text].join("\n")}\n`;
+}
+
+/** Names are cut first, as everywhere; then columns go. */
+function tableThatFits(rows: readonly (readonly Cell[])[], columns: number): readonly string[] {
+  let table: readonly string[] = [];
+  for (const without of dispensable) {
+    const isShown = (_: unknown, column: number) => !without.includes(headings[column] ?? "");
+    const shown = rows.map((row) => row.filter(isShown));
+    table = formatTable(headings.filter(isShown), shown, columns).trimEnd().split("\n");
+    if (table.every((line) => Bun.stringWidth(line) <= columns)) break;
+  }
+  return table;
+}
+
+function linesOf(rule: RuleSnapshot, nowMs: number, colors: Colors): Line[] {
+  const last = rule.last_packet === null ? "-" : formatAge(nowMs - Date.parse(rule.last_packet));
+  return [
+    {
+      row: [
+        rule.name,
+        `${rule.interface} ${rule.ingress}${formatSources(rule.source)}`,
+        paintState(rule.state, colors),
+        formatAge(nowMs - Date.parse(rule.since)),
+        last,
+        ...rateCells(rule.rate),
+        rule.packets,
+      ],
+      remarks: [
+        ...(rule.reason === null ? [] : [`  ${colors.warn(rule.reason)}`]),
+        ...exclusiveRemark(rule, colors).map((remark) => `  ${remark}`),
+      ],
+    },
+    ...rule.egress.map((egress) => lineOf(egress, nowMs, colors)),
+  ];
+}
+
+function lineOf(egress: EgressSnapshot, nowMs: number, colors: Colors): Line {
+  const remarks = [
+    ...(egress.reason === null ? [] : [colors.warn(egress.reason)]),
+    ...formatDrops(egress).map(colors.bad),
+    ...(egress.path_reason === null ? [] : [`path ${egress.path}: ${egress.path_reason}`]),
+  ];
+  return {
+    row: [
+      "",
+      `→ ${egress.interface} ${egress.destination}`,
+      paintState(egress.state, colors),
+      formatAge(nowMs - Date.parse(egress.since)),
+      "",
+      ...rateCells(egress.rate),
+      egress.sent_packets,
+    ],
+    remarks: remarks.map((remark) => `    ${remark}`),
+  };
+}
+
+function exclusiveRemark(
+  { exclusive, exclusive_reason: reason }: RuleSnapshot,
+  { warn }: Colors,
+): readonly string[] {
+  switch (exclusive) {
+    case "off":
+      return [];
+    case "refused":
+      return [warn(reason ?? "not exclusive")];
+    case "waiting":
+      return ["exclusive as soon as it is captured"];
+    case "tcx":
+    case "nft":
+      return [`exclusive by ${exclusive}`];
+  }
+}
+
+function formatDrops({ dropped, last_error }: EgressSnapshot): readonly string[] {
+  const counts = Object.entries(dropped).filter(([, packets]) => packets > 0);
+  if (counts.length === 0) return [];
+  const total = counts.reduce((sum, [, packets]) => sum + packets, 0);
+  const reasons = counts.map(([reason, packets]) => `${packets} ${reason}`).join(", ");
+  return [`dropped ${total}: ${reasons}${last_error === null ? "" : `; last refused: ${last_error}`}`];
+}
+
+/** Right-aligned text: a column of numbers, some of which have a unit. */
+export function rateCells(rate: Rate): readonly [string, string] {
+  if (rate === null) return ["     -", "     -"];
+  return [formatRate(rate.packets_per_s).padStart(6), formatRate(rate.bits_per_s).padStart(6)];
+}
+
+function formatSources([first, ...others]: readonly string[]): string {
+  if (first === undefined) return "";
+  return others.length === 0 ? ` from ${first}` : ` from ${first} and ${others.length} more`;
+}
+
+function formatStatus({ version, instance, pid, uptime_s, workers, profile, file, rules }: Status): string {
+  const states = Object.entries(rules).filter(([, count]) => count > 0);
+  const total = states.reduce((sum, [, count]) => sum + count, 0);
+  const parts = [
+    `mcr ${version}${instance === null ? "" : ` ${instance}`}`,
+    `pid ${pid}`,
+    `up ${formatAge(uptime_s * 1000)}`,
+    formatCount(workers.length, "worker"),
+    `profile ${profile}`,
+    `${file}: ${total === 0 ? "no rules" : formatCount(total, "rule")}`,
+  ];
+  const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");
+  return parts.join(", ") + (detail === "" ? "" : `: ${detail}`);
+}
+
+/** The file and what runs differ then, and nobody may have read the log. */
+function formatFailedReload({ last_reload: last }: Status, nowMs: number, { bad }: Colors): string {
+  if (last === null || last.ok) return "";
+  const [first = "", ...others] = last.errors;
+  const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
+  return `${bad(`last reload refused ${formatAge(nowMs - Date.parse(last.time))} ago: ${first}${more}`)}\n`;
+}
+
+function formatCount(count: number, noun: "rule" | "worker"): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}

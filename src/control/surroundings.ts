@@ -1,0 +1,60 @@
+// What the rules stand on, as the control socket tells it: interfaces and memberships. Pure.
+import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
+import type { FailedJoin, Membership } from "../net/memberships.ts";
+import type { InterfaceSnapshot, MembershipSnapshot, Stats } from "./protocol.ts";
+
+export function membershipSnapshot(entry: {
+  readonly membership: Membership;
+  readonly state: "joined" | "joining" | FailedJoin;
+  readonly users: ReadonlySet<string>;
+}): MembershipSnapshot {
+  const { membership, state, users } = entry;
+  const failed = typeof state === "object" ? state : undefined;
+  return {
+    interface: membership.interface,
+    group: membership.group,
+    source: membership.source ?? null,
+    state: typeof state === "object" ? "failed" : state,
+    reason: failed?.reason ?? null,
+    retry_at: failed ? new Date(failed.retryAtMs).toISOString() : null,
+    rules: [...users],
+  };
+}
+
+/** Every interface that a rule names. */
+export function interfaceSnapshots(
+  states: readonly (InterfaceState | Unusable)[],
+  fanoutIds: ReadonlyMap<string, number>,
+  { rules, interfaces }: Pick<Stats, "rules" | "interfaces">,
+): readonly InterfaceSnapshot[] {
+  return states.map((state) => {
+    const egresses = rules.flatMap(({ egress }) => egress).filter((each) => each.interface === state.name);
+    const sum = (read: (egress: (typeof egresses)[number]) => number) =>
+      egresses.reduce((total, egress) => total + read(egress), 0);
+    return {
+      interface: state.name,
+      ...describe(state),
+      ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
+      egresses: egresses.length,
+      fanout_id: fanoutIds.get(state.name) ?? null,
+      ingress: interfaces.find((each) => each.interface === state.name) ?? null,
+      sent_packets: sum((egress) => egress.sent_packets),
+      sent_bytes: sum((egress) => egress.sent_bytes),
+      egress_dropped: sum(({ dropped }) => dropped.full + dropped.error + dropped.unavailable),
+    };
+  });
+}
+
+function describe(
+  state: InterfaceState | Unusable,
+): Pick<InterfaceSnapshot, "state" | "reason" | "ifindex" | "mtu" | "address"> {
+  if (!isUsable(state))
+    return { state: "waiting", reason: state.unusable, ifindex: null, mtu: null, address: null };
+  const { ifindex, mtu, address } = state;
+  return { state: "active", reason: null, ifindex, mtu, address: address === 0 ? null : dotted(address) };
+}
+
+/** Network order, as read on a little-endian machine. */
+function dotted(address: number): string {
+  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 0xff).join(".");
+}

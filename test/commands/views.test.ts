@@ -1,0 +1,246 @@
+// The other views of `mcr show`, ping, log-level and events: their text, their JSON, their errors, their colours.
+
+import { describe, expect, test } from "bun:test";
+import { formatRate } from "../../src/commands/age.ts";
+import { eventsCommand } from "../../src/commands/events.ts";
+import { logLevelCommand } from "../../src/commands/log-level.ts";
+import { pingCommand } from "../../src/commands/ping.ts";
+import { showCommand } from "../../src/commands/show.ts";
+import { Events } from "../../src/control/events.ts";
+import { config, flows } from "../control/fake-relay.ts";
+import { runRemote } from "./remote.ts";
+
+async function show(what: string): Promise<string> {
+  const { exitCode, stdout, errors } = await runRemote(showCommand, {}, {}, [what]);
+  expect([exitCode, errors]).toEqual([0, []]);
+  return stdout;
+}
+
+describe("mcr show", () => {
+  test("flows", async () => {
+    expect(await show("flows")).toMatchInlineSnapshot(`
+      "RULE      INTERFACE    SOURCE       DESTINATION        PPS   BIT/S  SIZE     PACKETS
+      studio-a  eth0         10.10.1.100  239.1.1.1:5001   20000    164M  1024       20020
+      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2    2398  100-200        2
+      querier on eth0: 10.10.1.1
+      not watched: eth9: interface eth9 does not exist
+      "
+    `);
+  });
+  test("interfaces", async () => {
+    expect(await show("interfaces")).toMatchInlineSnapshot(`
+      "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED
+      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        1
+      eth9       waiting  -             -      1         0         0        0     0        0
+      interface eth9 does not exist (ip link shows the ones that do)
+      "
+    `);
+  });
+  test("memberships", async () => {
+    expect(await show("memberships")).toMatchInlineSnapshot(`
+      "INTERFACE  GROUP      SOURCE       STATE   RULES
+      eth0       239.1.1.1  10.10.1.100  joined  studio-a, studio-b
+      eth0       239.1.1.2  any          failed  wall
+      cannot join 239.1.1.2 on eth0: no buffer space available (ENOBUFS); next try at 2026-11-21T12:00:08.000Z
+      "
+    `);
+  });
+  test("workers", async () => {
+    expect(await show("workers")).toMatchInlineSnapshot(`
+      "WORKER  CPU  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
+           0    0   617283  1234533     1000    1200   5000  4000        32000
+           1    1   617284  1234534     1000    1200   5000  4000        32000
+      "
+    `);
+  });
+  test("config", async () => {
+    expect(await show("config")).toMatchInlineSnapshot(`
+      "# /etc/mcr/rules.toml, as it runs
+      [relay]
+      workers = "auto"
+      profile = "balanced"
+      fanout = "flow"
+      control = "/run/mcr/mcr.sock"
+      [log]
+      level = "info"
+      format = "text"
+      [log.facility]
+      Ingress = "debug"
+
+      [[rule]]
+      name = "studio-a"
+      ingress = { interface = "eth0", group = "239.1.1.1", port = 5001, source = ["10.10.1.100"] }
+      egress = [{ interface = "eth1", group = "239.10.1.1", port = 6001, ttl = 1 }]
+      "
+    `);
+  });
+
+  test("says what there is none of", async () => {
+    const none = {
+      memberships: () => [],
+      interfaces: () => [],
+      flows: async () => ({ ...flows, flows: [], igmp: [], failures: [] }),
+    };
+    const texts = ["memberships", "interfaces", "flows"].map(
+      async (what) => (await runRemote(showCommand, none, {}, [what])).stdout,
+    );
+    expect(await Promise.all(texts)).toEqual([
+      "nothing is joined\n",
+      "no rule names an interface\n",
+      "no multicast was seen in 1.0 s\n",
+    ]);
+  });
+
+  test("takes any beginning that is one's alone, and names the choices otherwise", async () => {
+    expect(await show("mem")).toBe(await show("memberships"));
+    const { exitCode, errors } = await runRemote(showCommand, {}, {}, ["x"]);
+    expect([exitCode, errors]).toEqual([
+      64,
+      [
+        'mcr show: there is no "x" to show: give one of rules, flows, interfaces, memberships, workers, config',
+      ],
+    ]);
+  });
+
+  test("--json names the schema of every view", async () => {
+    for (const what of ["rules", "flows", "interfaces", "memberships", "workers", "config"]) {
+      const { stdout } = await runRemote(showCommand, {}, { json: true }, [what]);
+      expect(JSON.parse(stdout).schema).toBe(`/v1/${what}`);
+    }
+    const { stdout } = await runRemote(showCommand, {}, { json: true }, ["config"]);
+    expect(JSON.parse(stdout)).toEqual({ schema: "/v1/config", ...config });
+  });
+
+  test("has colours on a terminal, and never with NO_COLOR, in a dumb terminal or in a pipe", async () => {
+    const shown = async (isTTY: boolean, env: Readonly<Record<string, string>> = {}) => {
+      const { stdout } = await runRemote(showCommand, {}, {}, ["rules"], { isTTY, env });
+      return stdout;
+    };
+    const colored = await shown(true);
+    expect(colored).toContain("\x1b[32mactive\x1b[0m");
+    expect(colored).toContain("\x1b[31mdropped 67: 60 full, 7 error");
+    const plain = Bun.stripANSI(colored);
+    expect(plain).not.toBe(colored);
+    expect(await shown(false)).toBe(plain);
+    expect(await shown(true, { NO_COLOR: "1" })).toBe(plain);
+    expect(await shown(true, { TERM: "dumb" })).toBe(plain);
+  });
+});
+
+describe("mcr ping", () => {
+  test("says which mcr answered, and how fast", async () => {
+    const { exitCode, stdout } = await runRemote(pingCommand, {});
+    expect(exitCode).toBe(0);
+    expect(stdout).toMatch(/^mcr 0\.1\.0, pid 123, up 2h 6m: answered in [\d.]+ ms\n$/);
+    const { stdout: json } = await runRemote(pingCommand, {}, { json: true });
+    expect(JSON.parse(json)).toMatchObject({ schema: "ping/1", version: "0.1.0", pid: 123, uptime_s: 7560 });
+  });
+
+  test("without a running mcr ends with 69", async () => {
+    expect((await runRemote(pingCommand, null)).exitCode).toBe(69);
+  });
+});
+
+describe("mcr log-level", () => {
+  const run = (...words: string[]) => runRemote(logLevelCommand, {}, {}, words);
+
+  test("shows all levels, or that of one facility", async () => {
+    expect((await run()).stdout).toMatchInlineSnapshot(`
+      "FACILITY       LEVEL
+      Supervisor     info
+      RuleDispatch   info
+      ControlSocket  info
+      DataPlane      info
+      Ingress        debug  its own
+      Egress         info
+      Stats          info
+      Security       info
+      Network        info
+      "
+    `);
+    expect((await run("ingress")).stdout).toBe("FACILITY  LEVEL\nIngress   debug  its own\n");
+  });
+
+  test("changes one level, or that of all", async () => {
+    const changes: unknown[] = [];
+    const relay = {
+      setLogLevel: (change: { level: "debug" }) => {
+        changes.push(change);
+        return { level: "debug" as const, facility: {} };
+      },
+    };
+    for (const words of [["debug"], ["Egress", "TRACE"]])
+      await runRemote(logLevelCommand, relay as never, {}, words);
+    expect(changes).toEqual([{ level: "debug" }, { level: "trace", facility: "Egress" }]);
+  });
+
+  test("names the facilities and levels when it does not know one", async () => {
+    const cases: readonly (readonly [readonly string[], string])[] = [
+      [["loud"], '"loud" is no facility and no level: facilities are Supervisor, '],
+      [["Nothing", "debug"], '"Nothing" is no facility: facilities are Supervisor, '],
+      [["Ingress", "loud"], '"loud" is no level: levels are emergency, alert, '],
+      [["debug", "info"], '"debug" is no facility: facilities are '],
+    ];
+    for (const [words, start] of cases) {
+      const { exitCode, errors } = await run(...words);
+      expect([words, exitCode]).toEqual([words, 64]);
+      expect(errors[0]).toStartWith(`mcr log-level: ${start}`);
+    }
+  });
+});
+
+describe("mcr events", () => {
+  test("prints each event as a line, until nobody reads any more", async () => {
+    const events = new Events(() => 0);
+    const closed = new AbortController();
+    let printed = "";
+    const { exitCode } = await runRemote(
+      eventsCommand,
+      {
+        subscribe(listener) {
+          const end = events.subscribe(listener);
+          events.tell({ event: "rule", rule: "a", state: "silent", reason: null });
+          return end;
+        },
+      },
+      {},
+      [],
+      {
+        stdoutClosed: closed.signal,
+        stdout(text) {
+          printed += text;
+          if (printed.includes("silent")) closed.abort();
+        },
+      },
+    );
+    expect(exitCode).toBe(0);
+    const [connected = "", rule = ""] = printed.split("\n");
+    expect(JSON.parse(connected)).toMatchObject({ event: "connected", pid: process.pid });
+    expect(rule).toBe(
+      '{"time":"1970-01-01T00:00:00.000Z","event":"rule","rule":"a","state":"silent","reason":null}',
+    );
+  });
+
+  test("without a running mcr ends with 69", async () => {
+    expect((await runRemote(eventsCommand, null)).exitCode).toBe(69);
+  });
+});
+
+test("a rate is whole as long as it fits five digits, then has a unit", () => {
+  const cases = [0, 0.5, 9.99, 10.4, 999, 20_000, 99_999, 123_456, 999_600, 163_840_000, 9.4e9, 5e12];
+  expect(cases.map(formatRate)).toEqual([
+    "0",
+    "0.5",
+    "9.99",
+    "10",
+    "999",
+    "20000",
+    "99999",
+    "123k",
+    "1M",
+    "164M",
+    "9.4G",
+    "5T",
+  ]);
+  for (let value = 0.01; value < 1e13; value *= 1.37) expect(formatRate(value).length).toBeLessThanOrEqual(6);
+});
