@@ -24,6 +24,9 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["show", async () => (await import("./commands/show.ts")).showCommand],
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
+  ["add", async () => (await import("./commands/add.ts")).addCommand],
+  ["remove", async () => (await import("./commands/remove.ts")).removeCommand],
+  ["save", async () => (await import("./commands/save.ts")).saveCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);

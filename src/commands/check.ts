@@ -7,21 +7,37 @@ import type { Config, Egress, Rule } from "../config/schema.ts";
 import { ExitCode, fail } from "../error.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
+import { compareWithRunning } from "./compare.ts";
+import { formatDifference } from "./difference.ts";
+import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
-const OptionsSchema = v.object({ json: Switch });
+const OptionsSchema = v.object({ json: Switch, diff: Switch, socket: v.optional(v.unknown()) });
 
 export const checkCommand: Command = {
   name: "check",
   parameters: "<file>",
   summary: "check a rule file and show what it would run",
-  options: [{ flags: "--json", description: "print JSON" }],
+  options: [
+    { flags: "--diff", description: "show what a reload with this file would change in the running mcr" },
+    ...remoteOptions,
+  ],
   async run(positionals, options, io) {
-    const { json } = parseOptions("check", OptionsSchema, options);
+    const { json, diff, socket } = parseOptions("check", OptionsSchema, options);
     const [file, surplus] = positionals;
     if (file === undefined || surplus !== undefined)
       return fail("mcr check: give one rule file", ExitCode.usage);
+    if (socket !== undefined && !diff)
+      return fail("mcr check: --socket goes with --diff, which asks the running mcr", ExitCode.usage);
     const config = await readConfig(file);
-    if (json) {
+    if (diff) {
+      const difference = await compareWithRunning(parseRemote("check", options, io).socket, config);
+      const { notes, ...rest } = difference;
+      io.stdout(
+        json
+          ? formatJson({ file, ok: true, ...difference })
+          : formatDifference(`${file}, not applied yet`, rest, notes),
+      );
+    } else if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
         `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,

@@ -1,5 +1,6 @@
 // `mcr show`: what runs, how long it has been so, and what keeps a rule or an egress from it. One line for a rule's
 // ingress and one for each egress below it, with room for the ranges of a rule in 100 columns; long names are cut.
+import { list } from "../config/changes.ts";
 import { request } from "../control/client.ts";
 import {
   type EgressSnapshot,
@@ -7,10 +8,12 @@ import {
   RulesSchema,
   type Status,
   StatusSchema,
+  type Unsaved,
 } from "../control/protocol.ts";
 import { ExitCode } from "../error.ts";
 import { type Cell, formatTable } from "../table.ts";
 import type { Command } from "./command.ts";
+import { formatUnsaved, toText } from "./difference.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
 export const showCommand: Command = {
@@ -26,7 +29,8 @@ export const showCommand: Command = {
       return ExitCode.ok;
     }
     const status = await request(socket, "GET", "/v1/status", StatusSchema);
-    io.stdout(formatShow(status.value, rules.value.rules, Date.now(), io.columns));
+    const { rules: snapshots, unsaved } = rules.value;
+    io.stdout(formatShow(status.value, snapshots, Date.now(), io.columns, unsaved));
     return ExitCode.ok;
   },
 };
@@ -44,10 +48,12 @@ export function formatShow(
   rules: readonly RuleSnapshot[],
   nowMs: number,
   columns: number,
+  unsaved: Unsaved = { added: [], changed: [], removed: [] },
 ): string {
-  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs)}`;
-  if (rules.length === 0) return head;
-  const lines = rules.flatMap((rule) => linesOf(rule, nowMs));
+  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs)}${toText(formatUnsaved(unsaved))}`;
+  const rest = unsaved.removed.length === 0 ? "" : `\nremoved, still in the file: ${list(unsaved.removed)}\n`;
+  if (rules.length === 0) return head + rest;
+  const lines = rules.flatMap((rule) => linesOf(rule, nowMs, markOf(rule.name, unsaved)));
   const rows = lines.map(({ row }) => row);
   const table = formatTable(headings, rows, columns).trimEnd().split("\n");
   const indent = " ".repeat(table[0]?.indexOf(headings[1] ?? "") ?? 0);
@@ -56,16 +62,23 @@ export function formatShow(
     const remark = lines[index - 1]?.remark;
     return remark === undefined ? [line] : [line, `${indent}${remark}`];
   });
-  return `${head}\n${text.join("\n")}\n`;
+  return `${head}\n${text.join("\n")}\n${rest}`;
 }
 
-function linesOf(rule: RuleSnapshot, nowMs: number): Line[] {
+/** Of a rule that the file does not have, or not so. */
+function markOf(name: string, { added, changed }: Unsaved): string | undefined {
+  if (added.includes(name)) return "not in the file";
+  return changed.includes(name) ? "other than in the file" : undefined;
+}
+
+function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined): Line[] {
   const age = formatAge(nowMs - Date.parse(rule.since));
   const ingress = `${rule.interface} ${rule.ingress}${formatSources(rule.source)}`;
+  const remark = [mark, rule.reason].filter((part) => typeof part === "string").join("; ");
   return [
     {
       row: [rule.name, ingress, rule.state, age, rule.packets, ""],
-      remark: rule.reason === null ? undefined : `  ${rule.reason}`,
+      remark: mark === undefined && rule.reason === null ? undefined : `  ${remark}`,
     },
     ...rule.egress.map((egress) => lineOf(egress, nowMs)),
   ];

@@ -9,7 +9,7 @@ import { systemCodeOf } from "./system-code.ts";
 /** The default of [relay] control. */
 export const defaultSocketPath = "/run/mcr/mcr.sock";
 
-export type Method = "GET" | "POST";
+export type Method = "GET" | "POST" | "DELETE";
 
 export interface Answer<T> {
   /** What this version knows of the answer. */
@@ -18,8 +18,8 @@ export interface Answer<T> {
   readonly json: unknown;
 }
 
-/** A POST waits for the relay to have done it. */
-const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000 };
+/** What changes something waits for the relay to have done it. */
+const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000, DELETE: 60_000 };
 
 export function socketPath(
   { socket }: { readonly socket?: string | undefined },
@@ -28,14 +28,26 @@ export function socketPath(
   return socket ?? (env["MCR_SOCKET"] || defaultSocketPath);
 }
 
+/** As `request`, with something to say. */
+export function send<const S extends v.GenericSchema>(
+  socket: string,
+  method: Method,
+  path: string,
+  schema: S,
+  body: object,
+): Promise<Answer<v.InferOutput<S>>> {
+  return request(socket, method, path, schema, timeoutMs[method], body);
+}
+
 export async function request<const S extends v.GenericSchema>(
   socket: string,
   method: Method,
   path: string,
   schema: S,
   limitMs: number = timeoutMs[method],
+  body?: object,
 ): Promise<Answer<v.InferOutput<S>>> {
-  const { status, text } = await exchange(socket, method, path, limitMs);
+  const { status, text } = await exchange(socket, method, path, limitMs, body);
   const json = parseJson(text);
   if (status !== 200) {
     const refusal = v.safeParse(ErrorSchema, json);
@@ -50,11 +62,18 @@ export async function request<const S extends v.GenericSchema>(
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }
 
-async function exchange(socket: string, method: Method, path: string, limitMs: number) {
+async function exchange(
+  socket: string,
+  method: Method,
+  path: string,
+  limitMs: number,
+  body: object | undefined,
+) {
   try {
     const response = await fetch(`http://mcr${path}`, {
       unix: socket,
       method,
+      ...(body && { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
       keepalive: false,
       redirect: "manual",
       signal: AbortSignal.timeout(limitMs),

@@ -5,9 +5,15 @@
 import { linkSync, lstatSync, mkdirSync, rmSync, type Stats, unlinkSync } from "node:fs";
 import { createConnection } from "node:net";
 import { dirname, join } from "node:path";
+import * as v from "valibot";
 import { ExitCode, fail, McrError, messageOf } from "../error.ts";
 import type { Log } from "../log.ts";
-import type { ControlledRelay } from "./protocol.ts";
+import {
+  AddRequestSchema,
+  type ControlledRelay,
+  RemoveRequestSchema,
+  SaveRequestSchema,
+} from "./protocol.ts";
 import { systemCodeOf, systemReasonOf } from "./system-code.ts";
 
 export interface ControlServerOptions {
@@ -21,7 +27,7 @@ export interface ControlServer {
   close(): Promise<void>;
 }
 
-/** No request has a body today; a later one, with a rule in it, stays far below. */
+/** The largest body is a rule with some hundred egresses. */
 const bodyBytesMax = 64 * 1024;
 /**
  * How long an answer may take, or wait to be read; longer than `mcr reload` waits. Bun gives a client 10 s for its
@@ -33,16 +39,37 @@ const timeouts: object = { idleTimeout: 90 };
 const publishRoundsMax = 3;
 
 interface Route {
-  readonly method: "GET" | "POST";
-  readonly answer: (relay: ControlledRelay) => unknown;
+  readonly method: "GET" | "POST" | "DELETE";
+  readonly path: string;
+  readonly answer: (relay: ControlledRelay, body: string) => unknown;
 }
 
-const routes: ReadonlyMap<string, Route> = new Map<string, Route>([
-  ["/v1/status", { method: "GET", answer: (relay) => relay.status() }],
-  ["/v1/rules", { method: "GET", answer: (relay) => ({ rules: relay.rules() }) }],
-  ["/v1/stats", { method: "GET", answer: (relay) => relay.stats() }],
-  ["/v1/reload", { method: "POST", answer: (relay) => relay.reload() }],
-]);
+const routes: readonly Route[] = [
+  { method: "GET", path: "/v1/status", answer: (relay) => relay.status() },
+  {
+    method: "GET",
+    path: "/v1/rules",
+    answer: (relay) => ({ rules: relay.rules(), unsaved: relay.unsaved() }),
+  },
+  {
+    method: "POST",
+    path: "/v1/rules",
+    answer: (relay, body) => relay.add(parseBody(AddRequestSchema, body).rules),
+  },
+  {
+    method: "DELETE",
+    path: "/v1/rules",
+    answer: (relay, body) => relay.remove(parseBody(RemoveRequestSchema, body).names),
+  },
+  { method: "GET", path: "/v1/stats", answer: (relay) => relay.stats() },
+  { method: "GET", path: "/v1/config", answer: (relay) => relay.config() },
+  { method: "POST", path: "/v1/reload", answer: (relay) => relay.reload() },
+  {
+    method: "POST",
+    path: "/v1/save",
+    answer: (relay, body) => relay.save(parseBody(SaveRequestSchema, body || "{}").force),
+  },
+];
 
 export async function openControlServer({ path, relay, log }: ControlServerOptions): Promise<ControlServer> {
   // A name of its own first: bind() makes the file before anybody listens, and Bun removes it unseen at stop.
@@ -90,14 +117,17 @@ function listen(path: string, relay: ControlledRelay, log: Log): Bun.Server<unde
 async function answer(request: Request, relay: ControlledRelay, log: Log): Promise<Response> {
   // The client writes the host, so the URL need not be one.
   const path = URL.parse(request.url)?.pathname ?? "";
-  const route = routes.get(path);
-  if (!route) return json(404, { error: `no such path; mcr answers ${describeRoutes()}` });
-  if (request.method !== route.method)
-    return json(405, { error: `${path} wants ${route.method}` }, { allow: route.method });
+  const methods = routes.filter((route) => route.path === path).map(({ method }) => method);
+  if (methods.length === 0) return json(404, { error: `no such path; mcr answers ${describeRoutes()}` });
+  const route = routes.find((each) => each.path === path && each.method === request.method);
+  if (!route)
+    return json(405, { error: `${path} wants ${methods.join(" or ")}` }, { allow: methods.join(", ") });
   try {
-    return json(200, await route.answer(relay));
+    const body = route.method === "GET" ? "" : await request.text();
+    return json(200, await route.answer(relay, body));
   } catch (thrown) {
     const error = messageOf(thrown);
+    if (thrown instanceof McrError && thrown.exitCode === ExitCode.usage) return json(400, { error });
     log.writeRepeating(`control ${path}`, "ControlSocket", "error", `${request.method} ${path}: ${error}`);
     return json(500, { error });
   }
@@ -112,7 +142,15 @@ function json(status: number, body: unknown, headers: Readonly<Record<string, st
 }
 
 function describeRoutes(): string {
-  return [...routes].map(([path, { method }]) => `${method} ${path}`).join(", ");
+  return routes.map(({ method, path }) => `${method} ${path}`).join(", ");
+}
+
+function parseBody<const S extends v.GenericSchema>(schema: S, body: string): v.InferOutput<S> {
+  const result = v.safeParse(v.pipe(v.string(), v.parseJson(), schema), body);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  const where = v.getDotPath(issue);
+  return fail(`the body: ${where === null ? "" : `${where}: `}${issue.message}`, ExitCode.usage);
 }
 
 /** link() refuses to replace, so of two that start at once only one gets the name. */

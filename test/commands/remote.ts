@@ -19,6 +19,7 @@ export async function runRemote(
   command: Command,
   relay: Partial<ControlledRelay> | null,
   options: Readonly<Record<string, unknown>> = {},
+  positionals: readonly string[] = [],
 ): Promise<Ran> {
   using directory = new SocketDirectory();
   const log = new Log(
@@ -38,7 +39,7 @@ export async function runRemote(
     env: { MCR_SOCKET: path },
   };
   try {
-    return { exitCode: await command.run([], options, io), stdout, errors: [] };
+    return { exitCode: await command.run(positionals, options, io), stdout, errors: [] };
   } catch (thrown) {
     if (!(thrown instanceof McrError)) throw thrown;
     return { exitCode: thrown.exitCode, stdout, errors: thrown.lines };

@@ -6,11 +6,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type {
   ControlledRelay,
+  EditResult,
   EgressSnapshot,
   ReloadResult,
   RuleSnapshot,
   Stats,
   Status,
+  Unsaved,
 } from "../../src/control/protocol.ts";
 
 export const now = new Date("2026-11-21T12:00:00.000Z");
@@ -158,6 +160,13 @@ export const reloaded: ReloadResult = {
   removed: ["old"],
   changed: ["wall"],
   unchanged: 47,
+  changes: [
+    { kind: "added", name: "studio-b", details: ["eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002"] },
+    { kind: "added", name: "studio-c", details: ["eth0 239.1.1.3:5003 → eth1 239.10.1.3:6003"] },
+    { kind: "removed", name: "old", details: ["eth0 239.1.1.9:5009 → eth1 239.10.1.9:6009"] },
+    { kind: "changed", name: "wall", details: ["ingress.port: 5001-5050 → 5101-5150"] },
+  ],
+  unchanged_flows: 1234,
   errors: [],
   notes: ["[relay] workers changes only with a restart"],
 };
@@ -170,11 +179,25 @@ export const refused: ReloadResult = {
   removed: [],
   changed: [],
   unchanged: 0,
+  changes: [],
+  unchanged_flows: 0,
   errors: [
     '/etc/mcr/rules.toml:13:9: rule "wall": ingress.port: 70000 is not a port: give 1 to 65535',
     "/etc/mcr/rules.toml:20:1: unknown key",
   ],
   notes: [],
+};
+
+export const saved: Unsaved = { added: [], changed: [], removed: [] };
+
+export const edited: EditResult = {
+  time: now.toISOString(),
+  ok: true,
+  file: "/etc/mcr/rules.toml",
+  changes: [{ kind: "added", name: "studio-b", details: ["eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002"] }],
+  unsaved: { added: ["studio-b"], changed: [], removed: [] },
+  errors: [],
+  refusal: null,
 };
 
 export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRelay {
@@ -183,6 +206,11 @@ export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRel
     rules: () => rules,
     stats: () => stats,
     reload: async () => reloaded,
+    config: () => ({ file: status.file, relay: {}, rules: [], unsaved: saved }),
+    unsaved: () => saved,
+    add: async () => edited,
+    remove: async () => edited,
+    save: async () => edited,
     ...changes,
   };
 }
