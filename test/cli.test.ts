@@ -117,7 +117,18 @@ describe("help and version", () => {
   });
 
   test("every command has its own, which asks for nothing else", async () => {
-    for (const command of ["run", "check", "show", "stats", "reload", "add", "remove", "save", "send", "receive"]) {
+    for (const command of [
+      "run",
+      "check",
+      "show",
+      "stats",
+      "reload",
+      "add",
+      "remove",
+      "save",
+      "send",
+      "receive",
+    ]) {
       const { exitCode, stdout, stderr } = await mcr(command, "--help");
       expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
       const [summary = "", , usage = ""] = stdout.split("\n");
@@ -153,7 +164,10 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     [["check", "--socket", "s", "a"], "mcr check: --socket goes with --diff, which asks the running mcr"],
     [["remove"], "mcr remove: <...names> is missing; usage: mcr remove <...names> [options]"],
     [["add"], "mcr add: --name is missing: give the rule its own name, such as --name studio-a"],
-    [["add", "--name", "a"], "mcr add: --ingress is missing: give INTERFACE:GROUP:PORT, such as --ingress eth0:239.1.1.1:5001"],
+    [
+      ["add", "--name", "a"],
+      "mcr add: --ingress is missing: give INTERFACE:GROUP:PORT, such as --ingress eth0:239.1.1.1:5001",
+    ],
     [
       ["add", "--name", "a", "--ingress", "eth0:ff05::1:5001", "--egress", "eth1"],
       "mcr add: --ingress 'eth0:ff05::1:5001' has more than two colons: an IPv6 address goes into brackets, INTERFACE:[ADDRESS]:PORT, such as eth0:239.1.1.1:5001",
@@ -209,7 +223,15 @@ describe("mcr check", () => {
 describe("commands that ask a running mcr", () => {
   test("end with 69 in one line when there is none", async () => {
     const rule = ["--name", "a", "--ingress", "eth0:239.1.1.1", "--egress", "eth1"];
-    const asking = [["show"], ["stats"], ["reload"], ["save"], ["remove", "a"], ["add", ...rule], ["check", good, "--diff"]];
+    const asking = [
+      ["show"],
+      ["stats"],
+      ["reload"],
+      ["save"],
+      ["remove", "a"],
+      ["add", ...rule],
+      ["check", good, "--diff"],
+    ];
     for (const words of asking) {
       const socket = join(directory, "none.sock");
       const { exitCode, stdout, stderr } = await mcr(...words, "--socket", socket);

@@ -11,7 +11,7 @@ import { parseEgress, parseIngress, type Table } from "../../src/commands/endpoi
 import { removeCommand } from "../../src/commands/remove.ts";
 import { saveCommand } from "../../src/commands/save.ts";
 import { parseConfig } from "../../src/config/parse.ts";
-import { DifferenceSchema, EditSchema, type EditResult } from "../../src/control/protocol.ts";
+import { DifferenceSchema, type EditResult, EditSchema } from "../../src/control/protocol.ts";
 import { ExitCode, McrError } from "../../src/error.ts";
 import { parseRules, ruleText } from "../config/rules.ts";
 import { edited, saved } from "../control/fake-relay.ts";
@@ -54,7 +54,15 @@ describe("an endpoint", () => {
   });
 
   test("that is none is wrong use, with an example", () => {
-    for (const word of ["", ":239.1.1.1", "eth0:ff05::1:5001", "eth0:[ff05::1", "a:b:c:d", "eth0,ttl", "eth0,=8"]) {
+    for (const word of [
+      "",
+      ":239.1.1.1",
+      "eth0:ff05::1:5001",
+      "eth0:[ff05::1",
+      "a:b:c:d",
+      "eth0,ttl",
+      "eth0,=8",
+    ]) {
       expect(() => parseIngress(word)).toThrow(McrError);
       expect(() => parseIngress(word)).toThrow("such as eth0:239.1.1.1:5001");
     }
@@ -96,7 +104,12 @@ describe("mcr add", () => {
 
   test("without name, ingress or egress, or with a number for a name, is wrong use", async () => {
     const { name, ingress, egress } = words;
-    for (const options of [{ name, ingress }, { name, egress }, { ingress, egress }, { ...words, name: 42 }]) {
+    for (const options of [
+      { name, ingress },
+      { name, egress },
+      { ingress, egress },
+      { ...words, name: 42 },
+    ]) {
       const { exitCode, errors } = await runRemote(addCommand, {}, options);
       expect(exitCode).toBe(ExitCode.usage);
       expect(errors).toHaveLength(1);
@@ -179,7 +192,10 @@ describe("mcr check --diff", () => {
 
   test("--json says the same", async () => {
     const { stdout } = await runRemote(checkCommand, relay, { diff: true, json: true }, [file]);
-    const answer = v.parse(v.object({ ok: v.literal(true), ...DifferenceSchema.entries }), JSON.parse(stdout));
+    const answer = v.parse(
+      v.object({ ok: v.literal(true), ...DifferenceSchema.entries }),
+      JSON.parse(stdout),
+    );
     expect(answer).toMatchObject({ added: ["new"], removed: ["tried"], changed: ["a"], unchanged: 1 });
     expect(answer.unchanged_flows).toBe(256);
   });

@@ -31,7 +31,11 @@ describe("addToRunning", () => {
   });
 
   test("refuses with the sentences of the file, less the line", () => {
-    const bad = { ...added, ingress: { ...ingress, prot: 5 }, egress: [{ interface: "eth1", ttl: 0, tll: 1 }] };
+    const bad = {
+      ...added,
+      ingress: { ...ingress, prot: 5 },
+      egress: [{ interface: "eth1", ttl: 0, tll: 1 }],
+    };
     const text = `[[rule]]\nname = "x"\ningress = { interface = "eth0", group = "239.1.1.9", port = 5009, prot = 5 }\negress = [{ interface = "eth1", ttl = 0, tll = 1 }]\n`;
     const inFile = mistakesIn(text).map((line) => line.replace(/^rules\.toml:\d+:\d+: /, ""));
     expect(inFile).toHaveLength(3);

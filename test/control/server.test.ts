@@ -7,6 +7,7 @@ import { join } from "node:path";
 import * as v from "valibot";
 import {
   type ControlledRelay,
+  EditSchema,
   ErrorSchema,
   ReloadSchema,
   RulesSchema,
@@ -20,12 +21,13 @@ import { Process } from "../support/process.ts";
 import { waitUntil } from "../support/wait.ts";
 import {
   asOrdinaryUser,
+  edited,
   fakeRelay,
   refused,
   reloaded,
   rules,
-  saved,
   SocketDirectory,
+  saved,
   stats,
   status,
 } from "./fake-relay.ts";
