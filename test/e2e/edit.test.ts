@@ -68,7 +68,7 @@ test("rules come and go under traffic; save, check --diff and reload tell the sa
   expect(added.stdout).toContain("+ r2\n    veth1 239.1.1.2:5002 → veth2 239.10.1.2:6002\n");
   expect(await joinedGroups(topology, "relay-ns", "veth1")).toEqual(["239.1.1.1", "239.1.1.2"]);
   expect((await relay.run("show")).stdout).toMatch(
-    /not saved: 1 added at run time[^]*\nr2 .*\n +not in the file/,
+    /not saved: 1 added at run time[\s\S]*\nr2 .*\n +not in the file/,
   );
 
   const diff = await relay.run("check", relay.file, "--diff", "--json");
