@@ -92,6 +92,9 @@ describe("help and version", () => {
         show                  show the rules that run, their states and packets
         stats                 show every counter: interfaces, workers, rules, egresses, memberships
         reload                read the rule file again, wait, and show what changed
+        add                   add a rule to the running mcr; mcr save writes it into the file
+        remove <...names>     remove rules from the running mcr; mcr save takes them out of the file
+        save                  write the running rules into the rule file, keeping its comments
         send <...streams>     send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT
         receive <...streams>  count what arrives; streams as for send, or SOURCE,GROUP:PORT
 

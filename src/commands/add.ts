@@ -6,9 +6,6 @@ import { edit, formatEdit } from "./edit.ts";
 import { parseEgress, parseIngress } from "./endpoint.ts";
 import { parseRemote, remoteOptions } from "./remote.ts";
 
-function text(message: string) {
-  return v.string(message);
-}
 function texts(message: string) {
   return v.union(
     [
@@ -25,14 +22,15 @@ function texts(message: string) {
 const OptionsSchema = v.object({
   name: v.optional(
     v.pipe(
-      text("takes one name; one that is a number can be given in the rule file only"),
+      v.union([v.string(), v.number()], "takes one name, such as studio-a"),
+      v.transform(String),
       v.nonEmpty("is missing: give the rule its own name, such as --name studio-a"),
     ),
     "",
   ),
   ingress: v.optional(
     v.pipe(
-      text("takes one ingress, such as eth0:239.1.1.1:5001"),
+      v.string("takes one ingress, such as eth0:239.1.1.1:5001"),
       v.nonEmpty("is missing: give INTERFACE:GROUP:PORT, such as --ingress eth0:239.1.1.1:5001"),
     ),
     "",

@@ -102,13 +102,13 @@ describe("mcr add", () => {
     expect([json.exitCode, json.errors]).toEqual([78, []]);
   });
 
-  test("without name, ingress or egress, or with a number for a name, is wrong use", async () => {
+  test("without name, ingress or egress, or with two names, is wrong use", async () => {
     const { name, ingress, egress } = words;
     for (const options of [
       { name, ingress },
       { name, egress },
       { ingress, egress },
-      { ...words, name: 42 },
+      { ...words, name: ["a", "b"] },
     ]) {
       const { exitCode, errors } = await runRemote(addCommand, {}, options);
       expect(exitCode).toBe(ExitCode.usage);
