@@ -88,7 +88,12 @@ describe("mcr add", () => {
         ],
       },
     ]);
-    expect(stdout).toMatchInlineSnapshot();
+    expect(stdout).toMatchInlineSnapshot(`
+      "+ studio-b
+          eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002
+      not saved: 1 added at run time: mcr save writes the file, mcr reload returns to it
+      "
+    `);
     expect(exitCode).toBe(0);
   });
 
@@ -136,7 +141,12 @@ describe("mcr remove", () => {
 describe("mcr save", () => {
   test("says what is in the file now", async () => {
     const { stdout } = await runRemote(saveCommand, {});
-    expect(stdout).toMatchInlineSnapshot();
+    expect(stdout).toMatchInlineSnapshot(`
+      "saved /etc/mcr/rules.toml: 1 rule changed in it
+      + studio-b
+          eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002
+      "
+    `);
     const nothing = await runRemote(saveCommand, { save: async () => ({ ...edited, changes: [] }) });
     expect(nothing.stdout).toBe("/etc/mcr/rules.toml has the running rules already\n");
   });
@@ -186,7 +196,19 @@ describe("mcr check --diff", () => {
 
   test("shows what a reload would change, and what it would not touch", async () => {
     const { exitCode, stdout } = await runRemote(checkCommand, relay, { diff: true }, [file]);
-    expect(stdout.replaceAll(directory, "")).toMatchInlineSnapshot();
+    expect(stdout.replaceAll(directory, "")).toMatchInlineSnapshot(`
+      "/rules.toml, not applied yet: 1 added, 1 removed, 1 changed, 1 unchanged
+      + new
+          eth0 239.1.1.3:* → eth1 239.1.1.3:*
+      - tried
+          eth0 239.1.1.4:* → eth1 239.1.1.4:*
+      ~ a
+          egress eth1 239.1.1.1:5001: ttl: 1 → 8
+      not touched: 1 rule, 256 flows: packets, counters and memberships go on
+      note: a reload drops 1 rule added at run time: tried (mcr save keeps them)
+      note: relay.workers is 2 in the file and takes effect at the next start
+      "
+    `);
     expect(exitCode).toBe(0);
   });
 
