@@ -3,14 +3,17 @@
 // interfaces: what is new is opened, the table is published, workers pass a batch boundary, then groups are joined
 // and left, and only then is closed what nobody uses any more. Steps run one after the other, never two at once.
 import packageJson from "../package.json" with { type: "json" };
+import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { destinationOf } from "./config/destination.ts";
-import { diffRules, formatDiff } from "./config/diff.ts";
+import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
+import { addToRunning, removeFromRunning } from "./config/run-time.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import { Events } from "./control/events.ts";
 import { flowsSnapshot } from "./control/flows.ts";
 import type {
   ConfigAnswer,
   ControlledRelay,
+  EditResult,
   Event,
   Flows,
   InterfaceSnapshot,
@@ -21,9 +24,11 @@ import type {
   RuleSnapshot,
   Stats,
   Status,
+  Unsaved,
 } from "./control/protocol.ts";
 import {
   type DropPlace,
+  differenceSnapshot,
   dropCounters,
   isoTime,
   ruleSnapshot,
@@ -31,7 +36,7 @@ import {
   statsSnapshot,
 } from "./control/snapshot.ts";
 import { interfaceSnapshots, membershipSnapshot } from "./control/surroundings.ts";
-import { assert, McrError, messageOf } from "./error.ts";
+import { assert, ExitCode, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
@@ -73,6 +78,12 @@ export interface RelayDependencies {
   readonly instance?: string | undefined;
   /** Reads and checks the rule file again; throws McrError. */
   readonly readConfig: () => Promise<Config>;
+  /** Writes what runs into the rule file, which had `loaded`; throws McrError. */
+  readonly saveRules: (options: {
+    readonly loaded: readonly Rule[];
+    readonly running: readonly Rule[];
+    readonly force: boolean;
+  }) => Promise<readonly Change[]>;
   readonly nowMs: () => number;
   readonly pause: (ms: number) => Promise<void>;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
@@ -99,6 +110,10 @@ export class Relay implements ControlledRelay {
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
   #rules: readonly RunningRule[] = [];
+  /** What the rule file had when it was read or saved: the running rules, but for edits at run time. */
+  #loaded: readonly Rule[] = [];
+  /** Edits wait for the rules of the file. */
+  readonly #started = Promise.withResolvers<void>();
   /** Removed from the rules, and still in a table that a worker uses. */
   #leaving: readonly RunningRule[] = [];
   #table: TableHandle | undefined;
@@ -158,6 +173,8 @@ export class Relay implements ControlledRelay {
     await this.#workers.start();
     if (this.#isStopping) return;
     await this.#enqueue(() => this.#apply(rules));
+    this.#loaded = rules;
+    this.#started.resolve();
     if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);
   }
 
@@ -165,6 +182,7 @@ export class Relay implements ControlledRelay {
   async stop(): Promise<void> {
     if (this.#isStopping) return;
     this.#isStopping = true;
+    this.#started.resolve();
     clearInterval(this.#ticker);
     this.#events.tell({ event: "stopping" });
     const { pause, log } = this.#deps;
@@ -252,8 +270,14 @@ export class Relay implements ControlledRelay {
   config(): ConfigAnswer {
     const { file, instance = null, log } = this.#deps;
     const { level, format, facility } = log.settings;
-    const rules = this.#rules.map(({ rule }) => ({ ...rule }));
-    return { file, instance, relay: { ...this.#startedWith }, log: { level, format, facility }, rules };
+    return {
+      file,
+      instance,
+      relay: { ...this.#startedWith },
+      log: { level, format, facility },
+      rules: this.#running().map((rule) => ({ ...rule })),
+      unsaved: this.unsaved(),
+    };
   }
 
   logLevels(): LogLevels {
@@ -304,6 +328,66 @@ export class Relay implements ControlledRelay {
     return this.#pendingReload;
   }
 
+  unsaved(): Unsaved {
+    const { added, changed, removed } = findUnsaved(this.#loaded, this.#running());
+    return { added: [...added], changed: [...changed], removed: [...removed] };
+  }
+
+  add(rules: readonly unknown[]): Promise<EditResult> {
+    return this.#edit("add", () => this.#change(addToRunning(this.#running(), rules)));
+  }
+
+  remove(names: readonly string[]): Promise<EditResult> {
+    return this.#edit("remove", () => this.#change(removeFromRunning(this.#running(), names)));
+  }
+
+  save(force: boolean): Promise<EditResult> {
+    return this.#edit("save", async () => {
+      const running = this.#running();
+      const changes = await this.#deps.saveRules({ loaded: this.#loaded, running, force });
+      this.#loaded = running;
+      return changes;
+    });
+  }
+
+  // -- edits at run time, in one queue with reloads: each begins with the rules that the one before has left
+
+  #running(): readonly Rule[] {
+    return this.#rules.map(({ rule }) => rule);
+  }
+
+  async #change(wanted: readonly Rule[]): Promise<readonly Change[]> {
+    const changes = describeChanges(diffRules(this.#running(), wanted));
+    await this.#apply(wanted);
+    return changes;
+  }
+
+  async #edit(verb: string, step: () => Promise<readonly Change[]>): Promise<EditResult> {
+    await this.#started.promise;
+    return this.#enqueue(async () => {
+      const { log, nowMs, file } = this.#deps;
+      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => ({
+        time: isoTime(nowMs()),
+        file,
+        unsaved: this.unsaved(),
+        ...outcome,
+      });
+      try {
+        if (this.#isStopping)
+          throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);
+        const changes = await step();
+        for (const { kind, name, details } of changes)
+          log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
+        const copy = changes.map((change) => ({ ...change, details: [...change.details] }));
+        return result({ ok: true, changes: copy, errors: [], refusal: null });
+      } catch (error) {
+        if (!(error instanceof McrError)) throw error;
+        for (const line of error.lines) log.warning("Supervisor", `${verb} refused: ${line}`);
+        return result({ ok: false, changes: [], errors: [...error.lines], refusal: refusalOf(error) });
+      }
+    });
+  }
+
   // -- rules
 
   async #reload(): Promise<ReloadResult> {
@@ -314,27 +398,28 @@ export class Relay implements ControlledRelay {
       removed: [],
       changed: [],
       unchanged: 0,
+      changes: [],
+      unchanged_flows: 0,
       errors: [],
       notes: [],
     };
     try {
       const config = await this.#deps.readConfig();
-      const notes = restartNotes(this.#startedWith, config.relay);
-      const running = this.#rules.map(({ rule }) => rule);
-      const difference = diffRules(running, config.rules);
+      const difference = diffRules(this.#running(), config.rules);
+      const notes = [
+        ...describeDropped(this.unsaved(), difference, "done"),
+        ...restartNotes(this.#startedWith, config.relay),
+      ];
       log.configure(config.log);
       await this.#apply(config.rules);
+      this.#loaded = config.rules;
       const text = formatDiff(difference);
       log.notice("Supervisor", `reload: ${text}`);
       for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
       this.#lastReload = {
         time: isoTime(nowMs()),
         ok: true,
-        difference: text,
-        added: difference.added.map(({ name }) => name),
-        removed: difference.removed.map(({ name }) => name),
-        changed: difference.changed.map(({ after }) => after.name),
-        unchanged: difference.unchanged.length,
+        ...differenceSnapshot(difference),
         errors: [],
         notes,
       };
@@ -546,19 +631,7 @@ function* countingOf(
   }
 }
 
-/** [relay] keys that the file changes and only a restart can. */
-function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
-  const keys = [
-    "workers",
-    "profile",
-    "fanout",
-    "ring_bytes",
-    "latency_sleep_us",
-    "control",
-    "control_group",
-    "metrics",
-  ] as const;
-  return keys
-    .filter((key) => running[key] !== wanted[key])
-    .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);
+function refusalOf({ exitCode }: McrError): EditResult["refusal"] {
+  if (exitCode === ExitCode.config) return "config";
+  return exitCode === ExitCode.noPermission ? "noPermission" : "failed";
 }

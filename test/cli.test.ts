@@ -94,6 +94,9 @@ describe("help and version", () => {
         events                        follow states, memberships, drops and reloads as JSON lines
         ping                          ask whether a running mcr answers, and how fast
         reload                        read the rule file again, wait, and show what changed
+        add                           add a rule to the running mcr; mcr save writes it into the file
+        remove <...names>             remove rules from the running mcr; mcr save takes them out of the file
+        save                          write the running rules into the rule file, keeping its comments
         log-level [facility] [level]  show the log levels of a running mcr, or change one at once
         send <...streams>             send test traffic to GROUP:PORT, GROUP:PORT+N or ADDRESS:PORT
         receive <...streams>          count what arrives; streams as for send, or SOURCE,GROUP:PORT
@@ -169,6 +172,17 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     [["check", "--jsn", "a"], "mcr check: unknown option --jsn; mcr check --help lists the options"],
     [["check", "-x", "a"], "mcr check: unknown option -x; mcr check --help lists the options"],
     [["run", "--json", "a"], "mcr run: unknown option --json; mcr run --help lists the options"],
+    [["check", "--socket", "s", "a"], "mcr check: --socket and -i go with --diff, which asks the running mcr"],
+    [["remove"], "mcr remove: <...names> is missing; usage: mcr remove <...names> [options]"],
+    [["add"], "mcr add: --name is missing: give the rule its own name, such as --name studio-a"],
+    [
+      ["add", "--name", "a"],
+      "mcr add: --ingress is missing: give INTERFACE:GROUP:PORT, such as --ingress eth0:239.1.1.1:5001",
+    ],
+    [
+      ["add", "--name", "a", "--ingress", "eth0:ff05::1:5001", "--egress", "eth1"],
+      "mcr add: --ingress 'eth0:ff05::1:5001' has more than two colons: an IPv6 address goes into brackets, INTERFACE:[ADDRESS]:PORT, such as eth0:239.1.1.1:5001",
+    ],
     [["show", "--socket"], "mcr show: --socket takes one path (a name of digits as ./42)"],
     [["show", "--socket", ""], "mcr show: --socket takes one path (a name of digits as ./42)"],
     [["show", "--socket="], "mcr show: --socket takes one path (a name of digits as ./42)"],
@@ -219,9 +233,22 @@ describe("mcr check", () => {
 
 describe("commands that ask a running mcr", () => {
   test("end with 69 in one line when there is none", async () => {
-    for (const command of ["show", "stats", "events", "ping", "reload", "log-level"]) {
+    const rule = ["--name", "a", "--ingress", "eth0:239.1.1.1", "--egress", "eth1"];
+    const asking = [
+      ["show"],
+      ["stats"],
+      ["events"],
+      ["ping"],
+      ["reload"],
+      ["log-level"],
+      ["save"],
+      ["remove", "a"],
+      ["add", ...rule],
+      ["check", good, "--diff"],
+    ];
+    for (const words of asking) {
       const socket = join(directory, "none.sock");
-      const { exitCode, stdout, stderr } = await mcr(command, "--socket", socket);
+      const { exitCode, stdout, stderr } = await mcr(...words, "--socket", socket);
       expect([exitCode, stdout]).toEqual([69, ""]);
       expect(stderr).toBe(
         `mcr: no mcr answers at ${socket}: start it: mcr run FILE; or name its socket: --socket PATH or MCR_SOCKET\n`,

@@ -12,20 +12,43 @@ import { describeRing } from "../net/profile.ts";
 import { socketReason, typeReason } from "../net/send-path.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
+import { compareWithRunning } from "./compare.ts";
+import { formatDifference } from "./difference.ts";
+import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
-const OptionsSchema = v.object({ json: Switch });
+const OptionsSchema = v.object({
+  json: Switch,
+  diff: Switch,
+  socket: v.optional(v.unknown()),
+  instance: v.optional(v.unknown()),
+});
 
 export const checkCommand: Command = {
   name: "check",
   parameters: "<file>",
   summary: "check a rule file and show what it would run",
-  options: [{ flags: "--json", description: "print JSON" }],
+  options: [
+    { flags: "--diff", description: "show what a reload with this file would change in the running mcr" },
+    ...remoteOptions,
+  ],
   async run(positionals, options, io) {
-    const { json } = parseOptions("check", OptionsSchema, options);
+    const { json, diff, socket, instance } = parseOptions("check", OptionsSchema, options);
     const [file, surplus] = positionals;
     if (file === undefined || surplus !== undefined)
       return fail("mcr check: give one rule file", ExitCode.usage);
+    if ((socket !== undefined || instance !== undefined) && !diff)
+      return fail("mcr check: --socket and -i go with --diff, which asks the running mcr", ExitCode.usage);
     const config = await readConfig(file);
+    if (diff) {
+      const difference = await compareWithRunning(parseRemote("check", options, io).socket, config);
+      const { notes, ...rest } = difference;
+      io.stdout(
+        json
+          ? formatJson({ file, ok: true, ...difference })
+          : formatDifference(`${file}, not applied yet`, rest, notes),
+      );
+      return ExitCode.ok;
+    }
     const isExclusive = config.rules.some(({ ingress }) => ingress.exclusive);
     const exclusive = isExclusive ? probeExclusive(new Shim()) : null;
     if (json) {

@@ -3,6 +3,7 @@ import { request } from "../control/client.ts";
 import { type ReloadResult, ReloadSchema } from "../control/protocol.ts";
 import { ExitCode, McrError } from "../error.ts";
 import type { Command } from "./command.ts";
+import { formatDifference } from "./difference.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
 export const reloadCommand: Command = {
@@ -21,14 +22,6 @@ export const reloadCommand: Command = {
   },
 };
 
-export function formatReload({ difference, added, removed, changed, notes }: ReloadResult): string {
-  return [
-    `reload: ${difference ?? "done"}`,
-    ...added.map((name) => `+ ${name}`),
-    ...removed.map((name) => `- ${name}`),
-    ...changed.map((name) => `~ ${name}`),
-    ...notes.map((note) => `note: ${note}`),
-  ]
-    .map((line) => `${line}\n`)
-    .join("");
+export function formatReload(result: ReloadResult): string {
+  return formatDifference("reload", result, result.notes);
 }

@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { readConfig } from "../config/parse.ts";
+import { saveRules } from "../config/rule-file.ts";
 import type { Config } from "../config/schema.ts";
 import { instanceSocketPath } from "../control/client.ts";
 import { openControlServer } from "../control/server.ts";
@@ -42,6 +43,7 @@ export const runCommand: Command = {
       file,
       instance,
       readConfig: () => readConfig(file),
+      saveRules: (options) => saveRules({ file, ...options }),
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
       joinedGroups: readJoinedGroups,

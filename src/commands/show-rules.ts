@@ -1,9 +1,11 @@
 // The rules as `mcr show` prints them: one line for a rule's ingress and one for each egress below it, with room for
 // the ranges of a rule in 100 columns; long names are cut. What keeps one from running, or drops its packets, is below.
-import type { EgressSnapshot, Rate, RuleSnapshot, Status } from "../control/protocol.ts";
+import { list } from "../config/changes.ts";
+import type { EgressSnapshot, Rate, RuleSnapshot, Status, Unsaved } from "../control/protocol.ts";
 import { type Cell, formatTable } from "../table.ts";
 import { formatAge, formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
+import { formatUnsaved, toText } from "./difference.ts";
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
 /** What goes where the longest ranges leave no room for everything. */
@@ -21,10 +23,12 @@ export function formatShow(
   nowMs: number,
   columns: number,
   colors: Colors = plain,
+  unsaved: Unsaved = { added: [], changed: [], removed: [] },
 ): string {
-  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs, colors)}`;
-  if (rules.length === 0) return head;
-  const lines = rules.flatMap((rule) => linesOf(rule, nowMs, colors));
+  const head = `${formatStatus(status)}\n${formatFailedReload(status, nowMs, colors)}${toText(formatUnsaved(unsaved))}`;
+  const rest = unsaved.removed.length === 0 ? "" : `\nremoved, still in the file: ${list(unsaved.removed)}\n`;
+  if (rules.length === 0) return head + rest;
+  const lines = rules.flatMap((rule) => linesOf(rule, nowMs, markOf(rule.name, unsaved), colors));
   const [heading = "", ...table] = tableThatFits(
     lines.map(({ row }) => row),
     columns,
@@ -34,7 +38,13 @@ export function formatShow(
     line,
     ...(lines[index]?.remarks ?? []).map((remark) => `${indent}${remark}`),
   ]);
-  return `${head}\n${[colors.head(heading), ...text].join("\n")}\n`;
+  return `${head}\n${[colors.head(heading), ...text].join("\n")}\n${rest}`;
+}
+
+/** Of a rule that the file does not have, or not so. */
+function markOf(name: string, { added, changed }: Unsaved): string | undefined {
+  if (added.includes(name)) return "not in the file";
+  return changed.includes(name) ? "other than in the file" : undefined;
 }
 
 /** Names are cut first, as everywhere; then columns go. */
@@ -49,7 +59,7 @@ function tableThatFits(rows: readonly (readonly Cell[])[], columns: number): rea
   return table;
 }
 
-function linesOf(rule: RuleSnapshot, nowMs: number, colors: Colors): Line[] {
+function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined, colors: Colors): Line[] {
   const last = rule.last_packet === null ? "-" : formatAge(nowMs - Date.parse(rule.last_packet));
   return [
     {
@@ -63,6 +73,7 @@ function linesOf(rule: RuleSnapshot, nowMs: number, colors: Colors): Line[] {
         rule.packets,
       ],
       remarks: [
+        ...(mark === undefined ? [] : [`  ${colors.warn(mark)}`]),
         ...(rule.reason === null ? [] : [`  ${colors.warn(rule.reason)}`]),
         ...exclusiveRemark(rule, colors).map((remark) => `  ${remark}`),
       ],

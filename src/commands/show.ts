@@ -44,7 +44,7 @@ const views: ReadonlyMap<string, View> = new Map<string, View>([
         json: rules.json,
         async text() {
           const { value: status } = await request(socket, "GET", "/v1/status", StatusSchema);
-          return formatShow(status, rules.value.rules, nowMs, columns, colors);
+          return formatShow(status, rules.value.rules, nowMs, columns, colors, rules.value.unsaved);
         },
       };
     },

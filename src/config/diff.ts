@@ -1,6 +1,6 @@
 // The difference between the rules that run and the rules that are wanted. Called by start, reload, add and remove,
 // which all apply exactly this. The name is the identity of a rule; its JSON is its content; order means nothing.
-import type { Rule } from "./schema.ts";
+import type { RelaySettings, Rule } from "./schema.ts";
 
 export interface RuleDiff {
   readonly added: readonly Rule[];
@@ -27,4 +27,21 @@ export function diffRules(running: readonly Rule[], wanted: readonly Rule[]): Ru
 /** `2 added, 1 removed, 1 changed, 47 unchanged` */
 export function formatDiff({ added, removed, changed, unchanged }: RuleDiff): string {
   return `${added.length} added, ${removed.length} removed, ${changed.length} changed, ${unchanged.length} unchanged`;
+}
+
+/** [relay] keys that the file changes and only a restart can. */
+export function restartNotes(running: RelaySettings, wanted: RelaySettings): string[] {
+  const keys = [
+    "workers",
+    "profile",
+    "fanout",
+    "ring_bytes",
+    "latency_sleep_us",
+    "control",
+    "control_group",
+    "metrics",
+  ] as const;
+  return keys
+    .filter((key) => running[key] !== wanted[key])
+    .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);
 }

@@ -25,8 +25,8 @@ export function checkNames(rules: DraftRules): Problem[] {
     } else {
       problems.push({
         path: ["rule", index, "name"],
-        text: (lineOf) =>
-          `rule ${earlier + 1} (line ${lineOf(["rule", earlier, "name"])}) has this name already: give every rule its own`,
+        text: (placeOf) =>
+          `rule ${earlier + 1}${placeOf(["rule", earlier, "name"])} has this name already: give every rule its own`,
       });
     }
   }
@@ -47,8 +47,8 @@ export function findDuplicates(rules: DraftRules): Duplicates {
     repeated.add(rule);
     problems.push({
       path: ["rule", rule, "ingress", targetKey(rules[rule])],
-      text: (lineOf) =>
-        `${ruleLabel(rules, earliest)} (line ${lineOf(["rule", earliest, "ingress", targetKey(rules[earliest])])}) ` +
+      text: (placeOf) =>
+        `${ruleLabel(rules, earliest)}${placeOf(["rule", earliest, "ingress", targetKey(rules[earliest])])} ` +
         "takes the same interface, group, port and source, or some of them: let one rule have them, with all egresses",
     });
   }

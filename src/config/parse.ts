@@ -11,22 +11,49 @@ import { checkNames, findDuplicates } from "./duplicate.ts";
 import { checkEgressCount, checkFlowCount } from "./flows.ts";
 import { findUnknownKeys } from "./key.ts";
 import { locateIn } from "./locate.ts";
-import { formatPath, type Path, type Problem, printable } from "./problem.ts";
+import { formatPath, type Path, type PlaceOf, type Problem, printable } from "./problem.ts";
 import { checkRelay } from "./relay.ts";
 import { checkRule } from "./rule.ts";
-import { type Config, ConfigSchema } from "./schema.ts";
+import { type Config, ConfigSchema, type Rule } from "./schema.ts";
 import { checkSupport } from "./support.ts";
 
 /** A rule is about 300 bytes, so this is far beyond 65,536 of them; a device given by mistake must end somewhere. */
 const bytesMax = 64 * 1024 * 1024;
 
 export async function readConfig(file: string): Promise<Config> {
-  return parseConfig(decode(await readFile(file), file), file);
+  return parseConfig(await readText(file), file);
+}
+
+/** The file as it is, not yet parsed. */
+export async function readText(file: string): Promise<string> {
+  return decode(await readFile(file), file);
 }
 
 export function parseConfig(text: string, file: string): Config {
   const source = text.startsWith("\uFEFF") ? text.slice(1) : text;
-  const root = parseToml(source, file);
+  const checked = checkRoot(parseToml(source, file));
+  if (checked.ok) return checked.config;
+  throw new McrError(describe(checked.problems, checked.rules, source, file), ExitCode.config);
+}
+
+/**
+ * The running rules with these added, which are JSON as a rule file would have it: the same checks, the same sentences,
+ * only without a line to point at.
+ */
+export function addRules(running: readonly Rule[], added: readonly unknown[]): readonly Rule[] {
+  const checked = checkRoot({ rule: [...running, ...added] });
+  if (checked.ok) return checked.config.rules;
+  throw new McrError(
+    checked.problems.map((problem) => sentenceOf(problem, checked.rules, () => "")),
+    ExitCode.config,
+  );
+}
+
+type Checked =
+  | { readonly ok: true; readonly config: Config }
+  | { readonly ok: false; readonly problems: readonly Problem[]; readonly rules: DraftRules };
+
+function checkRoot(root: unknown): Checked {
   const result = v.safeParse(ConfigSchema, root, { abortPipeEarly: true });
   const draft: Draft = result.success ? result.output : readDraft(root);
   const problems = [
@@ -34,9 +61,9 @@ export function parseConfig(text: string, file: string): Config {
     ...findUnknownKeys(root),
     ...checkDraft(draft),
   ];
-  if (!result.success || problems.length > 0)
-    throw new McrError(describe(problems, draft.rules, source, file), ExitCode.config);
-  return result.output;
+  return result.success && problems.length === 0
+    ? { ok: true, config: result.output }
+    : { ok: false, problems, rules: draft.rules };
 }
 
 /** Every check that looks at more than one key. */
@@ -73,13 +100,17 @@ function describe(problems: readonly Problem[], rules: DraftRules, text: string,
     .map((problem) => ({ problem, at: locate(problem.path, problem.atKey) }))
     .sort((a, b) => a.at.line - b.at.line || a.at.column - b.at.column)
     .map(({ problem, at }) => {
-      const sentence =
-        typeof problem.text === "string" ? problem.text : problem.text((path) => locate(path).line);
-      const [list, index, ...rest] = problem.path;
-      const isInRule = list === "rule" && typeof index === "number";
-      const where = isInRule ? [ruleLabel(rules, index), formatPath(rest)] : [formatPath(problem.path)];
-      return [`${file}:${at.line}:${at.column}`, ...where.filter(Boolean), sentence].join(": ");
+      const sentence = sentenceOf(problem, rules, (path) => ` (line ${locate(path).line})`);
+      return `${file}:${at.line}:${at.column}: ${sentence}`;
     });
+}
+
+/** `rule "wall": ingress.port: …` */
+function sentenceOf({ path, text }: Problem, rules: DraftRules, placeOf: PlaceOf): string {
+  const [list, index, ...rest] = path;
+  const isInRule = list === "rule" && typeof index === "number";
+  const where = isInRule ? [ruleLabel(rules, index), formatPath(rest)] : [formatPath(path)];
+  return [...where.filter(Boolean), typeof text === "string" ? text : text(placeOf)].join(": ");
 }
 
 function parseToml(text: string, file: string): unknown {

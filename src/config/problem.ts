@@ -4,12 +4,13 @@
 
 /** Keys and 0-based list positions from the root of the file: ["rule", 0, "egress", 1, "ttl"]. */
 export type Path = readonly (string | number)[];
-export type LineOf = (path: Path) => number;
+/** ` (line 12)`; nothing for rules that come from no file. */
+export type PlaceOf = (path: Path) => string;
 
 export interface Problem {
   readonly path: Path;
   /** What is wrong and what would be right; a function when it names the line of something else. */
-  readonly text: string | ((lineOf: LineOf) => string);
+  readonly text: string | ((placeOf: PlaceOf) => string);
   /** Point at the key itself, not at its value. */
   readonly atKey?: boolean;
 }

@@ -10,7 +10,7 @@ import { systemCodeOf } from "./system-code.ts";
 /** The default of [relay] control. */
 export const defaultSocketPath = "/run/mcr/mcr.sock";
 
-export type Method = "GET" | "POST";
+export type Method = "GET" | "POST" | "DELETE";
 
 export interface Answer<T> {
   /** What this version knows of the answer. */
@@ -19,8 +19,8 @@ export interface Answer<T> {
   readonly json: unknown;
 }
 
-/** A POST waits for the relay to have done it. */
-const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000 };
+/** What changes something waits for the relay to have done it. */
+const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000, DELETE: 60_000 };
 
 /** How long a full queue of connections is waited for. */
 const queueFullMs = 5_000;
@@ -37,6 +37,17 @@ export function socketPath(
 ): string {
   if (socket !== undefined) return socket;
   return instance === undefined ? env["MCR_SOCKET"] || defaultSocketPath : instanceSocketPath(instance);
+}
+
+/** As `request`, with something to say. */
+export function send<const S extends v.GenericSchema>(
+  socket: string,
+  method: Method,
+  path: string,
+  schema: S,
+  body: object,
+): Promise<Answer<v.InferOutput<S>>> {
+  return request(socket, method, path, schema, { body });
 }
 
 export async function request<const S extends v.GenericSchema>(

@@ -69,21 +69,62 @@ export const RuleSchema = v.object({
   egress: v.array(EgressSchema),
 });
 
-export const RulesSchema = v.object({ rules: v.array(RuleSchema) });
+const names = v.array(v.string());
+/** Where the running rules and the rule file differ: what was edited at run time and not saved. */
+export const UnsavedSchema = v.object({ added: names, changed: names, removed: names });
+
+export const RulesSchema = v.object({
+  rules: v.array(RuleSchema),
+  unsaved: v.optional(UnsavedSchema, { added: [], changed: [], removed: [] }),
+});
+
+export const ChangeSchema = v.object({
+  kind: v.picklist(["added", "removed", "changed"]),
+  name: v.string(),
+  /** Where an added or removed rule sends what, or what of a changed one was and is. */
+  details: v.array(v.string()),
+});
+
+export const DifferenceSchema = v.object({
+  /** `2 added, 1 removed, 1 changed, 47 unchanged`, or null when it failed. */
+  difference: v.nullable(v.string()),
+  added: names,
+  removed: names,
+  changed: names,
+  unchanged: count,
+  changes: v.optional(v.array(ChangeSchema), []),
+  /** The flows of the unchanged rules: nothing is done to them. */
+  unchanged_flows: v.optional(count, 0),
+});
 
 export const ReloadSchema = v.object({
   time,
   ok: v.boolean(),
-  /** `2 added, 1 removed, 1 changed, 47 unchanged`, or null when it failed. */
-  difference: v.nullable(v.string()),
-  added: v.array(v.string()),
-  removed: v.array(v.string()),
-  changed: v.array(v.string()),
-  unchanged: count,
+  ...DifferenceSchema.entries,
   /** What is wrong with the file; nothing was changed then. */
   errors: v.array(v.string()),
-  /** Settings that only a restart changes. */
+  /** Settings that only a restart changes, and edits at run time that the file has undone. */
   notes: v.array(v.string()),
+});
+
+/** Body of POST /v1/rules: rules with the keys and values of a [[rule]]. */
+export const AddRequestSchema = v.object({ rules: v.pipe(v.array(v.unknown()), v.minLength(1)) });
+/** Body of DELETE /v1/rules. */
+export const RemoveRequestSchema = v.object({ names: v.pipe(names, v.minLength(1)) });
+/** Body of POST /v1/save. */
+export const SaveRequestSchema = v.object({ force: v.optional(v.boolean(), false) });
+
+/** What came of an add, a remove or a save: everything that was asked, or nothing. */
+export const EditSchema = v.object({
+  time,
+  ok: v.boolean(),
+  file: v.string(),
+  /** Of the running rules, or by a save of the file. */
+  changes: v.array(ChangeSchema),
+  unsaved: UnsavedSchema,
+  errors: v.array(v.string()),
+  /** Why not: the request or the file is wrong, mcr may not write the file, or could not. */
+  refusal: v.nullable(v.picklist(["config", "noPermission", "failed"])),
 });
 
 export const StatusSchema = v.object({
@@ -248,6 +289,7 @@ export const ConfigAnswerSchema = v.object({
   log: section,
   /** As they run, with every default filled in. */
   rules: v.array(section),
+  unsaved: UnsavedSchema,
 });
 
 const level = v.picklist(levels);
@@ -321,6 +363,9 @@ export const ErrorSchema = v.object({ error: v.string() });
 export type EgressSnapshot = v.InferOutput<typeof EgressSchema>;
 export type RuleSnapshot = v.InferOutput<typeof RuleSchema>;
 export type ReloadResult = v.InferOutput<typeof ReloadSchema>;
+export type DifferenceSnapshot = v.InferOutput<typeof DifferenceSchema>;
+export type EditResult = v.InferOutput<typeof EditSchema>;
+export type Unsaved = v.InferOutput<typeof UnsavedSchema>;
 export type Status = v.InferOutput<typeof StatusSchema>;
 export type Stats = v.InferOutput<typeof StatsSchema>;
 export type InterfaceStats = v.InferOutput<typeof InterfaceStatsSchema>;
@@ -351,4 +396,8 @@ export interface ControlledRelay {
   setLogLevel(change: LogLevelChange): LogLevels;
   /** Returns how to end it. */
   subscribe(listener: (event: Event) => void): () => void;
+  unsaved(): Unsaved;
+  add(rules: readonly unknown[]): Promise<EditResult>;
+  remove(names: readonly string[]): Promise<EditResult>;
+  save(force: boolean): Promise<EditResult>;
 }

@@ -4,7 +4,13 @@ import * as v from "valibot";
 import { ExitCode, McrError, messageOf } from "../error.ts";
 import type { Log } from "../log.ts";
 import type { HttpAnswer, HttpRequest } from "./http.ts";
-import { type ControlledRelay, LogLevelChangeSchema } from "./protocol.ts";
+import {
+  AddRequestSchema,
+  type ControlledRelay,
+  LogLevelChangeSchema,
+  RemoveRequestSchema,
+  SaveRequestSchema,
+} from "./protocol.ts";
 
 interface Route {
   readonly method: string;
@@ -15,7 +21,21 @@ interface Route {
 
 const routes: readonly Route[] = [
   { method: "GET", path: "/v1/status", answer: (relay) => relay.status() },
-  { method: "GET", path: "/v1/rules", answer: (relay) => ({ rules: relay.rules() }) },
+  {
+    method: "GET",
+    path: "/v1/rules",
+    answer: (relay) => ({ rules: relay.rules(), unsaved: relay.unsaved() }),
+  },
+  {
+    method: "POST",
+    path: "/v1/rules",
+    answer: (relay, { body }) => relay.add(parseBody(AddRequestSchema, body).rules),
+  },
+  {
+    method: "DELETE",
+    path: "/v1/rules",
+    answer: (relay, { body }) => relay.remove(parseBody(RemoveRequestSchema, body).names),
+  },
   { method: "GET", path: "/v1/flows", answer: (relay) => relay.flows() },
   { method: "GET", path: "/v1/stats", answer: (relay) => relay.stats() },
   { method: "GET", path: "/v1/memberships", answer: (relay) => ({ memberships: relay.memberships() }) },
@@ -27,6 +47,11 @@ const routes: readonly Route[] = [
     method: "POST",
     path: "/v1/log-levels",
     answer: (relay, { body }) => relay.setLogLevel(parseBody(LogLevelChangeSchema, body)),
+  },
+  {
+    method: "POST",
+    path: "/v1/save",
+    answer: (relay, { body }) => relay.save(parseBody(SaveRequestSchema, body || "{}").force),
   },
   { method: "POST", path: "/v1/reload", answer: (relay) => relay.reload() },
 ];

@@ -1,5 +1,8 @@
 // Running rules and counters → what the control socket and the log tell. Reads only; sums over workers.
+import { describeChanges } from "../config/changes.ts";
 import { destinationOf, ingressOf } from "../config/destination.ts";
+import { formatDiff, type RuleDiff } from "../config/diff.ts";
+import { countFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
@@ -8,7 +11,7 @@ import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
 import type { Rates } from "../stats/rates.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
-import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
+import type { DifferenceSnapshot, EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
 const nsPerMs = 1_000_000;
 
@@ -230,6 +233,20 @@ function pairs(counts: Readonly<Record<string, number>>, prefix = ""): string {
 
 function sum(numbers: readonly number[], initial = 0): number {
   return numbers.reduce((total, number) => total + number, initial);
+}
+
+/** What a reload, an add or a remove changes, or `mcr check --diff` says it would. */
+export function differenceSnapshot(difference: RuleDiff): DifferenceSnapshot {
+  const { added, removed, changed, unchanged } = difference;
+  return {
+    difference: formatDiff(difference),
+    added: added.map(({ name }) => name),
+    removed: removed.map(({ name }) => name),
+    changed: changed.map(({ after }) => after.name),
+    unchanged: unchanged.length,
+    changes: describeChanges(difference).map((change) => ({ ...change, details: [...change.details] })),
+    unchanged_flows: sum(unchanged.map(countFlows)),
+  };
 }
 
 export function isoTime(ms: number): string {

@@ -15,9 +15,14 @@ describe("mcr reload", () => {
     expect(stdout).toMatchInlineSnapshot(`
       "reload: 2 added, 1 removed, 1 changed, 47 unchanged
       + studio-b
+          eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002
       + studio-c
+          eth0 239.1.1.3:5003 → eth1 239.10.1.3:6003
       - old
+          eth0 239.1.1.9:5009 → eth1 239.10.1.9:6009
       ~ wall
+          ingress.port: 5001-5050 → 5101-5150
+      not touched: 47 rules, 1,234 flows: packets, counters and memberships go on
       note: [relay] workers changes only with a restart
       "
     `);
@@ -29,7 +34,7 @@ describe("mcr reload", () => {
     const result = { ...reloaded, difference: "0 added, 0 removed, 0 changed, 50 unchanged" };
     const { stdout } = await runRemote(
       reloadCommand,
-      reloadTo({ ...result, added: [], removed: [], changed: [], notes: [] }),
+      reloadTo({ ...result, added: [], removed: [], changed: [], changes: [], notes: [] }),
     );
     expect(stdout).toBe("reload: 0 added, 0 removed, 0 changed, 50 unchanged\n");
   });

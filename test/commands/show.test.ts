@@ -3,10 +3,11 @@
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
 import { formatAge } from "../../src/commands/age.ts";
+import { plain } from "../../src/commands/color.ts";
 import { showCommand } from "../../src/commands/show.ts";
 import { formatShow } from "../../src/commands/show-rules.ts";
 import { type RuleSnapshot, RulesSchema } from "../../src/control/protocol.ts";
-import { egress, now, refused, rule, rules, status } from "../control/fake-relay.ts";
+import { egress, now, refused, rule, rules, saved, status } from "../control/fake-relay.ts";
 import { runRemote } from "./remote.ts";
 
 const show = (shown: readonly RuleSnapshot[] = rules, columns = 100, of = status) =>
@@ -98,12 +99,27 @@ describe("mcr show", () => {
     expect(stdout).toContain("→ eth1 239.10.1.1:6001");
   });
 
+  test("marks what the file does not have, and tells what it still has", async () => {
+    const unsaved = { added: ["studio-a"], changed: ["wall"], removed: ["old", "older"] };
+    const text = formatShow(status, rules, now.getTime(), 100, plain, unsaved);
+    expect(text).toContain(
+      "\nnot saved: 1 added, 1 changed, 2 removed at run time: mcr save writes the file, mcr reload returns to it\n",
+    );
+    expect(text).toMatch(/\nstudio-a .*\n +not in the file\n/);
+    expect(text).toMatch(/\nwall .*\n +other than in the file\n +interface eth9 does not exist\n/);
+    expect(text).toEndWith("\n\nremoved, still in the file: old, older\n");
+    const { stdout } = await runRemote(showCommand, { unsaved: () => unsaved }, { json: true });
+    expect(v.parse(RulesSchema, JSON.parse(stdout)).unsaved).toEqual(unsaved);
+  });
+
   test("--json prints the answer as it came", async () => {
     const newer = rules.map((rule) => ({ ...rule, new_in_a_later_version: true }));
     const { exitCode, stdout } = await runRemote(showCommand, { rules: () => newer }, { json: true });
     expect(exitCode).toBe(0);
-    expect(stdout).toBe(`${JSON.stringify({ schema: "/v1/rules", rules: newer }, null, 2)}\n`);
-    expect(v.parse(RulesSchema, JSON.parse(stdout))).toEqual({ rules: [...rules] });
+    expect(stdout).toBe(
+      `${JSON.stringify({ schema: "/v1/rules", rules: newer, unsaved: saved }, null, 2)}\n`,
+    );
+    expect(v.parse(RulesSchema, JSON.parse(stdout))).toEqual({ rules: [...rules], unsaved: saved });
   });
 
   test("without a running mcr ends with 69 and says how to start it", async () => {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type {
   ConfigAnswer,
   ControlledRelay,
+  EditResult,
   EgressSnapshot,
   Flows,
   InterfaceSnapshot,
@@ -16,6 +17,7 @@ import type {
   RuleSnapshot,
   Stats,
   Status,
+  Unsaved,
 } from "../../src/control/protocol.ts";
 
 export const now = new Date("2026-11-21T12:00:00.000Z");
@@ -181,6 +183,13 @@ export const reloaded: ReloadResult = {
   removed: ["old"],
   changed: ["wall"],
   unchanged: 47,
+  changes: [
+    { kind: "added", name: "studio-b", details: ["eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002"] },
+    { kind: "added", name: "studio-c", details: ["eth0 239.1.1.3:5003 → eth1 239.10.1.3:6003"] },
+    { kind: "removed", name: "old", details: ["eth0 239.1.1.9:5009 → eth1 239.10.1.9:6009"] },
+    { kind: "changed", name: "wall", details: ["ingress.port: 5001-5050 → 5101-5150"] },
+  ],
+  unchanged_flows: 1234,
   errors: [],
   notes: ["[relay] workers changes only with a restart"],
 };
@@ -193,12 +202,16 @@ export const refused: ReloadResult = {
   removed: [],
   changed: [],
   unchanged: 0,
+  changes: [],
+  unchanged_flows: 0,
   errors: [
     '/etc/mcr/rules.toml:13:9: rule "wall": ingress.port: 70000 is not a port: give 1 to 65535',
     "/etc/mcr/rules.toml:20:1: unknown key",
   ],
   notes: [],
 };
+
+export const saved: Unsaved = { added: [], changed: [], removed: [] };
 
 export const flows: Flows = {
   time: now.toISOString(),
@@ -310,6 +323,7 @@ export const config: ConfigAnswer = {
   instance: null,
   relay: { workers: "auto", profile: "balanced", fanout: "flow", control: "/run/mcr/mcr.sock" },
   log: { level: "info", format: "text", facility: { Ingress: "debug" } },
+  unsaved: saved,
   rules: [
     {
       name: "studio-a",
@@ -320,6 +334,16 @@ export const config: ConfigAnswer = {
 };
 
 export const logLevels: LogLevels = { level: "info", facility: { Ingress: "debug" } };
+
+export const edited: EditResult = {
+  time: now.toISOString(),
+  ok: true,
+  file: "/etc/mcr/rules.toml",
+  changes: [{ kind: "added", name: "studio-b", details: ["eth0 239.1.1.2:5002 → eth1 239.10.1.2:6002"] }],
+  unsaved: { added: ["studio-b"], changed: [], removed: [] },
+  errors: [],
+  refusal: null,
+};
 
 export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRelay {
   return {
@@ -334,6 +358,10 @@ export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRel
     logLevels: () => logLevels,
     setLogLevel: ({ level }) => ({ level, facility: {} }),
     subscribe: () => () => {},
+    unsaved: () => saved,
+    add: async () => edited,
+    remove: async () => edited,
+    save: async () => edited,
     ...changes,
   };
 }

@@ -10,6 +10,7 @@ import { limits } from "../../src/control/http.ts";
 import {
   ConfigAnswerSchema,
   type ControlledRelay,
+  EditSchema,
   ErrorSchema,
   type Event,
   FlowsSchema,
@@ -34,6 +35,7 @@ import { waitUntil } from "../support/wait.ts";
 import {
   asOrdinaryUser,
   config,
+  edited,
   fakeRelay,
   flows,
   interfaces,
@@ -43,6 +45,7 @@ import {
   reloaded,
   rules,
   SocketDirectory,
+  saved,
   stats,
   status,
 } from "./fake-relay.ts";
@@ -154,7 +157,7 @@ describe("routes", () => {
       newLogLevels: await ask("/v1/log-levels", "POST", '{"level":"debug"}'),
     };
     expect(v.parse(StatusSchema, answers.status.json)).toEqual(status);
-    expect(v.parse(RulesSchema, answers.rules.json)).toEqual({ rules: [...rules] });
+    expect(v.parse(RulesSchema, answers.rules.json)).toEqual({ rules: [...rules], unsaved: saved });
     expect(v.parse(StatsSchema, answers.stats.json)).toEqual(stats);
     expect(v.parse(ReloadSchema, answers.reload.json)).toEqual(reloaded);
     expect(v.parse(FlowsSchema, answers.flows.json)).toEqual(flows);
@@ -180,7 +183,7 @@ describe("routes", () => {
     }
     for (const [method, path] of [
       ["POST", "/v1/status"],
-      ["DELETE", "/v1/rules"],
+      ["DELETE", "/v1/config"],
       ["PUT", "/v1/stats"],
       ["GET", "/v1/reload"],
     ] as const) {
@@ -189,6 +192,39 @@ describe("routes", () => {
       expect(v.is(ErrorSchema, json)).toBe(true);
       expect(headers.get("allow")).toBe(path === "/v1/reload" ? "POST" : "GET");
     }
+  });
+
+  test("edits hand their body to the relay; another body is 400 and says what is wrong with it", async () => {
+    const asked: unknown[] = [];
+    const keep = (what: unknown) => {
+      asked.push(what);
+      return Promise.resolve(edited);
+    };
+    await open({ add: keep, remove: keep, save: keep });
+    const rules = [{ name: "x" }, "no rule: the relay says so"];
+    for (const [method, path, body] of [
+      ["POST", "/v1/rules", { rules }],
+      ["DELETE", "/v1/rules", { names: ["x"] }],
+      ["POST", "/v1/save", { force: true }],
+      ["POST", "/v1/save", undefined],
+    ] as const) {
+      const { status, json } = await ask(path, method, body && JSON.stringify(body));
+      expect([path, status]).toEqual([path, 200]);
+      expect(v.parse(EditSchema, json)).toEqual(edited);
+    }
+    expect(asked).toEqual([rules, ["x"], true, false]);
+    for (const [method, path, body] of [
+      ["POST", "/v1/rules", "{"],
+      ["POST", "/v1/rules", '{"rules":[]}'],
+      ["POST", "/v1/rules", undefined],
+      ["DELETE", "/v1/rules", '{"names":[1]}'],
+      ["POST", "/v1/save", '{"force":"yes"}'],
+    ] as const) {
+      const { status, json } = await ask(path, method, body);
+      expect([path, status]).toEqual([path, 400]);
+      expect(v.parse(ErrorSchema, json).error).toStartWith("the body: ");
+    }
+    expect(asked).toHaveLength(4);
   });
 
   test("a query string changes nothing", async () => {
