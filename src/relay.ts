@@ -5,6 +5,7 @@
 import packageJson from "../package.json" with { type: "json" };
 import { diffRules, formatDiff } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
+import { PastCounts, type RuleMetrics, renderMetrics } from "./control/metrics.ts";
 import type { ControlledRelay, ReloadResult, RuleSnapshot, Stats, Status } from "./control/protocol.ts";
 import { isoTime, ruleSnapshot, statisticsLines, statsSnapshot } from "./control/snapshot.ts";
 import { assert, McrError, messageOf } from "./error.ts";
@@ -21,6 +22,7 @@ import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { readCpuSeconds } from "./stats/cpu.ts";
 import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
@@ -39,6 +41,8 @@ export interface RelayDependencies {
   readonly readConfig: () => Promise<Config>;
   readonly nowMs: () => number;
   readonly pause: (ms: number) => Promise<void>;
+  /** Serves metrics there from now on; throws McrError where it cannot, and goes on as before. */
+  readonly serveMetrics: (address: string | undefined) => void;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
   /** The process cannot go on: it has to end, and the service manager starts it again. */
   readonly onFatal: (reason: string) => void;
@@ -52,6 +56,7 @@ export class Relay implements ControlledRelay {
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
   readonly #retired: Retired;
+  readonly #past = new PastCounts();
   readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
   readonly #workers: Workers;
@@ -67,6 +72,8 @@ export class Relay implements ControlledRelay {
   #queue: Promise<unknown> = Promise.resolve();
   #pendingReload: Promise<ReloadResult> | undefined;
   #lastReload: ReloadResult | null = null;
+  /** The start counts as one. */
+  #lastSuccessMs: number;
   #retryAtMs = 0;
   #ticker: ReturnType<typeof setInterval> | undefined;
   #isTicking = false;
@@ -80,6 +87,7 @@ export class Relay implements ControlledRelay {
     this.#deps = dependencies;
     this.#startedWith = settings;
     this.#startedMs = nowMs();
+    this.#lastSuccessMs = this.#startedMs;
     const cpus = shim.cpus();
     const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
@@ -165,6 +173,28 @@ export class Relay implements ControlledRelay {
     return statsSnapshot(source, igmp, this.#deps.nowMs());
   }
 
+  /** As Prometheus reads it. */
+  metrics(): string {
+    const stats = this.stats();
+    const snapshots = new Map(stats.rules.map((rule) => [rule.name, rule]));
+    return renderMetrics({
+      version: packageJson.version,
+      startedMs: this.#startedMs,
+      stats,
+      rules: this.#rules.map((running) => this.#metricsOf(running, snapshots.get(running.rule.name))),
+      leaving: this.#leaving.map((running) => this.#metricsOf(running)),
+      past: this.#past,
+      joins: this.#memberships.joins,
+      reload: { successful: this.#lastReload?.ok ?? true, lastSuccessMs: this.#lastSuccessMs },
+      cpuSeconds: readCpuSeconds(this.#cpus.length),
+      residentBytes: process.memoryUsage.rss(),
+    });
+  }
+
+  #metricsOf(running: RunningRule, rule = ruleSnapshot(running, this.#counters)): RuleMetrics {
+    return { rule };
+  }
+
   /** Requests that come while one is waiting share it: each gets the result of a reading that began after it asked. */
   reload(): Promise<ReloadResult> {
     this.#pendingReload ??= this.#enqueue(() => {
@@ -189,16 +219,20 @@ export class Relay implements ControlledRelay {
     };
     try {
       const config = await this.#deps.readConfig();
-      const notes = restartNotes(this.#startedWith, config.relay);
       const running = this.#rules.map(({ rule }) => rule);
       const difference = diffRules(running, config.rules);
       log.configure(config.log);
       await this.#apply(config.rules);
+      const notes = [
+        ...restartNotes(this.#startedWith, config.relay),
+        ...this.#moveMetrics(config.relay.metrics),
+      ];
       const text = formatDiff(difference);
       log.notice("Supervisor", `reload: ${text}`);
       for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
+      this.#lastSuccessMs = nowMs();
       this.#lastReload = {
-        time: isoTime(nowMs()),
+        time: isoTime(this.#lastSuccessMs),
         ok: true,
         difference: text,
         added: difference.added.map(({ name }) => name),
@@ -214,6 +248,17 @@ export class Relay implements ControlledRelay {
       this.#lastReload = { ...nothing, time: isoTime(nowMs()), ok: false, errors: [...error.lines] };
     }
     return this.#lastReload;
+  }
+
+  /** An address that cannot be served costs no rule its reload. */
+  #moveMetrics(address: string | undefined): readonly string[] {
+    try {
+      this.#deps.serveMetrics(address);
+      return [];
+    } catch (error) {
+      if (!(error instanceof McrError)) throw error;
+      return error.lines.map((line) => `${line}; metrics stay as they were`);
+    }
   }
 
   /** Unchanged rules keep their RunningRule, so their counters, sockets and states. */
@@ -264,7 +309,9 @@ export class Relay implements ControlledRelay {
 
     for (const capture of staleCaptures) capture.close();
     for (const fd of staleSockets) shim.close(fd);
-    for (const { slot, egresses } of leaving) {
+    for (const running of leaving) {
+      const { slot, egresses } = running;
+      this.#past.add(this.#metricsOf(running));
       this.#ruleSlots.release(slot);
       for (const egress of egresses) {
         this.#retired.add(egress.slot);
@@ -373,8 +420,8 @@ export class Relay implements ControlledRelay {
 
 /** [relay] keys that the file changes and only a restart can. */
 function restartNotes(running: Config["relay"], wanted: Config["relay"]): string[] {
-  const keys = ["workers", "profile", "fanout", "control", "metrics"] as const;
+  const keys = ["workers", "profile", "fanout", "control"] as const;
   return keys
     .filter((key) => running[key] !== wanted[key])
-    .map((key) => `relay.${key} is ${wanted[key] ?? "off"} in the file and takes effect at the next start`);
+    .map((key) => `relay.${key} is ${wanted[key]} in the file and takes effect at the next start`);
 }

@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
+import { exposureOf } from "../control/metrics-server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { formatTable } from "../table.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -24,7 +25,7 @@ export const checkCommand: Command = {
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
+        `${JSON.stringify({ file, ok: true, ...summarize(config), notes: notesOf(config), relay: config.relay, log: config.log, rules }, null, 2)}\n`,
       );
     } else {
       io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined));
@@ -34,7 +35,18 @@ export const checkCommand: Command = {
 };
 
 export function formatCheck(file: string, config: Config, columns?: number): string {
-  return formatConfig(config, columns) + formatSummary(file, config.rules.length, summarize(config));
+  const notes = notesOf(config).map((note) => `note: ${note}\n`);
+  return [
+    formatConfig(config, columns),
+    ...notes,
+    formatSummary(file, config.rules.length, summarize(config)),
+  ].join("");
+}
+
+/** What is allowed and should be meant. */
+function notesOf({ relay: { metrics } }: Config): readonly string[] {
+  const exposure = metrics === undefined ? undefined : exposureOf(metrics);
+  return exposure === undefined ? [] : [`relay.metrics: ${exposure}`];
 }
 
 interface Summary {

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { readConfig } from "../config/parse.ts";
 import type { Config } from "../config/schema.ts";
+import { MetricsServer } from "../control/metrics-server.ts";
 import { openControlServer } from "../control/server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
@@ -29,17 +30,25 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const relay = new Relay(config.relay, {
+    const metrics = new MetricsServer({ render: () => relay.metrics(), log, nowMs: Date.now });
+    const relay: Relay = new Relay(config.relay, {
       shim,
       log,
       file,
       readConfig: () => readConfig(file),
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
+      serveMetrics: (address) => metrics.listen(address),
       joinedGroups: readJoinedGroups,
       onFatal: end,
     });
     const server = await openControlServer({ path: config.relay.control, relay, log });
+    try {
+      metrics.listen(config.relay.metrics);
+    } catch (thrown) {
+      await server.close();
+      throw thrown;
+    }
     process.on("SIGHUP", () => void relay.reload());
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
@@ -47,6 +56,7 @@ export const runCommand: Command = {
     const fatal = await relayUntil(ended, relay, config, () =>
       log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`),
     ).finally(async () => {
+      metrics.close();
       await relay.stop();
       await server.close();
     });

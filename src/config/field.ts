@@ -133,10 +133,11 @@ export const ControlPath = leaf((value) => {
       );
 });
 
+/** Where to listen: loopback when no host is given. */
 export const HostPort = leaf((value) => {
   const [, ipv6, name, port] =
     typeof value === "string" ? (/^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(value) ?? []) : [];
-  const host = ipv6 === undefined ? readHostName(name ?? "") : `[${parseAddress(ipv6) ?? ""}]`;
+  const host = ipv6 === undefined ? readHostName(name || "127.0.0.1") : `[${parseAddress(ipv6) ?? ""}]`;
   const range = parsePortRange(port ?? "");
   return host && host !== "[]" && range
     ? `${host}:${range.first}`

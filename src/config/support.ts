@@ -24,7 +24,6 @@ const egress = (...keys: Path): Path => ["rules", "*", "egress", "*", ...keys];
 const restrictions: readonly Restriction[] = [
   { path: ["relay", "profile"], refuses: is("throughput", "latency"), instead: 'give "balanced"' },
   { path: ["relay", "fanout"], refuses: is("hash", "cpu", "qm"), instead: 'give "flow"' },
-  { path: ["relay", "metrics"], refuses: every, instead: "leave metrics out" },
   { path: ingress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
   { path: ingress("address"), refuses: every, instead: "give a group" },
   { path: ingress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
