@@ -422,4 +422,14 @@ _Static_assert(sizeof(struct mcr_interface) == 16, "ABI");
 MCR_EXPORT int32_t mcr_interface_read(const char *name, struct mcr_interface *interface);
 MCR_EXPORT void mcr_close(int32_t fd);
 
+/*
+ * One datagram to the Unix socket at path ("@name" is an abstract one), as
+ * sd_notify(3) sends it; never blocks. Returns 0 or -errno; -EAGAIN means the
+ * reader is behind, -EINVAL that path is no address of a socket.
+ */
+MCR_EXPORT int32_t mcr_notify(const char *path, const char *message, uint32_t message_bytes);
+
+/* CLOCK_MONOTONIC in microseconds. */
+MCR_EXPORT int64_t mcr_monotonic_us(void);
+
 #endif

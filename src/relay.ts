@@ -41,6 +41,8 @@ export interface RelayDependencies {
   readonly readConfig: () => Promise<Config>;
   readonly nowMs: () => number;
   readonly pause: (ms: number) => Promise<void>;
+  /** A reload begins, or has ended: well or refused. */
+  readonly onReload: (phase: "begun" | "ended") => void;
   /** Serves metrics there from now on; throws McrError where it cannot, and goes on as before. */
   readonly serveMetrics: (address: string | undefined) => void;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
@@ -127,6 +129,11 @@ export class Relay implements ControlledRelay {
     for (const line of statisticsLines(this.stats())) this.#deps.log.info("Stats", line);
   }
 
+  /** One word for each worker, which it raises about once a second. */
+  get beats(): ArrayLike<number> {
+    return this.#workers.beats;
+  }
+
   // -- what the control socket asks
 
   status(): Status {
@@ -197,9 +204,11 @@ export class Relay implements ControlledRelay {
 
   /** Requests that come while one is waiting share it: each gets the result of a reading that began after it asked. */
   reload(): Promise<ReloadResult> {
+    const { onReload } = this.#deps;
     this.#pendingReload ??= this.#enqueue(() => {
       this.#pendingReload = undefined;
-      return this.#reload();
+      onReload("begun");
+      return this.#reload().finally(() => onReload("ended"));
     });
     return this.#pendingReload;
   }

@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { readConfig } from "../config/parse.ts";
 import type { Config } from "../config/schema.ts";
 import { MetricsServer } from "../control/metrics-server.ts";
+import { Notifier } from "../control/notify.ts";
 import { openControlServer } from "../control/server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
@@ -38,9 +39,18 @@ export const runCommand: Command = {
       readConfig: () => readConfig(file),
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
+      onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
       serveMetrics: (address) => metrics.listen(address),
       joinedGroups: readJoinedGroups,
       onFatal: end,
+    });
+    const notifier = new Notifier({
+      shim,
+      log,
+      env: process.env,
+      pid: process.pid,
+      beats: () => relay.beats,
+      status: () => relay.status(),
     });
     const server = await openControlServer({ path: config.relay.control, relay, log });
     try {
@@ -53,9 +63,14 @@ export const runCommand: Command = {
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
     process.on("SIGTERM", () => end(undefined));
-    const fatal = await relayUntil(ended, relay, config, () =>
-      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`),
-    ).finally(async () => {
+    const ticker =
+      notifier.tickMs === undefined ? undefined : setInterval(() => notifier.tick(), notifier.tickMs);
+    const fatal = await relayUntil(ended, relay, config, () => {
+      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
+      notifier.ready();
+    }).finally(async () => {
+      notifier.stopping();
+      clearInterval(ticker);
       metrics.close();
       await relay.stop();
       await server.close();

@@ -47,5 +47,7 @@ export const symbols = {
   mcr_receiver_close: { args: [T.ptr], returns: T.void },
 
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
+  mcr_notify: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
+  mcr_monotonic_us: { args: [], returns: T.i64_fast },
   mcr_close: { args: [T.i32], returns: T.void },
 } as const;
