@@ -32,7 +32,7 @@ async function scrape(topology: Topology, host = "127.0.0.1:9477"): Promise<stri
   return exitCode === 0 ? stdout : undefined;
 }
 
-async function valueOf(topology: Topology, series: string): Promise<number> {
+async function sampleOf(topology: Topology, series: string): Promise<number> {
   const text = (await scrape(topology)) ?? "";
   const line = text.split("\n").find((each) => each.startsWith(`${series} `)) ?? "";
   return Number(line.slice(series.length + 1) || Number.NaN);
@@ -101,7 +101,7 @@ test("a reload never sets a counter back, moves the address, and tells when it c
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, `${at("127.0.0.1:9477")}${rules}`);
   await carry(topology);
-  expect(await valueOf(topology, received)).toBe(1_000);
+  expect(await sampleOf(topology, received)).toBe(1_000);
 
   const changed = rules.replace('interface = "veth2"', 'interface = "veth2", ttl = 3');
   const file = (metrics: string, text = changed) => relay.write(`[relay]\n${metrics}${text}`);
@@ -143,7 +143,7 @@ test("a reload never sets a counter back, moves the address, and tells when it c
 /** An answer may be 200 ms old. */
 function waitForValue(topology: Topology, series: string, value: number): Promise<number> {
   return waitFor(
-    () => valueOf(topology, series),
+    () => sampleOf(topology, series),
     (seen) => seen === value,
     { what: `${series} to be ${value}` },
   );
