@@ -628,4 +628,14 @@ _Static_assert(sizeof(struct mcr_peer) == 16, "ABI");
 /* Who has connected to a Unix socket: unix(7), SO_PEERCRED and SO_PEERGROUPS. */
 MCR_EXPORT int32_t mcr_peer_read(int32_t fd, uint32_t group, struct mcr_peer *peer);
 
+/*
+ * One datagram to the Unix socket at path ("@name" is an abstract one), as
+ * sd_notify(3) sends it; never blocks. Returns 0 or -errno; -EAGAIN means the
+ * reader is behind, -EINVAL that path is no address of a socket.
+ */
+MCR_EXPORT int32_t mcr_notify(const char *path, const char *message, uint32_t message_bytes);
+
+/* CLOCK_MONOTONIC in microseconds. */
+MCR_EXPORT int64_t mcr_monotonic_us(void);
+
 #endif

@@ -10,6 +10,7 @@ import { addToRunning, removeFromRunning } from "./config/run-time.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import { Events } from "./control/events.ts";
 import { flowsSnapshot } from "./control/flows.ts";
+import { PastCounts, type RuleMetrics, renderMetrics } from "./control/metrics.ts";
 import type {
   ConfigAnswer,
   ControlledRelay,
@@ -53,7 +54,9 @@ import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { readCpuSeconds } from "./stats/cpu.ts";
 import { DropWatch } from "./stats/drops.ts";
+import { cumulativeBuckets, samplesOf } from "./stats/latency.ts";
 import { LoadMeter } from "./stats/load.ts";
 import { Rates } from "./stats/rates.ts";
 import { Retired } from "./stats/retired.ts";
@@ -86,6 +89,10 @@ export interface RelayDependencies {
   }) => Promise<readonly Change[]>;
   readonly nowMs: () => number;
   readonly pause: (ms: number) => Promise<void>;
+  /** A reload begins, or has ended: well or refused. */
+  readonly onReload: (phase: "begun" | "ended") => void;
+  /** Serves metrics there from now on; throws McrError where it cannot, and goes on as before. */
+  readonly serveMetrics: (address: string | undefined) => void;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
   /** The process cannot go on: it has to end, and the service manager starts it again. */
   readonly onFatal: (reason: string) => void;
@@ -100,6 +107,7 @@ export class Relay implements ControlledRelay {
   readonly #counters: Counters;
   readonly #load: LoadMeter;
   readonly #retired: Retired;
+  readonly #past = new PastCounts();
   readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
   readonly #workers: Workers;
@@ -125,6 +133,8 @@ export class Relay implements ControlledRelay {
   #queue: Promise<unknown> = Promise.resolve();
   #pendingReload: Promise<ReloadResult> | undefined;
   #lastReload: ReloadResult | null = null;
+  /** The start counts as one. */
+  #lastSuccessMs: number;
   #retryAtMs = 0;
   #ticker: ReturnType<typeof setInterval> | undefined;
   #isTicking = false;
@@ -138,6 +148,7 @@ export class Relay implements ControlledRelay {
     this.#deps = dependencies;
     this.#startedWith = settings;
     this.#startedMs = nowMs();
+    this.#lastSuccessMs = this.#startedMs;
     const cpus = shim.cpus();
     const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
@@ -199,6 +210,11 @@ export class Relay implements ControlledRelay {
 
   logStatistics(): void {
     for (const line of statisticsLines(this.stats())) this.#deps.log.info("Stats", line);
+  }
+
+  /** One word for each worker, which it raises about once a second. */
+  get beats(): ArrayLike<number> {
+    return this.#workers.beats;
   }
 
   // -- what the control socket asks
@@ -319,11 +335,37 @@ export class Relay implements ControlledRelay {
     return statsSnapshot(source, igmp, this.#deps.nowMs());
   }
 
+  /** As Prometheus reads it. */
+  metrics(): string {
+    const stats = this.stats();
+    const snapshots = new Map(stats.rules.map((rule) => [rule.name, rule]));
+    return renderMetrics({
+      version: packageJson.version,
+      startedMs: this.#startedMs,
+      stats,
+      rules: this.#rules.map((running) => this.#metricsOf(running, snapshots.get(running.rule.name))),
+      leaving: this.#leaving.map((running) => this.#metricsOf(running)),
+      past: this.#past,
+      joins: this.#memberships.joins,
+      reload: { successful: this.#lastReload?.ok ?? true, lastSuccessMs: this.#lastSuccessMs },
+      cpuSeconds: readCpuSeconds(this.#cpus.length),
+      residentBytes: process.memoryUsage.rss(),
+    });
+  }
+
+  #metricsOf(running: RunningRule, rule = ruleSnapshot(running, this.#counters)): RuleMetrics {
+    const latency = this.#counters.latency(running.slot);
+    const cumulative = cumulativeBuckets(latency);
+    return { rule, latency: { sum_ns: latency.sum_ns, samples: samplesOf(latency), cumulative } };
+  }
+
   /** Requests that come while one is waiting share it: each gets the result of a reading that began after it asked. */
   reload(): Promise<ReloadResult> {
+    const { onReload } = this.#deps;
     this.#pendingReload ??= this.#enqueue(() => {
       this.#pendingReload = undefined;
-      return this.#reload();
+      onReload("begun");
+      return this.#reload().finally(() => onReload("ended"));
     });
     return this.#pendingReload;
   }
@@ -406,18 +448,21 @@ export class Relay implements ControlledRelay {
     try {
       const config = await this.#deps.readConfig();
       const difference = diffRules(this.#running(), config.rules);
-      const notes = [
-        ...describeDropped(this.unsaved(), difference, "done"),
-        ...restartNotes(this.#startedWith, config.relay),
-      ];
+      const dropped = describeDropped(this.unsaved(), difference, "done");
       log.configure(config.log);
       await this.#apply(config.rules);
       this.#loaded = config.rules;
+      const notes = [
+        ...dropped,
+        ...restartNotes(this.#startedWith, config.relay),
+        ...this.#moveMetrics(config.relay.metrics),
+      ];
       const text = formatDiff(difference);
       log.notice("Supervisor", `reload: ${text}`);
       for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
+      this.#lastSuccessMs = nowMs();
       this.#lastReload = {
-        time: isoTime(nowMs()),
+        time: isoTime(this.#lastSuccessMs),
         ok: true,
         ...differenceSnapshot(difference),
         errors: [],
@@ -431,6 +476,17 @@ export class Relay implements ControlledRelay {
     const { time: _, ...result } = this.#lastReload;
     this.#events.tell({ event: "reload", ...result });
     return this.#lastReload;
+  }
+
+  /** An address that cannot be served costs no rule its reload. */
+  #moveMetrics(address: string | undefined): readonly string[] {
+    try {
+      this.#deps.serveMetrics(address);
+      return [];
+    } catch (error) {
+      if (!(error instanceof McrError)) throw error;
+      return error.lines.map((line) => `${line}; metrics stay as they were`);
+    }
   }
 
   /** Unchanged rules keep their RunningRule, so their counters, sockets and states. */
@@ -488,7 +544,9 @@ export class Relay implements ControlledRelay {
     this.#ingresses.close(staleCaptures);
     for (const fd of staleSockets) shim.close(fd);
     for (const link of staleLinks) shim.closeLink(link);
-    for (const { slot, egresses } of leaving) {
+    for (const running of leaving) {
+      const { slot, egresses } = running;
+      this.#past.add(this.#metricsOf(running));
       this.#ruleSlots.release(slot);
       for (const egress of egresses) {
         this.#retired.add(egress.slot);

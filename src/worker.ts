@@ -5,15 +5,15 @@ import { messageOf } from "./error.ts";
 import { Shim } from "./native/shim.ts";
 import { workerDataOf } from "./native/worker-data.ts";
 
-/** How long one native call lasts. Only a bound for the thread's own housekeeping: wake-ups do not wait for it. */
+/** How long one native call lasts, so that it beats once in this time; wake-ups do not wait for it. */
 const budgetMs = 1_000;
 
-const { path, relay, worker, cpu } = workerDataOf(workerData);
+const { path, relay, worker, cpu, beats } = workerDataOf(workerData);
 try {
   const shim = new Shim(path);
   shim.pinWorker(worker, cpu);
   parentPort?.postMessage("ready");
-  while (shim.runWorker(relay, worker, budgetMs) === "again");
+  while (shim.runWorker(relay, worker, budgetMs) === "again") Atomics.add(beats, worker, 1);
   process.exit(0); // ends this thread only
 } catch (error) {
   // A thrown error can vanish in a worker; a message and an exit code cannot.

@@ -13,6 +13,8 @@ export class Workers {
   readonly #threads: Worker[] = [];
   readonly #ended: Promise<unknown>[] = [];
   #isStopping = false;
+  /** A worker that works, or sleeps because there is nothing to do, raises its word about once a second. */
+  readonly beats: Int32Array<SharedArrayBuffer>;
   /** A worker has ended: nothing that waits for all of them will come to pass. */
   hasEnded = false;
 
@@ -23,7 +25,9 @@ export class Workers {
     readonly log: Log,
     /** A worker ended unasked: the process has to end, and the service manager starts it again. */
     readonly onFatal: (reason: string) => void,
-  ) {}
+  ) {
+    this.beats = new Int32Array(new SharedArrayBuffer(4 * cpus.length));
+  }
 
   /** Returns when every worker is on its CPU. */
   async start(): Promise<void> {
@@ -42,7 +46,13 @@ export class Workers {
   }
 
   #start(worker: number, cpu: number): Promise<void> {
-    const workerData: WorkerData = { path: this.shim.path, relay: this.relay, worker, cpu };
+    const workerData: WorkerData = {
+      path: this.shim.path,
+      relay: this.relay,
+      worker,
+      cpu,
+      beats: this.beats,
+    };
     const thread = new Worker(new URL("./worker.ts", import.meta.url), { workerData });
     this.#threads.push(thread);
     this.#ended.push(new Promise((end) => thread.once("exit", end)));

@@ -172,7 +172,10 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     [["check", "--jsn", "a"], "mcr check: unknown option --jsn; mcr check --help lists the options"],
     [["check", "-x", "a"], "mcr check: unknown option -x; mcr check --help lists the options"],
     [["run", "--json", "a"], "mcr run: unknown option --json; mcr run --help lists the options"],
-    [["check", "--socket", "s", "a"], "mcr check: --socket and -i go with --diff, which asks the running mcr"],
+    [
+      ["check", "--socket", "s", "a"],
+      "mcr check: --socket and -i go with --diff, which asks the running mcr",
+    ],
     [["remove"], "mcr remove: <...names> is missing; usage: mcr remove <...names> [options]"],
     [["add"], "mcr add: --name is missing: give the rule its own name, such as --name studio-a"],
     [

@@ -5,6 +5,7 @@ import * as v from "valibot";
 import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
+import { exposureOf } from "../control/metrics-server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { probeExclusive } from "../net/exclusive.ts";
@@ -54,7 +55,7 @@ export const checkCommand: Command = {
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summarize(config), relay: config.relay, log: config.log, exclusive, rules }, null, 2)}\n`,
+        `${JSON.stringify({ file, ok: true, ...summarize(config), notes: notesOf(config), relay: config.relay, log: config.log, exclusive, rules }, null, 2)}\n`,
       );
     } else {
       io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined, interfaceType));
@@ -83,9 +84,19 @@ export function formatCheck(
 ): string {
   const ring =
     config.rules.length === 0 ? "" : `${describeRing(config.relay)}; fanout ${config.relay.fanout}\n`;
-  return (
-    formatConfig(config, columns, typeOf) + ring + formatSummary(file, config.rules.length, summarize(config))
-  );
+  const notes = notesOf(config).map((note) => `note: ${note}\n`);
+  return [
+    formatConfig(config, columns, typeOf),
+    ring,
+    ...notes,
+    formatSummary(file, config.rules.length, summarize(config)),
+  ].join("");
+}
+
+/** What is allowed and should be meant. */
+function notesOf({ relay: { metrics } }: Config): readonly string[] {
+  const exposure = metrics === undefined ? undefined : exposureOf(metrics);
+  return exposure === undefined ? [] : [`relay.metrics: ${exposure}`];
 }
 
 /** Whether it works here, for who asks: the file is good in any case, and mcr may run elsewhere or as someone else. */

@@ -7,6 +7,8 @@ import { readConfig } from "../config/parse.ts";
 import { saveRules } from "../config/rule-file.ts";
 import type { Config } from "../config/schema.ts";
 import { instanceSocketPath } from "../control/client.ts";
+import { MetricsServer } from "../control/metrics-server.ts";
+import { Notifier } from "../control/notify.ts";
 import { openControlServer } from "../control/server.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
@@ -37,7 +39,8 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const relay = new Relay(config.relay, {
+    const metrics = new MetricsServer({ render: () => relay.metrics(), log, nowMs: Date.now });
+    const relay: Relay = new Relay(config.relay, {
       shim,
       log,
       file,
@@ -46,8 +49,18 @@ export const runCommand: Command = {
       saveRules: (options) => saveRules({ file, ...options }),
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
+      onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
+      serveMetrics: (address) => metrics.listen(address),
       joinedGroups: readJoinedGroups,
       onFatal: end,
+    });
+    const notifier = new Notifier({
+      shim,
+      log,
+      env: process.env,
+      pid: process.pid,
+      beats: () => relay.beats,
+      status: () => relay.status(),
     });
     const server = await openControlServer({
       path: instance === undefined ? config.relay.control : instanceSocketPath(instance),
@@ -56,13 +69,25 @@ export const runCommand: Command = {
       group: config.relay.control_group,
       readPeer: (fd, gid) => shim.readPeer(fd, gid),
     });
+    try {
+      metrics.listen(config.relay.metrics);
+    } catch (thrown) {
+      await server.close();
+      throw thrown;
+    }
     process.on("SIGHUP", () => void relay.reload());
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
     process.on("SIGTERM", () => end(undefined));
-    const fatal = await relayUntil(ended, relay, config, () =>
-      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`),
-    ).finally(async () => {
+    const ticker =
+      notifier.tickMs === undefined ? undefined : setInterval(() => notifier.tick(), notifier.tickMs);
+    const fatal = await relayUntil(ended, relay, config, () => {
+      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
+      notifier.ready();
+    }).finally(async () => {
+      notifier.stopping();
+      clearInterval(ticker);
+      metrics.close();
       await relay.stop();
       await server.close();
     });

@@ -39,7 +39,6 @@ export function restartNotes(running: RelaySettings, wanted: RelaySettings): str
     "latency_sleep_us",
     "control",
     "control_group",
-    "metrics",
   ] as const;
   return keys
     .filter((key) => running[key] !== wanted[key])

@@ -140,10 +140,11 @@ export const UserGroup = leaf((value) =>
     : new Refusal(`${quote(value)} is not a group of users: give its name, such as "mcr"`),
 );
 
+/** Where to listen: loopback when no host is given. */
 export const HostPort = leaf((value) => {
   const [, ipv6, name, port] =
     typeof value === "string" ? (/^(?:\[([^\]]*)\]|([^:]*)):(\d{1,5})$/.exec(value) ?? []) : [];
-  const host = ipv6 === undefined ? readHostName(name ?? "") : `[${parseAddress(ipv6) ?? ""}]`;
+  const host = ipv6 === undefined ? readHostName(name || "127.0.0.1") : `[${parseAddress(ipv6) ?? ""}]`;
   const range = parsePortRange(port ?? "");
   return host && host !== "[]" && range
     ? `${host}:${range.first}`

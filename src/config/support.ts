@@ -22,7 +22,6 @@ const ingress = (...keys: Path): Path => ["rules", "*", "ingress", ...keys];
 const egress = (...keys: Path): Path => ["rules", "*", "egress", "*", ...keys];
 
 const restrictions: readonly Restriction[] = [
-  { path: ["relay", "metrics"], refuses: every, instead: "leave metrics out" },
   { path: ingress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
   { path: ingress("address"), refuses: every, instead: "give a group" },
   { path: ingress("source"), refuses: isIpv6, instead: "give an IPv4 address" },

@@ -395,6 +395,17 @@ export class Shim {
     return { ifindex, flags, mtu, address, mac: macHigh * 2 ** 32 + macLow, type };
   }
 
+  /** One datagram to a Unix socket, "@name" being an abstract one. Never blocks: EAGAIN when the reader is behind. */
+  notify(path: string, message: string): void {
+    const bytes = Buffer.from(message);
+    checked(this.#c.mcr_notify(cString(path), bytes, bytes.length));
+  }
+
+  /** CLOCK_MONOTONIC, µs. */
+  monotonicUs(): number {
+    return Number(this.#c.mcr_monotonic_us());
+  }
+
   close(fd: number): void {
     this.#c.mcr_close(fd);
   }

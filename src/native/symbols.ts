@@ -62,6 +62,8 @@ export const symbols = {
   mcr_observer_close: { args: [T.ptr], returns: T.void },
 
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
+  mcr_notify: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
+  mcr_monotonic_us: { args: [], returns: T.i64_fast },
   mcr_close: { args: [T.i32], returns: T.void },
   mcr_peer_read: { args: [T.i32, T.u32, T.ptr], returns: T.i32 },
 } as const;

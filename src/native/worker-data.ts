@@ -7,6 +7,8 @@ export interface WorkerData {
   readonly relay: RelayHandle;
   readonly worker: number;
   readonly cpu: number;
+  /** Shared with the main thread; the word of each worker counts its native calls. */
+  readonly beats: Int32Array<SharedArrayBuffer>;
 }
 
 /** node:worker_threads types it as any; only the relay starts workers, with exactly this. */

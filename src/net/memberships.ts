@@ -79,6 +79,21 @@ export class Memberships {
     return this.#active.size;
   }
 
+  /** Every (interface, group) that is wanted; joined when it is so from every source that is. */
+  get joins(): readonly { readonly interface: string; readonly group: Address; readonly joined: boolean }[] {
+    const byGroup = Map.groupBy(
+      this.#entries.values().filter(({ users }) => users.size > 0),
+      ({ membership }) => `${membership.ifindex} ${membership.group}`,
+    );
+    return [...byGroup.values()].flatMap((entries) =>
+      entries.slice(0, 1).map(({ membership }) => ({
+        interface: membership.interface,
+        group: membership.group,
+        joined: entries.every(({ state }) => state === "joined"),
+      })),
+    );
+  }
+
   /** Why this membership is not there, `joining` while it is about to be, `joined`. */
   stateOf(membership: Membership): "joined" | "joining" | FailedJoin {
     const entry = this.#entries.get(membershipKey(membership));

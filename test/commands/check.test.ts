@@ -166,3 +166,27 @@ describe("mcr check", () => {
     expect(errors).toEqual([expect.stringContaining("no such file")]);
   });
 });
+
+describe("a metrics address", () => {
+  const relay = (metrics: string) => `[relay]\nmetrics = "${metrics}"\n${ruleText(studio)}`;
+
+  test("that others may reach is allowed, and one sentence says what that means", async () => {
+    const note =
+      'relay.metrics: 0.0.0.0:9477 is not a loopback address: whoever reaches it reads names, groups and rates of all rules; let a firewall admit your Prometheus only, or give "127.0.0.1:PORT"';
+    const { exitCode, stdout } = await run(relay("0.0.0.0:9477"));
+    expect(exitCode).toBe(ExitCode.ok);
+    expect(stdout.split("\n").filter((line) => line.startsWith("note: "))).toEqual([`note: ${note}`]);
+    expect(JSON.parse((await run(relay("0.0.0.0:9477"), { json: true })).stdout).notes).toEqual([note]);
+  });
+
+  test.each([":9477", "127.0.0.1:9477", "[::1]:9477"])(
+    "%s is loopback and not worth a word",
+    async (metrics) => {
+      expect((await run(relay(metrics))).stdout).not.toContain("note:");
+    },
+  );
+
+  test("without a host is loopback's", () => {
+    expect(parseConfig(relay(":9477"), "rules.toml").relay.metrics).toBe("127.0.0.1:9477");
+  });
+});

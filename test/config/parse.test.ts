@@ -13,7 +13,7 @@ import { asOrdinaryUser } from "../control/fake-relay.ts";
 import { Random } from "./random.ts";
 import { file, mistakesIn, mistakesOf, parseRule, ruleText } from "./rules.ts";
 
-const example = await Bun.file(join(import.meta.dir, "golden/metrics-are-not-supported-yet.toml")).text();
+const example = await Bun.file(join(import.meta.dir, "golden/the-example-of-the-design.toml")).text();
 const base = 'interface = "eth0", group = "239.1.1.1", port = 5001';
 
 describe("defaults and canonical form", () => {
@@ -68,7 +68,7 @@ describe("defaults and canonical form", () => {
   });
 
   test("a rule goes through the schema again unchanged, to the byte", () => {
-    const rules = parseConfig(example.replace(/^metrics.*$/m, ""), file).rules;
+    const rules = parseConfig(example, file).rules;
     expect(rules).toHaveLength(2);
     for (const rule of rules) {
       expect(JSON.stringify(v.parse(RuleSchema, rule))).toBe(JSON.stringify(rule));
@@ -345,14 +345,8 @@ describe("a key that does not exist", () => {
 });
 
 describe("the example of the design", () => {
-  test("is taken but for what is not supported yet, which is refused by name", () => {
-    expect(mistakesIn(example)).toEqual([
-      "rules.toml:7:12: relay.metrics: is not supported yet: leave metrics out",
-    ]);
-    expect(parseConfig(example.replace(/^metrics.*$/m, ""), file).rules.map(({ name }) => name)).toEqual([
-      "studio-a",
-      "wall",
-    ]);
+  test("is taken", () => {
+    expect(parseConfig(example, file).rules.map(({ name }) => name)).toEqual(["studio-a", "wall"]);
   });
 
   test("refuses every other part that the data plane cannot do, each by name", () => {
@@ -529,7 +523,7 @@ describe("a file that cannot be read is a mistake of the configuration", () => {
 });
 
 describe("a good file with something changed at random is taken or refused, in our own words", () => {
-  const whole = example.replace(/^metrics.*$/m, "");
+  const whole = example;
   const tokens = whole.match(/"[^"\n]*"|[\w.]+|\s+|[^\w\s]/g) ?? [];
   const strange = [
     "",
