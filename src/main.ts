@@ -25,6 +25,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
+  ["scan", async () => (await import("./commands/scan.ts")).scanCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);
 

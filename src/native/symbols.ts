@@ -46,6 +46,14 @@ export const symbols = {
   mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_receiver_close: { args: [T.ptr], returns: T.void },
 
+  mcr_scan_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
+  mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },
+  mcr_scan_state: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_flows: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_members: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_announcements: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_close: { args: [T.ptr], returns: T.void },
+
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
   mcr_close: { args: [T.i32], returns: T.void },
 } as const;

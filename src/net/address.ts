@@ -30,6 +30,11 @@ export function addressBytes(address: Address): Uint8Array<ArrayBuffer> {
   return Uint8Array.fromHex(mapped.toString(16).padStart(32, "0"));
 }
 
+/** What `addressBytes` gives, as text again. */
+export function addressOf(bytes: Uint8Array): Address {
+  return formatIpv6(BigInt(`0x${bytes.toHex()}`));
+}
+
 export function addressFamily(address: Address): 4 | 6 {
   return address.includes(":") ? 6 : 4;
 }
