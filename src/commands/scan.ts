@@ -22,7 +22,6 @@ const OptionsSchema = v.object({
       v.transform((given) => parseGroups([given].flat().join(","), joinsMax)),
       v.array(v.string(), joinMessage),
     ),
-    "",
   ),
   egress: v.optional(v.string("takes the name of one interface"), "EGRESS"),
   toml: Switch,
@@ -48,7 +47,7 @@ export const scanCommand: Command = {
     const scan = await listen(shim, "scan", {
       interfaces,
       durationMs: options.duration,
-      join: options.join,
+      join: options.join ?? [],
       onProgress: ({ flow_count, frames }, elapsedMs) =>
         progress.show(
           () =>
