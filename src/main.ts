@@ -19,6 +19,7 @@ import { ExitCode, fail, McrError, messageOf } from "./error.ts";
 
 // Imported when they are called for: `mcr --version` needs none of them, `mcr show` not the relay.
 const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, () => Promise<Command>>([
+  ["init", async () => (await import("./commands/init.ts")).initCommand],
   ["run", async () => (await import("./commands/run.ts")).runCommand],
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["show", async () => (await import("./commands/show.ts")).showCommand],

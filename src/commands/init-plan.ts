@@ -2,9 +2,10 @@
 // which neighbours become one rule with ranges, and what the rules are called. Pure; used by `mcr scan --toml` and
 // `mcr init`.
 import * as v from "valibot";
+import { expandFlows } from "../config/flows.ts";
+import { formatRule } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
 import { type Rule, RuleSchema } from "../config/schema.ts";
-import { formatRule } from "../config/format.ts";
 import { McrError } from "../error.ts";
 import { type Address, isLinkLocalMulticast, offsetAddress } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow, type ScanKind } from "../net/scan.ts";
@@ -94,6 +95,18 @@ export function streamsOn(scan: Scan, interfaceName: string): readonly Stream[] 
 /** What stays on its link, and announcements of what does not, is nobody's stream. */
 function isControl({ group, kind }: ScanFlow): boolean {
   return isLinkLocalMulticast(group) || kind === "sap" || kind === "mdns";
+}
+
+/** By which of these rules the stream is taken on the interface already. */
+export function takenBy(
+  rules: readonly Rule[],
+  interfaceName: string,
+): (stream: Stream) => string | undefined {
+  const taken = new Map<string, string>();
+  for (const rule of rules)
+    if (rule.ingress.interface === interfaceName)
+      for (const { address, port } of expandFlows(rule)) taken.set(`${address} ${port}`, rule.name);
+  return ({ group, port = 0 }) => taken.get(`${group} ${port}`) ?? taken.get(`${group} 0`);
 }
 
 /** Asked of the rule file's own checks, so that this never says otherwise. */
@@ -221,7 +234,7 @@ function foldRuns(sorted: readonly Stream[], bySource: boolean): readonly (reado
 function continues(run: readonly Stream[], next: Stream, bySource: boolean): boolean {
   const last = run.at(-1);
   if (!last || last.name !== null || next.name !== null || last.vlan !== next.vlan) return false;
-  if (last.heard?.kind !== next.heard?.kind || last.port === undefined || next.port === undefined)
+  if (last.heard?.kind !== next.heard?.kind || (last.port === undefined) !== (next.port === undefined))
     return false;
   if (bySource && String(last.heard?.sources) !== String(next.heard?.sources)) return false;
   const step = stepOf(last, next);
@@ -272,7 +285,8 @@ function commentOf(run: readonly Stream[]): string {
   const [first] = run;
   if (!first?.heard) return "";
   const { text, sources, bits_per_second, packets_per_second } = first.heard;
-  const from = sources.length === 1 ? sources[0] : `${sources.length} senders: ${sources.slice(0, 4).join(", ")}`;
+  const from =
+    sources.length === 1 ? sources[0] : `${sources.length} senders: ${sources.slice(0, 4).join(", ")}`;
   const name = first.name === null ? "" : `announced as "${first.name}", `;
   const each = run.length > 1 ? `${run.length} streams, each ` : "";
   return `${name}${each}${text}, ${formatMegabits(bits_per_second)} in ${Math.round(packets_per_second)} packets a second, from ${from}`;

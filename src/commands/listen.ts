@@ -114,7 +114,8 @@ function joinAll(
           sockets.push(fd);
           continue;
         }
-        const cure = error.code === "ENODEV" ? `; give it an address (ip address add ADDRESS/LENGTH dev ${name})` : "";
+        const cure =
+          error.code === "ENODEV" ? `; give it an address (ip address add ADDRESS/LENGTH dev ${name})` : "";
         fail(`mcr ${command}: cannot join ${group} on ${name}: ${error.message}${cure}`, ExitCode.failed);
       }
     }

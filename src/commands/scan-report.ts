@@ -8,9 +8,8 @@ import { fileHeader, formatPlanned } from "./init-text.ts";
 import { formatNumber, plural } from "./instrument.ts";
 
 export function formatScan(scan: Scan, columns: number): string {
-  return [flowTable(scan, columns), querierTable(scan), memberTable(scan), ...notes(scan)]
-    .filter((section) => section !== "")
-    .join("\n");
+  const sections = [flowTable(scan, columns), querierTable(scan), memberTable(scan), notes(scan).join("")];
+  return sections.filter((section) => section !== "").join("\n");
 }
 
 /** One rule for each stream of each interface, or for each run of streams that count up. */
@@ -42,12 +41,14 @@ function flowTable({ flows }: Scan, columns: number): string {
     `${flow.interface}${flow.vlan === null ? "" : ` vlan ${flow.vlan}`}`,
     formatTarget(flow),
     flow.direction === "egress" ? `${flow.source} (this host)` : flow.source,
-    flow.packets_per_second,
+    Math.round(flow.packets_per_second * 10) / 10,
     formatBitRate(flow.bits_per_second),
     sizeOf(flow),
     formatKind(flow),
     flow.name ?? "",
-    flow.elsewhere.map((place) => `${place.interface}${place.direction === "egress" ? " (sent)" : ""}`).join(", "),
+    flow.elsewhere
+      .map((place) => `${place.interface}${place.direction === "egress" ? " (sent)" : ""}`)
+      .join(", "),
   ]);
   // Columns that say nothing are left out.
   const kept = headings.flatMap((_, i) => (rows.some((row) => row[i] !== "") ? [i] : []));
@@ -99,7 +100,11 @@ function notes({ seconds, interfaces, flows, queriers, missed }: Scan): readonly
     unasked.length > 0 && streams > 0
       ? `no querier heard on ${unasked.map(({ name }) => name).join(", ")} (they ask every 125 s): without one, a snooping switch may stop a stream after some minutes\n`
       : "",
-    missed.ring_full > 0 ? `${formatNumber(missed.ring_full)} packets came faster than they were read: rates are too low\n` : "",
-    missed.table_full > 0 ? `${formatNumber(missed.table_full)} packets of more streams than the list holds\n` : "",
+    missed.ring_full > 0
+      ? `${formatNumber(missed.ring_full)} packets came faster than they were read: rates are too low\n`
+      : "",
+    missed.table_full > 0
+      ? `${formatNumber(missed.table_full)} packets of more streams than the list holds\n`
+      : "",
   ];
 }

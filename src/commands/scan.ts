@@ -74,7 +74,10 @@ function chosen(names: readonly string[], all: readonly ListedInterface[]): read
   return [...new Set(names)].map((name) => {
     const found = all.find((each) => each.name === name);
     if (!found)
-      return fail(`mcr scan: interface ${name} does not exist (ip link shows the ones that do)`, ExitCode.failed);
+      return fail(
+        `mcr scan: interface ${name} does not exist (ip link shows the ones that do)`,
+        ExitCode.failed,
+      );
     if (!found.isUp)
       return fail(`mcr scan: interface ${name} is down (ip link set ${name} up)`, ExitCode.failed);
     return found;

@@ -334,11 +334,7 @@ function get(view: DataView, at: number, type: FieldType): number | Uint8Array {
 }
 
 /** The struct at this offset of memory that C wrote. */
-export function decode<Name extends keyof typeof layouts>(
-  name: Name,
-  view: DataView,
-  at = 0,
-): Decoded<Name> {
+export function decode<Name extends keyof typeof layouts>(name: Name, view: DataView, at = 0): Decoded<Name> {
   const layout: Layout = layouts[name];
   const fields = Object.entries(layout.fields).map(([field, [offset, type]]) => [
     field,

@@ -350,7 +350,11 @@ export class Shim {
       flows: this.#structs("mcr_scan_flow", this.#c.mcr_scan_flows(scan), state.flow_count),
       members: this.#structs("mcr_scan_member", this.#c.mcr_scan_members(scan), state.member_count),
       announcements: Array.from({ length: state.announcement_count }, (_, i) => {
-        const room = toArrayBuffer(announcements as Pointer, i * scanAnnouncementBytes, scanAnnouncementBytes);
+        const room = toArrayBuffer(
+          announcements as Pointer,
+          i * scanAnnouncementBytes,
+          scanAnnouncementBytes,
+        );
         const head = decode("mcr_scan_announcement", new DataView(room));
         const start = layouts.mcr_scan_announcement.size;
         return { ...head, datagram: new Uint8Array(room, start, head.bytes).slice() };

@@ -96,11 +96,7 @@ export type ScanFlow = v.InferOutput<typeof FlowSchema>;
 export type ScanInterface = v.InferOutput<typeof InterfaceSchema>;
 
 /** @param interfaces in the order they were listened on. */
-export function toScan(
-  record: ScanRecord,
-  interfaces: readonly ScanInterface[],
-  elapsedMs: number,
-): Scan {
+export function toScan(record: ScanRecord, interfaces: readonly ScanInterface[], elapsedMs: number): Scan {
   const names = announcedNames(record);
   const nameOf = (index: number) => interfaces[index]?.name ?? "";
   const heard = record.flows.map((flow): ScanFlow => {
@@ -243,7 +239,12 @@ function withElsewhere(flows: readonly ScanFlow[]): ScanFlow[] {
     const others = (places.get(`${flow.group} ${flow.port}`) ?? []).filter(
       (other) => other.interface !== flow.interface,
     );
-    const seen = new Map(others.map(({ interface: name, direction }) => [`${name} ${direction}`, { interface: name, direction }]));
+    const seen = new Map(
+      others.map(({ interface: name, direction }) => [
+        `${name} ${direction}`,
+        { interface: name, direction },
+      ]),
+    );
     return { ...flow, elsewhere: [...seen.values()] };
   });
 }
