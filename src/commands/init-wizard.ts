@@ -1,7 +1,7 @@
 // The questions of `mcr init`, in order. Each step asks one thing, knows what was answered before it, and can be gone
 // back to; the world (interfaces, listening, the file) is given, so that tests walk every path. Returns what to write;
 // writes nothing itself.
-import { McrError } from "../error.ts";
+import { ExitCode, fail, McrError } from "../error.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import type { Scan } from "../net/scan.ts";
 import { formatChange, type RuleFile, withRules } from "./init-file.ts";
@@ -57,7 +57,9 @@ const steps: readonly Step[] = [askIngress, askStreams, askEgresses, askMapping,
 
 /** Undefined: left, and nothing is to be written. */
 export async function runWizard(prompts: Prompts, world: World): Promise<Outcome | undefined> {
-  const { file } = world;
+  const { file, interfaces } = world;
+  if (interfaces.every(({ isLoopback }) => isLoopback))
+    fail("mcr init: this host has no interface but the loopback (ip link shows them)", ExitCode.failed);
   prompts.intro(`mcr init: ${file.path}`);
   prompts.say(
     file.text === undefined

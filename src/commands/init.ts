@@ -135,8 +135,6 @@ async function streamsFor(ingress: string, run: Run): Promise<readonly Stream[]>
 // -- by questions
 
 async function runWithQuestions({ io, options, file, scan, shim, interfaces }: Run): Promise<ExitCode> {
-  if (interfaces.every(({ isLoopback }) => isLoopback))
-    fail("mcr init: this host has no interface but the loopback (ip link shows them)", ExitCode.failed);
   const prompts = new Prompts(process.stdin, process.stdout);
   const leave = () => prompts.leave();
   const signals = ["SIGINT", "SIGTERM"] as const;
