@@ -20,12 +20,13 @@ const streams = { group: "239.1.1.1", port: 5001, streams: 200 };
 describe("mcr scan", () => {
   test("lists 200 streams at 20,000 packets a second, and takes less than half a core", async () => {
     await using topology = await openTopology("chain");
-    await using _sender = await startSender(topology, "gen-ns", {
+    const sender = await startSender(topology, "gen-ns", {
       ...streams,
       interfaceAddress: address.gen,
       ratePps: 20_000,
       countPerStream: 1_000_000,
     });
+    sender.go();
     // The shell's own account of its children, with the start of the program in it.
     const script = '"$@" > /run/scan.json; times';
     const scan = [executable, "scan", "--json", "--duration", "4s"];
@@ -61,9 +62,9 @@ describe("mcr scan", () => {
     expect(await joined()).toEqual([]);
   }, 60_000);
 
-  test("names members and who asks for them, and streams that flow elsewhere too", async () => {
+  test("names who asks for members", async () => {
     await using topology = await openTopology("bridges");
-    await using _receiver = await startReceiver(topology, "sink-ns", {
+    await startReceiver(topology, "sink-ns", {
       ...{ interfaceAddress: address.sink, streams: { group: "239.9.9.9", port: 5001 } },
       ...{ expect: 1, deadlineSeconds: 30 },
     });
