@@ -6,7 +6,7 @@ import { expandFlows } from "../config/flows.ts";
 import { formatRule } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
 import { type Rule, RuleSchema } from "../config/schema.ts";
-import { McrError } from "../error.ts";
+import { ExitCode, fail, McrError } from "../error.ts";
 import { type Address, isLinkLocalMulticast, offsetAddress } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow, type ScanKind } from "../net/scan.ts";
 
@@ -111,22 +111,24 @@ export function takenBy(
 
 /** Asked of the rule file's own checks, so that this never says otherwise. */
 function refusalOf(stream: Stream): string | undefined {
-  const [planned] = planRules(
-    { ingress: "eth0", egresses: ["eth1"], streams: [stream], mapping: { kind: "same" } },
-    [],
+  return refusedBecause(() =>
+    planRules(
+      { ingress: "eth0", egresses: ["eth1"], streams: [stream], mapping: { kind: "same" } },
+      [],
+    )
+      .map(({ rule }) => formatRule(rule))
+      .join(""),
   );
-  if (!planned) return "cannot be written as a rule";
-  return refusedBecause(formatRule(planned.rule));
 }
 
 /** The sentence of the first mistake, without its place; undefined for good text. */
-export function refusedBecause(text: string): string | undefined {
+export function refusedBecause(write: () => string): string | undefined {
   try {
-    parseConfig(text, "");
+    parseConfig(write(), "");
     return undefined;
   } catch (error) {
     if (!(error instanceof McrError)) throw error;
-    return (error.lines[0] ?? "").replace(/^:\d+:\d+: (?:rule "(?:[^"\\]|\\.)*": )?/, "");
+    return (error.lines[0] ?? "").replace(/^(?::\d+:\d+: )?(?:rule "(?:[^"\\]|\\.)*": )?/, "");
   }
 }
 
@@ -140,10 +142,7 @@ export function planRules(
     (a, b) =>
       (a.vlan ?? 0) - (b.vlan ?? 0) || compareAddresses(a.group, b.group) || (a.port ?? 0) - (b.port ?? 0),
   );
-  const origin = {
-    group: sorted[0]?.group ?? "",
-    port: Math.min(...sorted.map(({ port }) => port ?? Number.POSITIVE_INFINITY)),
-  };
+  const origin = sorted[0] ?? { group: "" };
   return foldRuns(sorted, settings.bySource ?? false).map((run) => {
     const [first] = run;
     const last = run.at(-1);
@@ -163,8 +162,16 @@ export function planRules(
         ...(settings.dscp === undefined ? {} : { dscp: settings.dscp }),
       })),
     };
-    return { rule: v.parse(RuleSchema, rule), comment: commentOf(run) };
+    return { rule: checked(rule), comment: commentOf(run) };
   });
+}
+
+/** Throws McrError for what no rule can say, such as a port that was moved beyond the last one. */
+function checked(rule: v.InferInput<typeof RuleSchema>): Rule {
+  const result = v.safeParse(RuleSchema, rule);
+  if (result.success) return result.output;
+  const [issue] = result.issues;
+  return fail(`rule "${rule.name}": ${v.getDotPath(issue) ?? ""}: ${issue.message}`, ExitCode.config);
 }
 
 type Target = Pick<Stream, "group" | "port">;

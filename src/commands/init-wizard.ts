@@ -211,8 +211,8 @@ function wrongWithStreams(
   }
   // To any other interface: nothing is known of the egress yet.
   const egresses = [ingress === "eth0" ? "eth1" : "eth0"];
-  const rules = planRules({ ingress, egresses, streams: read.value, mapping: { kind: "same" } }, []);
-  return refusedBecause(rules.map(formatPlanned).join(""));
+  const choices: Choices = { ingress, egresses, streams: read.value, mapping: { kind: "same" } };
+  return refusedBecause(() => planRules(choices, []).map(formatPlanned).join(""));
 }
 
 async function askEgresses(draft: Draft, prompts: Prompts, { interfaces }: World): Promise<Answer<Draft>> {

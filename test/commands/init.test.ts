@@ -74,9 +74,9 @@ describe("a fresh file", () => {
       {
         name: "studio-a",
         ingress: { interface: "eth0", group: "239.1.1.1", port: 5004, source: ["10.0.0.1"] },
-        egress: [{ interface: "eth1", group: "239.10.1.1", port: 9771, ttl: 8, dscp: 46 }],
+        egress: [{ interface: "eth1", group: "239.10.1.1", port: 6001, ttl: 8, dscp: 46 }],
       },
-      { name: "ts-239.2.2.2", egress: [{ group: "239.11.2.2", port: 6001 }] },
+      { name: "ts-239.2.2.2", egress: [{ group: "239.11.2.2", port: 2231 }] },
     ]);
     expect(result?.text).toStartWith("# Rules of mcr");
     expect(result?.text).toContain('# announced as "Studio A", RTP 33 (MPEG-TS), 2 programs');
@@ -106,7 +106,7 @@ describe("a fresh file", () => {
     await terminal.answer("Which groups and ports?", "10.0.0.1:5", enter);
     await terminal.answer("10.0.0.1 is no group", ..."\x7f".repeat(10), "224.0.0.5:1", enter);
     await terminal.answer("allow_link_local", ..."\x7f".repeat(11), "239.1.1.1:5001+50", enter);
-    await terminal.answer("Where do they go?", space, down, down, space, enter); // not eth1, but another
+    await terminal.answer("Where do they go?", down, space, down, down, space, enter); // not eth1, but another
     await terminal.answer("The name of the interface", "wg0", enter);
     await terminal.answer("To which groups?", enter);
     await terminal.answer("Anything special?", enter);
@@ -161,7 +161,7 @@ describe("an existing file", () => {
     await terminal.answer("Where do the streams come from?", enter);
     await terminal.answer("Which streams?", enter);
     // Not eth1, but eth0 itself.
-    await terminal.answer("Where do they go?", down, space, "\x1b[A", space, enter);
+    await terminal.answer("Where do they go?", space, down, space, enter);
     await terminal.answer("To which groups?", enter);
     await terminal.answer("Anything special?", enter);
     await terminal.answer("feeds its own ingress");

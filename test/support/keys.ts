@@ -38,13 +38,14 @@ export class FakeTerminal {
   /** All that was ever shown, without colours. */
   transcript = "";
 
-  /** When the text is on the screen, types the keys one by one. */
+  /** When the text is on the screen, types the keys one by one; without keys it stays there. */
   async answer(seen: string, ...keys: readonly string[]): Promise<void> {
     await waitUntil(() => this.shown.includes(seen) && this.input.isRaw, {
       what: `"${seen}" on the screen:\n${this.shown}`,
       deadlineMs: 20_000,
       intervalMs: 2,
     });
+    if (keys.length === 0) return;
     this.transcript += this.shown;
     this.output.text = "";
     for (const each of keys) {
