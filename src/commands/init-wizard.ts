@@ -99,8 +99,7 @@ async function askIngress({ scan }: Draft, prompts: Prompts, { interfaces }: Wor
   const offered = interfaces.filter(({ isLoopback }) => !isLoopback);
   const choices = offered.map((each) => ({
     value: each.name,
-    label: `${each.name}${each.address === null ? "" : `  ${each.address}`}`,
-    hint: [linkText(each), ...heardOn(scan, each.name)].filter((text) => text !== "").join(", "),
+    label: interfaceLabel(each, heardOn(scan, each.name)),
   }));
   const loudest = offered.toSorted((a, b) => streamCount(scan, b.name) - streamCount(scan, a.name))[0];
   return askInterface(
@@ -156,9 +155,8 @@ async function askStreams(draft: Draft, prompts: Prompts, { file }: World): Prom
     const refusal = rule === undefined ? stream.refusal : `rule "${rule}" takes it already`;
     return {
       value: keyOf(stream),
-      label: labelOf(stream),
-      hint: refusal ?? describe(stream),
-      disabled: refusal !== undefined,
+      label: [labelOf(stream), describe(stream)].filter((text) => text !== "").join("  "),
+      ...(refusal === undefined ? {} : { hint: refusal, disabled: true }),
     };
   });
   const free = choices.filter(({ disabled }) => !disabled).map(({ value }) => value);
@@ -221,14 +219,10 @@ async function askEgresses(draft: Draft, prompts: Prompts, { interfaces }: World
     .filter(({ isLoopback }) => !isLoopback)
     .map((each) => ({
       value: each.name,
-      label: `${each.name}${each.address === null ? "" : `  ${each.address}`}`,
-      hint: [
-        linkText(each),
-        each.name === ingress ? "the ingress: only with other groups" : "",
+      label: interfaceLabel(each, [
+        ...(each.name === ingress ? ["the ingress: only with other groups"] : []),
         ...membersOn(scan, each.name),
-      ]
-        .filter((text) => text !== "")
-        .join(", "),
+      ]),
     }));
   const likely = interfaces.find(({ name, isUp, isLoopback }) => !isLoopback && isUp && name !== ingress);
   for (;;) {
@@ -392,6 +386,12 @@ function describe({ heard }: Stream): string {
   if (!heard) return "";
   const from = heard.sources.length === 1 ? `from ${heard.sources[0]}` : `${heard.sources.length} senders`;
   return `${heard.text}, ${formatBitRate(heard.bits_per_second)}, ${from}`;
+}
+
+/** In the label, not in the hint, which only the line under the cursor shows. */
+function interfaceLabel(link: ListedInterface, more: readonly string[]): string {
+  const texts = [linkText(link), ...more].filter((text) => text !== "").join(", ");
+  return [link.name, link.address ?? "no address", texts].filter((text) => text !== "").join("  ");
 }
 
 function linkText({ isUp, hasCarrier }: ListedInterface): string {

@@ -164,7 +164,8 @@ static void test_super_frame(void)
 	begin("a super-frame is the datagrams it holds");
 	reopen(16);
 	/* Its beginning only was captured. */
-	hear_bytes(frame, 500, (struct mcr_heard_frame){ .protocol = ETH_P_IP, .segment_bytes = 1000 });
+	hear_bytes(frame, 500,
+		   (struct mcr_heard_frame){ .protocol = ETH_P_IP, .segment_bytes = 1000 });
 	EXPECT(flow(0)->packets, 3);
 	EXPECT(flow(0)->bytes, 2500);
 	EXPECT(flow(0)->bytes_min, 500);
@@ -312,9 +313,9 @@ static void test_well_known(void)
 		uint8_t first, second;
 		uint8_t kind;
 	} rows[] = {
-		{ SAP_PORT, 0x20, 0, MCR_SCAN_SAP },	 { SAP_PORT, 0x40, 0, MCR_SCAN_UNKNOWN },
-		{ 5353, 0, 0, MCR_SCAN_MDNS },		 { 319, 0, 2, MCR_SCAN_PTP },
-		{ 320, 0x0b, 0x12, MCR_SCAN_PTP },	 { 320, 0, 0, MCR_SCAN_UNKNOWN },
+		{ SAP_PORT, 0x20, 0, MCR_SCAN_SAP }, { SAP_PORT, 0x40, 0, MCR_SCAN_UNKNOWN },
+		{ 5353, 0, 0, MCR_SCAN_MDNS },	     { 319, 0, 2, MCR_SCAN_PTP },
+		{ 320, 0x0b, 0x12, MCR_SCAN_PTP },   { 320, 0, 0, MCR_SCAN_UNKNOWN },
 		{ 5001, 'm', 'c', MCR_SCAN_MCR },
 	};
 
@@ -445,8 +446,10 @@ static void test_mld(void)
 		size_t bytes;
 		uint8_t kind, version;
 	} rows[] = {
-		{ 130, 24, MCR_SCAN_QUERY, 1 },	 { 130, 28, MCR_SCAN_QUERY, 2 },
-		{ 131, 24, MCR_SCAN_REPORT, 1 }, { 132, 24, MCR_SCAN_LEAVE, 1 },
+		{ 130, 24, MCR_SCAN_QUERY, 1 },
+		{ 130, 28, MCR_SCAN_QUERY, 2 },
+		{ 131, 24, MCR_SCAN_REPORT, 1 },
+		{ 132, 24, MCR_SCAN_LEAVE, 1 },
 	};
 	uint8_t report[28] = { 143, [7] = 1, [8] = 4, [12] = 0xff, [13] = 0x1e, [27] = 1 };
 
@@ -524,7 +527,8 @@ static void test_damage(void)
 			 random32(&random) % 2 ?
 				 build_ipv4(frame, "239.1.1.1", 1, IPPROTO_IGMP, body,
 					    random32(&random) % 64) :
-				 build_udp(frame, "239.1.1.1", (uint16_t)(random32(&random) % 2 ? SAP_PORT : 5004),
+				 build_udp(frame, "239.1.1.1",
+					   (uint16_t)(random32(&random) % 2 ? SAP_PORT : 5004),
 					   body, random32(&random) % 64);
 		captured = random32(&random) % 4 ? length : random32(&random) % length;
 		if (protocol == ETH_P_IPV6 && random32(&random) % 2)
