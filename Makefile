@@ -109,7 +109,7 @@ $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Mak
 	$(CC) $(c_flags) -O2 -o $@ $< -lpthread
 
 # A corpus grows in dist/fuzz/NAME.corpus; an input that breaks something is kept as dist/fuzz/NAME.crash-….
-fuzz: $(fuzzers) ## fuzz the packet parsers and the rule table with libFuzzer, FUZZ_SECONDS=60 each
+fuzz: $(fuzzers) ## fuzz the packet parsers, the rule table and the instruments with libFuzzer, FUZZ_SECONDS=60 each
 	@[ -n "$(fuzzers)" ] || { echo "make fuzz: there is no fuzzer yet, test/fuzz/ is empty" >&2; exit 1; }
 	@for fuzzer in $(fuzzers); do \
 		mkdir -p $$fuzzer.corpus; \
@@ -173,6 +173,7 @@ needs_ip = PATH=$$PATH:/usr/sbin:/sbin command -v ip >/dev/null || echo iproute2
 needs_socat = command -v socat >/dev/null || echo socat
 needs_smcroute = PATH=$$PATH:/usr/sbin:/sbin command -v smcrouted >/dev/null || echo smcroute
 needs_perf = command -v perf >/dev/null || echo linux-perf; command -v addr2line >/dev/null || echo binutils
+needs_tunnels = command -v wg >/dev/null || echo wireguard-tools; command -v wireguard-go >/dev/null || echo wireguard-go
 needs_curl = command -v curl >/dev/null || echo curl
 needs_tmux = command -v tmux >/dev/null || echo tmux
 needs_format = command -v clang-format >/dev/null || echo clang-format
@@ -184,7 +185,7 @@ needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
 needs += $(if $(filter demo test bench bench-quick profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
-needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tmux))
+needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_tmux))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

@@ -37,8 +37,8 @@ static void add_message(struct mcr_generator *generator, uint32_t first, uint32_
 		.msg_namelen = sizeof(generator->destinations[0]),
 		.msg_iov = generator->vectors[first],
 		.msg_iovlen = 2 * packets,
-		.msg_control = is_segmented ? generator->segment.bytes : NULL,
-		.msg_controllen = is_segmented ? sizeof(generator->segment.bytes) : 0,
+		.msg_control = is_segmented ? generator->segment_control : NULL,
+		.msg_controllen = is_segmented ? sizeof(generator->segment_control) : 0,
 	};
 }
 

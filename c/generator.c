@@ -67,6 +67,7 @@ static void copy_body(struct mcr_generator *generator)
 static int setup(struct mcr_generator *generator)
 {
 	const struct mcr_generator_options *options = &generator->options;
+	struct cmsghdr *segment = (struct cmsghdr *)generator->segment_control;
 	const int on = 1;
 	int error = copy_streams(generator);
 
@@ -74,11 +75,11 @@ static int setup(struct mcr_generator *generator)
 		return error;
 	copy_body(generator);
 	generator->batch_turns = turns_per_batch(options);
-	generator->segment.header = (struct cmsghdr){ .cmsg_level = SOL_UDP,
-						      .cmsg_type = UDP_SEGMENT,
-						      .cmsg_len = CMSG_LEN(sizeof(uint16_t)) };
-	memcpy(CMSG_DATA(&generator->segment.header),
-	       &(uint16_t){ (uint16_t)options->payload_bytes }, sizeof(uint16_t));
+	*segment = (struct cmsghdr){ .cmsg_level = SOL_UDP,
+				     .cmsg_type = UDP_SEGMENT,
+				     .cmsg_len = CMSG_LEN(sizeof(uint16_t)) };
+	memcpy(CMSG_DATA(segment), &(uint16_t){ (uint16_t)options->payload_bytes },
+	       sizeof(uint16_t));
 	/* A receiver on this host shall see it too, as with any other sender. */
 	if (setsockopt(options->fd, IPPROTO_IP, IP_MULTICAST_LOOP, &on, sizeof(on)) < 0)
 		return -errno;

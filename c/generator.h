@@ -15,11 +15,6 @@
 #define NS_PER_S UINT64_C(1000000000)
 #define BATCH_PACKETS_MAX MCR_BURST_MAX
 
-union segment_control {
-	struct cmsghdr header;
-	uint8_t bytes[CMSG_SPACE(sizeof(uint16_t))];
-};
-
 struct mcr_generator {
 	struct mcr_generator_options options;
 	struct mcr_generator_counters *counters;
@@ -27,7 +22,8 @@ struct mcr_generator {
 	struct sockaddr_in *destinations;
 	uint8_t *body;
 	uint64_t body_hash;
-	union segment_control segment;
+	/* UDP_SEGMENT: udp(7) */
+	_Alignas(struct cmsghdr) uint8_t segment_control[CMSG_SPACE(sizeof(uint16_t))];
 
 	/* What comes next: the burst of one stream, of one round over all streams. */
 	uint32_t stream;

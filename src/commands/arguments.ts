@@ -8,7 +8,7 @@ import type { Command } from "./command.ts";
 export interface Arguments {
   readonly wantsHelp: boolean;
   readonly positionals: readonly string[];
-  /** By name in camelCase, with values as cac guessed them. */
+  /** By name in camelCase, with values as cac guessed them; what does not read back as it was typed is text. */
   readonly options: Readonly<Record<string, unknown>>;
 }
 
@@ -34,7 +34,22 @@ export function parseArguments(command: Command, words: readonly string[]): Argu
       );
     checkPositionals(command, positionals);
   }
-  return { wantsHelp, positionals, options };
+  return { wantsHelp, positionals, options: asTyped(options, words) };
+}
+
+/** `--payload 0010` is not 10, and `--name 1e3` not 1000: a number is only what a number looks like when printed. */
+function asTyped(
+  options: Readonly<Record<string, unknown>>,
+  words: readonly string[],
+): Readonly<Record<string, unknown>> {
+  const changed = Object.entries(options).map(([name, value]) => {
+    const flag = formatOption(name);
+    const at = words.findIndex((word) => word === flag || word.startsWith(`${flag}=`));
+    const word = words[at] === flag ? words[at + 1] : words[at]?.slice(flag.length + 1);
+    const isGuessed = typeof value === "number" && word !== undefined && word !== String(value);
+    return [name, isGuessed ? word : value] as const;
+  });
+  return Object.fromEntries(changed);
 }
 
 /** `mcr check <file> [options]` */

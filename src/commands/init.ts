@@ -31,9 +31,9 @@ const OptionsSchema = v.object({
   ingress: v.optional(word("the name of one interface")),
   egress: v.optional(Words, []),
   stream: v.optional(Words, []),
-  to: v.optional(word("a group or a host, such as 239.10.1.1:6001"), ""),
+  to: v.optional(word("a group or a host, such as 239.10.1.1:6001")),
   ttl: v.optional(whole(1, 255)),
-  duration: v.optional(Duration, 5_000),
+  duration: v.optional(Duration, "5s"),
   backup: Switch,
   yes: Switch,
 });
@@ -89,7 +89,7 @@ interface Run {
 // -- by flags
 
 async function runWithoutQuestions({ io, options, file, scan, shim, interfaces }: Run): Promise<ExitCode> {
-  const { ingress, egress, to, ttl, backup } = options;
+  const { ingress, egress, to = "", ttl, backup } = options;
   if (ingress === undefined || egress.length === 0)
     return fail("mcr init: --yes needs --ingress and --egress", ExitCode.usage);
   const mapping = readMapping(to);

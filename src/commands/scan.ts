@@ -15,7 +15,7 @@ const joinsMax = 1024;
 const joinMessage = `takes groups: 239.1.1.1, 239.1.1.1-239.1.1.9 or 239.1.1.0/28, at most ${joinsMax.toLocaleString("en-US")}`;
 
 const OptionsSchema = v.object({
-  duration: v.optional(Duration, 5_000),
+  duration: v.optional(Duration, "5s"),
   join: v.optional(
     v.pipe(
       v.union([v.string(), v.array(v.string())], joinMessage),

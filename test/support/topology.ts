@@ -17,7 +17,8 @@ export type TopologyName =
   | "late"
   | "loop"
   | "tree"
-  | "tunnel";
+  | "tunnel"
+  | "vlan";
 
 /** The addresses of chain and bridges; every other drawing says its own. */
 export const address = {
