@@ -234,7 +234,7 @@ describe("leaving", () => {
 
   test("without an interface there is nothing to ask", async () => {
     const { outcome } = start({ interfaces: interfaces.slice(0, 1) });
-    expect(outcome).rejects.toThrow("no interface but the loopback");
+    await expect(outcome).rejects.toThrow("no interface but the loopback");
   });
 });
 

@@ -13,7 +13,7 @@ import { waitFor } from "../support/wait.ts";
 const media = join(repository, "dist/test/media");
 const packets = 4_000;
 
-/** Group, port, and what sends to it: RTP and MPEG-TS as gateways do, and UDP of no known kind. */
+/** RTP and MPEG-TS as gateways send them, and plain UDP. */
 const rtp = { group: "239.1.1.1", port: 5004 };
 const ts = { group: "239.1.2.1", port: 1234 };
 const plain = { group: "239.1.3.1", port: 7000 };

@@ -4,10 +4,23 @@ import type { Scan, ScanFlow } from "../../src/net/scan.ts";
 
 export function heardFlow(changes: Partial<ScanFlow> = {}): ScanFlow {
   return {
-    ...{ interface: "eth0", vlan: null, direction: "ingress", group: "239.1.1.1", port: 5001 },
-    ...{ source: "10.0.0.1", kind: "unknown", payload_type: null, programs: null, name: null },
-    ...{ packets: 500, bytes: 658_000, bytes_min: 1316, bytes_max: 1316 },
-    ...{ packets_per_second: 100, bits_per_second: 1_052_800, elsewhere: [] },
+    interface: "eth0",
+    vlan: null,
+    direction: "ingress",
+    group: "239.1.1.1",
+    port: 5001,
+    source: "10.0.0.1",
+    kind: "unknown",
+    payload_type: null,
+    programs: null,
+    name: null,
+    packets: 500,
+    bytes: 658_000,
+    bytes_min: 1316,
+    bytes_max: 1316,
+    packets_per_second: 100,
+    bits_per_second: 1_052_800,
+    elsewhere: [],
     ...changes,
   };
 }

@@ -37,14 +37,12 @@ export class Terminal {
     return this.#tmux("capture-pane", "-p", "-J", "-S", "-500");
   }
 
-  /** The text comes up. Clears the screen behind it, so that nothing is found twice. */
   async waitFor(seen: string, deadlineMs = 20_000): Promise<string> {
-    const screen = await waitFor(
+    return waitFor(
       () => this.screen(),
       (text) => text.includes(seen),
       { what: `"${seen}" in the terminal`, deadlineMs, intervalMs: 30 },
     );
-    return screen;
   }
 
   async answer(seen: string, ...keys: readonly string[]): Promise<void> {
