@@ -112,10 +112,7 @@ export function takenBy(
 /** Asked of the rule file's own checks, so that this never says otherwise. */
 function refusalOf(stream: Stream): string | undefined {
   return refusedBecause(() =>
-    planRules(
-      { ingress: "eth0", egresses: ["eth1"], streams: [stream], mapping: { kind: "same" } },
-      [],
-    )
+    planRules({ ingress: "eth0", egresses: ["eth1"], streams: [stream], mapping: { kind: "same" } }, [])
       .map(({ rule }) => formatRule(rule))
       .join(""),
   );

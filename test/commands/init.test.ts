@@ -12,9 +12,13 @@ import type { ListedInterface } from "../../src/net/interface-list.ts";
 import { FakeTerminal, key } from "../support/keys.ts";
 import { heardFlow, heardScan } from "../support/scans.ts";
 
-const { enter, escape, ctrlC, down, space } = key;
+const { enter, esc, ctrlC, down, space } = key;
 
-const link = (name: string, address: string | null, changes: Partial<ListedInterface> = {}): ListedInterface => ({
+const link = (
+  name: string,
+  address: string | null,
+  changes: Partial<ListedInterface> = {},
+): ListedInterface => ({
   ...{ name, ifindex: 1, mtu: 1500, address, isUp: true, hasCarrier: true, isLoopback: false },
   ...changes,
 });
@@ -121,7 +125,10 @@ describe("a fresh file", () => {
   test("without permission to listen has what is typed", async () => {
     const { terminal, outcome } = start({
       listen: async () => {
-        throw new McrError(["mcr init: cannot listen: operation not permitted (EPERM)"], ExitCode.noPermission);
+        throw new McrError(
+          ["mcr init: cannot listen: operation not permitted (EPERM)"],
+          ExitCode.noPermission,
+        );
       },
     });
     await terminal.answer("Where do the streams come from?", enter);
@@ -130,7 +137,9 @@ describe("a fresh file", () => {
     await terminal.answer("To which groups?", enter);
     await terminal.answer("Anything special?", enter);
     await terminal.answer("Write rules.toml?", enter);
-    expect(terminal.all).toContain("cannot listen: operation not permitted (EPERM). You can type the streams.");
+    expect(terminal.all).toContain(
+      "cannot listen: operation not permitted (EPERM). You can type the streams.",
+    );
     expect(rulesOf(await outcome)).toMatchObject([{ ingress: { group: "239.9.9.9" } }]);
   });
 });
@@ -150,7 +159,10 @@ describe("an existing file", () => {
     await terminal.answer("Write rules.toml?", enter);
     const result = await outcome;
     expect(result?.text).toStartWith(text);
-    expect(parseConfig(result?.text ?? "", "").rules.map(({ name }) => name)).toEqual(["studio-a", "ts-239.2.2.2"]);
+    expect(parseConfig(result?.text ?? "", "").rules.map(({ name }) => name)).toEqual([
+      "studio-a",
+      "ts-239.2.2.2",
+    ]);
     expect(terminal.all).toContain('rule "studio-a" takes it already');
     expect(terminal.all).toContain('+ name    = "ts-239.2.2.2"');
     expect(terminal.all).not.toContain("+ workers");
@@ -165,7 +177,7 @@ describe("an existing file", () => {
     await terminal.answer("To which groups?", enter);
     await terminal.answer("Anything special?", enter);
     await terminal.answer("feeds its own ingress");
-    await terminal.answer("Anything special?", escape);
+    await terminal.answer("Anything special?", esc);
     await terminal.answer("To which groups?", ctrlC);
     expect(await outcome).toBeUndefined();
   });
@@ -214,10 +226,10 @@ describe("leaving", () => {
   test("by Esc is one question back each time, and out at the first", async () => {
     const { terminal, outcome } = start();
     await walk(terminal, 3);
-    await terminal.answer("To which groups?", escape);
-    await terminal.answer("Where do they go?", escape);
-    await terminal.answer("Which streams?", escape);
-    await terminal.answer("Where do the streams come from?", escape);
+    await terminal.answer("To which groups?", esc);
+    await terminal.answer("Where do they go?", esc);
+    await terminal.answer("Which streams?", esc);
+    await terminal.answer("Where do the streams come from?", esc);
     expect(await outcome).toBeUndefined();
   });
 
@@ -243,7 +255,7 @@ test("what the host lacks is said with its cure", () => {
     {
       ...{ group: "239.1.1.1", port: 5004, vlan: null, name: null },
       heard: {
-        ...{ kind: "rtp", text: "RTP 96", sources: ["10.0.0.1", "10.0.0.9"] } as const,
+        ...({ kind: "rtp", text: "RTP 96", sources: ["10.0.0.1", "10.0.0.9"] } as const),
         ...{ packets_per_second: 100, bits_per_second: 1e6, bytes_max: 8972 },
       },
     },

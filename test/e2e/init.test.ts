@@ -37,7 +37,11 @@ interface Target {
 }
 
 /** Relays by the file, and counts at the sink what the three sources send from now on. */
-async function expectNothingLost(topology: Topology, file: string, targets: readonly Target[]): Promise<void> {
+async function expectNothingLost(
+  topology: Topology,
+  file: string,
+  targets: readonly Target[],
+): Promise<void> {
   const started = topology.spawn("relay-ns", [executable, "run", file]);
   await started.waitForOutput(/running \d+ rules/, 15_000);
   await using relay = new RelayUnderTest(topology, file, started);
@@ -74,7 +78,9 @@ async function withWizard(
     const alive = sources(topology, 1_000_000);
     await using terminal = await Terminal.open(topology, "relay-ns");
     const modes = await terminal.modes();
-    await terminal.command(`${executable} init ${file} --duration 1500ms ${arguments_}; echo "ended with $?"`);
+    await terminal.command(
+      `${executable} init ${file} --duration 1500ms ${arguments_}; echo "ended with $?"`,
+    );
     await walk(terminal, topology);
     await terminal.waitFor("ended with 0");
     expect(await terminal.modes()).toBe(modes);
@@ -169,7 +175,10 @@ describe("without a terminal", () => {
       }
       const init = [executable, "init", file];
       const refused = await topology.run("relay-ns", init);
-      expect([refused.exitCode, refused.stderr]).toEqual([64, expect.stringContaining("there is no terminal")]);
+      expect([refused.exitCode, refused.stderr]).toEqual([
+        64,
+        expect.stringContaining("there is no terminal"),
+      ]);
       expect((await topology.run("relay-ns", [...init, "--yes"])).exitCode).toBe(64);
       const flags = ["--from", scanFile, "--ingress", "veth1", "--egress", "veth2", "--yes"];
       const written = await topology.run("relay-ns", [...init, ...flags]);
@@ -227,7 +236,8 @@ describe("however it ends", () => {
           const file = join(directory, `${name.replaceAll(" ", "-")}-${at}.toml`);
           const duration = at < 0 ? "60s" : "100ms";
           await terminal.command(`${executable} init ${file} --duration ${duration}; echo "ended with $?"`);
-          for (const [seen, keys] of questions.slice(0, Math.max(0, at))) await terminal.answer(seen, ...keys);
+          for (const [seen, keys] of questions.slice(0, Math.max(0, at)))
+            await terminal.answer(seen, ...keys);
           await terminal.waitFor(questions[at]?.[0] ?? "Listening on");
           const pid = await wizardPid(terminal);
           expect(pid).toBeDefined();

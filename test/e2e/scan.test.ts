@@ -35,7 +35,9 @@ describe("mcr scan", () => {
     const heard = v.parse(v.pipe(v.string(), v.parseJson(), ScanSchema), json);
     const flows = heard.flows.filter((flow) => flow.interface === "veth1");
     expect(new Set(flows.map(({ group, port }) => `${group}:${port}`)).size).toBe(200);
-    expect(flows.every(({ source, direction }) => source === address.gen && direction === "ingress")).toBe(true);
+    expect(flows.every(({ source, direction }) => source === address.gen && direction === "ingress")).toBe(
+      true,
+    );
     expect(heard.missed).toEqual({ ring_full: 0, table_full: 0, malformed: 0 });
     const seconds = [...(times.split("\n")[1] ?? "").matchAll(/(\d+)m([\d.]+)s/g)].map(
       ([, minutes, rest]) => Number(minutes) * 60 + Number(rest),

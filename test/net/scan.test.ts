@@ -23,12 +23,19 @@ const member = {
   ...{ address: addressBytes("10.0.0.9"), group: addressBytes("239.1.1.1"), packets: 2, last_ns: 1 },
   ...{ interface: 1, vlan: 0, kind: 1, version: 3, is_egress: 0 },
 };
-const sap = Buffer.from("\x20\0\0\x01\x0a\0\0\x01v=0\ns=Studio A\nc=IN IP4 239.1.1.1/8\nm=video 5004 RTP/AVP 96\n");
+const sap = Buffer.from(
+  "\x20\0\0\x01\x0a\0\0\x01v=0\ns=Studio A\nc=IN IP4 239.1.1.1/8\nm=video 5004 RTP/AVP 96\n",
+);
 const record: ScanRecord = {
   state,
   flows: [flow, { ...flow, interface: 1, is_egress: 1, source: addressBytes("10.0.1.1") }],
-  members: [member, { ...member, kind: 0, group: addressBytes("0.0.0.0"), address: addressBytes("10.0.1.254") }],
-  announcements: [{ source: flow.source, last_ns: 1, interface: 0, vlan: 0, bytes: sap.length, datagram: sap }],
+  members: [
+    member,
+    { ...member, kind: 0, group: addressBytes("0.0.0.0"), address: addressBytes("10.0.1.254") },
+  ],
+  announcements: [
+    { source: flow.source, last_ns: 1, interface: 0, vlan: 0, bytes: sap.length, datagram: sap },
+  ],
 };
 const interfaces = [
   { name: "eth0", address: "10.0.0.2", mtu: 1500 },
@@ -53,7 +60,21 @@ describe("a scan", () => {
   });
 
   test("is a table, and columns that say nothing are left out", () => {
-    expect(formatScan(scan, 200)).toMatchInlineSnapshot();
+    expect(formatScan(scan, 200)).toMatchInlineSnapshot(`
+      "INTERFACE  GROUP           SOURCE                PACKETS/S  RATE        SIZE  KIND    NAME      ALSO ON
+      eth0       239.1.1.1:5004  10.0.0.1                    100  800 kbit/s  1000  RTP 96  Studio A  eth1 (sent)
+      eth1       239.1.1.1:5004  10.0.1.1 (this host)        100  800 kbit/s  1000  RTP 96  Studio A  eth0
+
+      QUERIER  ADDRESS     PROTOCOL  QUERIES
+      eth1     10.0.1.254  IGMPv3          2
+
+      MEMBERS ON  GROUP      HOSTS
+      eth1        239.1.1.1  10.0.0.9
+
+      1 stream heard in 5 s on eth0, eth1
+      no querier heard on eth0 (they ask every 125 s): without one, a snooping switch may stop a stream after some minutes
+      "
+    `);
     expect(formatScan(heardScan([heardFlow()]), 200)).not.toContain("NAME");
   });
 
@@ -94,7 +115,14 @@ describe("rules from a scan", () => {
       },
       ["udp-239.1.1.1"],
     );
-    expect(planned.map(({ rule }) => [rule.name, rule.ingress.source, rule.egress[0]?.group, rule.egress[0]?.port])).toEqual([
+    expect(
+      planned.map(({ rule }) => [
+        rule.name,
+        rule.ingress.source,
+        rule.egress[0]?.group,
+        rule.egress[0]?.port,
+      ]),
+    ).toEqual([
       ["udp-239.1.1.1-2", ["10.0.0.1"], "239.10.1.1", 6001],
       ["udp-239.1.1.1-3", ["10.0.0.1"], "239.10.1.1", 6002],
       ["udp-239.1.3.1", ["10.0.0.1", "10.0.0.9"], "239.10.3.1", 6001],

@@ -75,10 +75,14 @@ describe("a session", () => {
 
   test("of unicast, or of ports that are none, has no streams", () => {
     expect(parseSession("s=x\nc=IN IP4 10.0.0.1\nm=audio 5004 RTP/AVP 0\n")?.streams).toEqual([]);
-    expect(parseSession("s=x\nc=IN IP4 239.1.1.1/1\nm=audio 0 RTP/AVP 0\nm=audio 70000 x 0\n")?.streams).toEqual([]);
+    expect(
+      parseSession("s=x\nc=IN IP4 239.1.1.1/1\nm=audio 0 RTP/AVP 0\nm=audio 70000 x 0\n")?.streams,
+    ).toEqual([]);
   });
 
   test("has a name that a terminal can show", () => {
-    expect(parseSession(`s=\x1b[31mred\x07\u202e  ${"x".repeat(500)}\n`)?.name).toBe(`[31mred   ${"x".repeat(38)}`);
+    expect(parseSession(`s=\x1b[31mred\x07\u202e  ${"x".repeat(500)}\n`)?.name).toBe(
+      `[31mred   ${"x".repeat(38)}`,
+    );
   });
 });

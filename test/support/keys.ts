@@ -5,7 +5,7 @@ import { waitUntil } from "./wait.ts";
 
 export const key = {
   enter: "\r",
-  escape: "\x1b",
+  esc: "\x1b",
   ctrlC: "\x03",
   down: "\x1b[B",
   up: "\x1b[A",
@@ -23,7 +23,7 @@ class Keyboard extends PassThrough {
 
 class Screen extends Writable {
   text = "";
-  columns = 100;
+  columns = 200;
   rows = 50;
   isTTY = true;
   override _write(chunk: Buffer, _: string, done: () => void): void {
@@ -51,7 +51,7 @@ export class FakeTerminal {
     for (const each of keys) {
       this.input.write(each);
       // A lone Esc is known by the pause behind it; everything else is taken at once.
-      await Bun.sleep(each === key.escape ? 80 : 2);
+      await Bun.sleep(each === key.esc ? 80 : 2);
     }
   }
 
