@@ -44,7 +44,7 @@ const defaultFile = "rules.toml";
 export const initCommand: Command = {
   name: "init",
   parameters: "[file]",
-  summary: "listen to the network, ask, and write a rule file, or extend one (rules.toml)",
+  summary: "listen, ask, and write or extend a rule file (rules.toml)",
   options: [
     { flags: "--from <file>", description: "what mcr scan --json heard, instead of listening" },
     { flags: "--duration <time>", description: "listens for so long: 500ms, 10s, 2m (5s)" },

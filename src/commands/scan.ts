@@ -31,7 +31,7 @@ const OptionsSchema = v.object({
 export const scanCommand: Command = {
   name: "scan",
   parameters: "[...interfaces]",
-  summary: "listen, and list the multicast that is there; all interfaces that are up, or these",
+  summary: "list the multicast that is there, on all interfaces or these",
   options: [
     { flags: "--duration <time>", description: "listens for so long: 500ms, 10s, 2m (5s)" },
     { flags: "--join <groups>", description: "joins these while it listens: a group, a range A-B, a prefix" },
