@@ -87,12 +87,14 @@ describe("help and version", () => {
       usage: mcr <command> [options]
 
       commands:
+        init [file]           listen, ask, and write or extend a rule file (rules.toml)
         run <file>            relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
         check <file>          check a rule file and show what it would run
         show                  show the rules that run, their states and packets
         stats                 show every counter: interfaces, workers, rules, egresses, memberships
         reload                read the rule file again, wait, and show what changed
         send <...streams>     send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT
+        scan [...interfaces]  list the multicast that is there, on all interfaces or these
         receive <...streams>  count what arrives; streams as for send, or SOURCE,GROUP:PORT
 
       options:
