@@ -109,7 +109,7 @@ $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Mak
 	$(CC) $(c_flags) -O2 -o $@ $< -lpthread
 
 # A corpus grows in dist/fuzz/NAME.corpus; an input that breaks something is kept as dist/fuzz/NAME.crash-….
-fuzz: $(fuzzers) ## fuzz the packet parser, the rule table and the instruments with libFuzzer, FUZZ_SECONDS=60 each
+fuzz: $(fuzzers) ## fuzz the packet parsers, the rule table and the instruments with libFuzzer, FUZZ_SECONDS=60 each
 	@[ -n "$(fuzzers)" ] || { echo "make fuzz: there is no fuzzer yet, test/fuzz/ is empty" >&2; exit 1; }
 	@for fuzzer in $(fuzzers); do \
 		mkdir -p $$fuzzer.corpus; \
@@ -177,6 +177,7 @@ needs_tunnels = command -v wg >/dev/null || echo wireguard-tools; command -v wir
 needs_ethtool = PATH=$$PATH:/usr/sbin:/sbin command -v ethtool >/dev/null || echo ethtool
 needs_curl = command -v curl >/dev/null || echo curl
 needs_prometheus = command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
+needs_tmux = command -v tmux >/dev/null || echo tmux
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
 
@@ -186,7 +187,7 @@ needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
 needs += $(if $(filter demo test bench bench-quick profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
-needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus))
+needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus); $(needs_tmux))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

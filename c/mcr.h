@@ -600,6 +600,118 @@ MCR_EXPORT void *mcr_observer_totals(const struct mcr_observer *observer);
 MCR_EXPORT void *mcr_observer_flows(const struct mcr_observer *observer);
 MCR_EXPORT void mcr_observer_close(struct mcr_observer *observer);
 
+/* -- scan.c, heard.c: what flows on a link, for `mcr scan` ---------------------- */
+
+#define MCR_SCAN_INTERFACES_MAX 64
+#define MCR_SCAN_FLOWS_MAX 16384
+#define MCR_SCAN_MEMBERS_MAX 4096
+#define MCR_SCAN_ANNOUNCEMENTS_MAX 512
+
+enum mcr_scan_kind {
+	MCR_SCAN_UNKNOWN,
+	MCR_SCAN_MCR, /* of `mcr send` */
+	MCR_SCAN_RTP,
+	MCR_SCAN_RTCP,
+	MCR_SCAN_TS, /* MPEG transport stream, bare */
+	MCR_SCAN_SAP,
+	MCR_SCAN_MDNS,
+	MCR_SCAN_PTP,
+};
+
+struct mcr_scan_options {
+	const uint32_t *ifindexes;
+	uint64_t seed; /* random: keeps senders from choosing what collides in the tables */
+	uint32_t interface_count; /* 1..MCR_SCAN_INTERFACES_MAX */
+	uint32_t flows_max; /* 1..MCR_SCAN_FLOWS_MAX */
+};
+_Static_assert(sizeof(struct mcr_scan_options) == 24, "ABI");
+
+struct mcr_scan_state {
+	uint64_t frames;
+	uint64_t flow_count;
+	uint64_t member_count;
+	uint64_t announcement_count;
+	uint64_t flows_refused; /* packets of flows that found no room */
+	uint64_t members_refused;
+	uint64_t announcements_refused;
+	uint64_t malformed;
+	uint64_t ring_drops; /* frames not heard: the ring was full */
+};
+_Static_assert(sizeof(struct mcr_scan_state) == 72, "ABI");
+
+/* One (interface, VLAN, source, group, port), of one direction. */
+struct mcr_scan_flow {
+	uint8_t group[16];
+	uint8_t source[16];
+	uint64_t packets;
+	uint64_t bytes; /* UDP payload */
+	uint64_t first_ns; /* CLOCK_REALTIME */
+	uint64_t last_ns;
+	uint32_t bytes_min; /* of one datagram's payload */
+	uint32_t bytes_max;
+	uint32_t interface; /* position in ifindexes */
+	uint32_t ssrc; /* RTP */
+	uint16_t port;
+	uint16_t vlan; /* 0: untagged */
+	uint16_t programs; /* MPEG-TS, also inside RTP; 0: no table seen */
+	uint8_t kind; /* enum mcr_scan_kind */
+	uint8_t payload_type; /* RTP */
+	uint8_t is_egress; /* this host sends it */
+	uint8_t reserved[7];
+};
+_Static_assert(sizeof(struct mcr_scan_flow) == 96, "ABI");
+
+enum mcr_scan_member_kind {
+	MCR_SCAN_QUERY,
+	MCR_SCAN_REPORT,
+	MCR_SCAN_LEAVE,
+};
+
+/* Who asks for members (group: which it asked for, all zero: any), or is one. */
+struct mcr_scan_member {
+	uint8_t address[16];
+	uint8_t group[16];
+	uint64_t packets;
+	uint64_t last_ns;
+	uint32_t interface;
+	uint16_t vlan;
+	uint8_t kind; /* enum mcr_scan_member_kind, the last one heard */
+	uint8_t version; /* of IGMP, or of MLD where the addresses are IPv6 */
+	uint8_t is_egress; /* this host is it */
+	uint8_t reserved[7];
+};
+_Static_assert(sizeof(struct mcr_scan_member) == 64, "ABI");
+
+/* Followed by MCR_SCAN_TEXT_BYTES for the datagram, RFC 2974. */
+struct mcr_scan_announcement {
+	uint8_t source[16];
+	uint64_t last_ns;
+	uint32_t interface;
+	uint16_t vlan;
+	uint16_t bytes; /* of the datagram that are here */
+};
+_Static_assert(sizeof(struct mcr_scan_announcement) == 32, "ABI");
+#define MCR_SCAN_ANNOUNCEMENT_BYTES 1536
+#define MCR_SCAN_TEXT_BYTES (MCR_SCAN_ANNOUNCEMENT_BYTES - 32)
+
+struct mcr_scan;
+
+/*
+ * Listens from now on, to both directions; joins nothing. NULL and *error, and
+ * *failed_interface where one is to blame: -EPERM without CAP_NET_RAW, -ENODEV
+ * or -ENXIO without interface, -ENETDOWN, -ENOMEM, -EINVAL.
+ */
+MCR_EXPORT struct mcr_scan *mcr_scan_open(const struct mcr_scan_options *options,
+					  uint32_t *failed_interface, int32_t *error);
+/* Listens for about budget_ms. 0 or -errno. */
+MCR_EXPORT int32_t mcr_scan_run(struct mcr_scan *scan, int32_t budget_ms);
+/* What was heard so far: the state, and arrays of as many as it counts. */
+MCR_EXPORT void *mcr_scan_state(const struct mcr_scan *scan);
+MCR_EXPORT void *mcr_scan_flows(const struct mcr_scan *scan);
+MCR_EXPORT void *mcr_scan_members(const struct mcr_scan *scan);
+MCR_EXPORT void *mcr_scan_announcements(const struct mcr_scan *scan);
+MCR_EXPORT void mcr_scan_close(struct mcr_scan *scan);
+
 /* -- system.c: what Bun does not offer -------------------------------------- */
 
 struct mcr_interface {

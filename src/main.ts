@@ -19,6 +19,7 @@ import { ExitCode, fail, McrError, messageOf } from "./error.ts";
 
 // Imported when they are called for: `mcr --version` needs none of them, `mcr show` not the relay.
 const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, () => Promise<Command>>([
+  ["init", async () => (await import("./commands/init.ts")).initCommand],
   ["run", async () => (await import("./commands/run.ts")).runCommand],
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["show", async () => (await import("./commands/show.ts")).showCommand],
@@ -31,6 +32,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["save", async () => (await import("./commands/save.ts")).saveCommand],
   ["log-level", async () => (await import("./commands/log-level.ts")).logLevelCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
+  ["scan", async () => (await import("./commands/scan.ts")).scanCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);
 

@@ -128,6 +128,74 @@ export const layouts = {
       buffer_bytes: [32, "u32"],
     },
   },
+  mcr_scan_options: {
+    size: 24,
+    fields: {
+      ifindexes: [0, "u64"],
+      seed: [8, "u64"],
+      interface_count: [16, "u32"],
+      flows_max: [20, "u32"],
+    },
+  },
+  mcr_scan_state: {
+    size: 72,
+    fields: {
+      frames: [0, "u64"],
+      flow_count: [8, "u64"],
+      member_count: [16, "u64"],
+      announcement_count: [24, "u64"],
+      flows_refused: [32, "u64"],
+      members_refused: [40, "u64"],
+      announcements_refused: [48, "u64"],
+      malformed: [56, "u64"],
+      ring_drops: [64, "u64"],
+    },
+  },
+  mcr_scan_flow: {
+    size: 96,
+    fields: {
+      group: [0, "bytes16"],
+      source: [16, "bytes16"],
+      packets: [32, "u64"],
+      bytes: [40, "u64"],
+      first_ns: [48, "u64"],
+      last_ns: [56, "u64"],
+      bytes_min: [64, "u32"],
+      bytes_max: [68, "u32"],
+      interface: [72, "u32"],
+      ssrc: [76, "u32"],
+      port: [80, "u16"],
+      vlan: [82, "u16"],
+      programs: [84, "u16"],
+      kind: [86, "u8"],
+      payload_type: [87, "u8"],
+      is_egress: [88, "u8"],
+    },
+  },
+  mcr_scan_member: {
+    size: 64,
+    fields: {
+      address: [0, "bytes16"],
+      group: [16, "bytes16"],
+      packets: [32, "u64"],
+      last_ns: [40, "u64"],
+      interface: [48, "u32"],
+      vlan: [52, "u16"],
+      kind: [54, "u8"],
+      version: [55, "u8"],
+      is_egress: [56, "u8"],
+    },
+  },
+  mcr_scan_announcement: {
+    size: 32,
+    fields: {
+      source: [0, "bytes16"],
+      last_ns: [16, "u64"],
+      interface: [24, "u32"],
+      vlan: [28, "u16"],
+      bytes: [30, "u16"],
+    },
+  },
   mcr_observer_options: {
     size: 16,
     fields: {
@@ -250,6 +318,9 @@ export const instrumentCounters = {
   bytes: { generator: 64, stream: 128, latency: 64 },
 } as const;
 
+/** Room of each announcement of a scan, its struct included. */
+export const scanAnnouncementBytes = 1536;
+
 type Value<Type extends FieldType> = Type extends "bytes16"
   ? Uint8Array
   : Type extends "u64"
@@ -313,26 +384,16 @@ export function encode<Name extends keyof typeof layouts>(
   return bytes;
 }
 
+type Got<Type extends FieldType> = Type extends "bytes16" ? Uint8Array : number;
+/** A struct as it is read: 64-bit words as numbers, which hold nanoseconds since 1970 to 256 ns. */
 export type Decoded<Name extends keyof typeof layouts> = {
-  readonly [Field in keyof Struct<Name>]: Struct<Name>[Field] extends Uint8Array ? Uint8Array : number;
+  readonly [Field in keyof (typeof layouts)[Name]["fields"]]: (typeof layouts)[Name]["fields"][Field] extends readonly [
+    number,
+    infer Type extends FieldType,
+  ]
+    ? Got<Type>
+    : never;
 };
-
-/** The other way: structs out of memory that C has written. A u64 above 2^53 loses its last bits. */
-export function decode<Name extends keyof typeof layouts>(
-  name: Name,
-  bytes: Uint8Array,
-): readonly Decoded<Name>[] {
-  const layout: Layout = layouts[name];
-  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  const fields = Object.entries(layout.fields);
-  return Array.from({ length: Math.floor(bytes.byteLength / layout.size) }, (_, index) => {
-    const entries = fields.map(([field, [offset, type]]) => [
-      field,
-      get(view, index * layout.size + offset, type),
-    ]);
-    return Object.fromEntries(entries) as Decoded<Name>;
-  });
-}
 
 function get(view: DataView, at: number, type: FieldType): number | Uint8Array {
   switch (type) {
@@ -347,6 +408,17 @@ function get(view: DataView, at: number, type: FieldType): number | Uint8Array {
     case "u64":
       return Number(view.getBigUint64(at, true));
     case "bytes16":
+      // A copy: the memory goes on changing.
       return new Uint8Array(view.buffer, view.byteOffset + at, 16).slice();
   }
+}
+
+/** The struct at this offset of memory that C wrote. */
+export function decode<Name extends keyof typeof layouts>(name: Name, view: DataView, at = 0): Decoded<Name> {
+  const layout: Layout = layouts[name];
+  const fields = Object.entries(layout.fields).map(([field, [offset, type]]) => [
+    field,
+    get(view, at + offset, type),
+  ]);
+  return Object.fromEntries(fields) as Decoded<Name>;
 }

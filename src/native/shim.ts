@@ -1,7 +1,15 @@
 // What the rest of mcr calls: the shim's functions with TypeScript's types, errors thrown as SystemError.
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
-import { type Decoded, decode, encode, instrumentCounters, layouts, type Struct } from "./layouts.ts";
+import {
+  type Decoded,
+  decode,
+  encode,
+  instrumentCounters,
+  layouts,
+  type Struct,
+  scanAnnouncementBytes,
+} from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
 import { checked, SystemError } from "./system-error.ts";
 
@@ -36,6 +44,16 @@ export type GeneratorOptions = Omit<
 >;
 export type ReceiverOptions = Omit<Struct<"mcr_receiver_options">, "streams" | "stream_count">;
 export type Interface = Struct<"mcr_interface"> & { readonly mac: number };
+export type ScanHandle = Handle<"scan">;
+export type ScanState = Decoded<"mcr_scan_state">;
+
+/** Everything that a scan has heard so far. */
+export interface ScanRecord {
+  readonly state: ScanState;
+  readonly flows: readonly Decoded<"mcr_scan_flow">[];
+  readonly members: readonly Decoded<"mcr_scan_member">[];
+  readonly announcements: readonly (Decoded<"mcr_scan_announcement"> & { readonly datagram: Uint8Array })[];
+}
 
 /** The parts of one rule table; indices are checked by the shim. */
 export interface TableParts {
@@ -56,6 +74,16 @@ export class StreamError extends SystemError {
   constructor(
     errno: number,
     readonly stream: number,
+  ) {
+    super(errno);
+  }
+}
+
+/** An interface that could not be listened on: its position in the list, and the kernel's reason. */
+export class ListenError extends SystemError {
+  constructor(
+    errno: number,
+    readonly index: number,
   ) {
     super(errno);
   }
@@ -362,15 +390,13 @@ export class Shim {
     readonly totals: ObserverTotals;
     readonly flows: readonly SeenFlow[];
   } {
-    const { size } = layouts.mcr_observer_totals;
-    const [totals] = decode("mcr_observer_totals", this.#copy(this.#c.mcr_observer_totals(observer), size));
+    const [totals] = this.#structs("mcr_observer_totals", this.#c.mcr_observer_totals(observer), 1);
     if (!totals) throw new RangeError("an observer has totals");
-    const flowBytes = layouts.mcr_seen_flow.size;
-    const bytes = this.#copy(this.#c.mcr_observer_flows(observer), totals.flows * flowBytes);
-    const [at] = layouts.mcr_seen_flow.fields.sample;
-    const flows = decode("mcr_seen_flow", bytes).map((flow, index) => {
-      const start = index * flowBytes + at;
-      return { ...flow, sample: bytes.slice(start, start + flow.sample_bytes) };
+    const start = this.#c.mcr_observer_flows(observer);
+    const { size, fields } = layouts.mcr_seen_flow;
+    const flows = this.#structs("mcr_seen_flow", start, totals.flows).map((flow, index) => {
+      const sample = toArrayBuffer(start as Pointer, index * size + fields.sample[0], flow.sample_bytes);
+      return { ...flow, sample: new Uint8Array(sample).slice() };
     });
     return { totals, flows };
   }
@@ -379,10 +405,68 @@ export class Shim {
     this.#c.mcr_observer_close(observer);
   }
 
-  /** Memory of C's that may go before the copy does. */
-  #copy(start: Pointer | bigint | null, bytes: number): Uint8Array {
-    if (bytes === 0) return new Uint8Array(0);
-    return new Uint8Array(toArrayBuffer(start as Pointer, 0, bytes)).slice();
+  // -- scan.c
+
+  /** Listens from now on. Throws ListenError where one interface is to blame. */
+  openScan(ifindexes: readonly number[], flowsMax: number, seed: bigint): ScanHandle {
+    const indexes = new Uint32Array(ifindexes);
+    const options = encode("mcr_scan_options", [
+      { ifindexes: ptr(indexes), seed, interface_count: indexes.length, flows_max: flowsMax },
+    ]);
+    const failed = new Uint32Array(1);
+    try {
+      return opened((error) => this.#c.mcr_scan_open(options, failed, error));
+    } catch (error) {
+      const index = failed[0] ?? ifindexes.length;
+      if (!(error instanceof SystemError) || index >= ifindexes.length) throw error;
+      throw new ListenError(error.errno, index);
+    } finally {
+      void indexes.byteLength;
+    }
+  }
+
+  /** Blocks for about budgetMs. */
+  runScan(scan: ScanHandle, budgetMs: number): void {
+    checked(this.#c.mcr_scan_run(scan, budgetMs));
+  }
+
+  scanState(scan: ScanHandle): ScanState {
+    return this.#structs("mcr_scan_state", this.#c.mcr_scan_state(scan), 1)[0] as ScanState;
+  }
+
+  readScan(scan: ScanHandle): ScanRecord {
+    const state = this.scanState(scan);
+    const announcements = this.#c.mcr_scan_announcements(scan);
+    return {
+      state,
+      flows: this.#structs("mcr_scan_flow", this.#c.mcr_scan_flows(scan), state.flow_count),
+      members: this.#structs("mcr_scan_member", this.#c.mcr_scan_members(scan), state.member_count),
+      announcements: Array.from({ length: state.announcement_count }, (_, i) => {
+        const room = toArrayBuffer(
+          announcements as Pointer,
+          i * scanAnnouncementBytes,
+          scanAnnouncementBytes,
+        );
+        const head = decode("mcr_scan_announcement", new DataView(room));
+        const start = layouts.mcr_scan_announcement.size;
+        return { ...head, datagram: new Uint8Array(room, start, head.bytes).slice() };
+      }),
+    };
+  }
+
+  closeScan(scan: ScanHandle): void {
+    this.#c.mcr_scan_close(scan);
+  }
+
+  #structs<Name extends keyof typeof layouts>(
+    name: Name,
+    start: Pointer | bigint | null,
+    count: number,
+  ): Decoded<Name>[] {
+    if (count === 0) return [];
+    const { size } = layouts[name];
+    const view = new DataView(toArrayBuffer(start as Pointer, 0, size * count));
+    return Array.from({ length: count }, (_, i) => decode(name, view, i * size));
   }
 
   // -- system.c

@@ -61,6 +61,14 @@ export const symbols = {
   mcr_observer_flows: { args: [T.ptr], returns: T.ptr },
   mcr_observer_close: { args: [T.ptr], returns: T.void },
 
+  mcr_scan_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
+  mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },
+  mcr_scan_state: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_flows: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_members: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_announcements: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_close: { args: [T.ptr], returns: T.void },
+
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
   mcr_notify: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_monotonic_us: { args: [], returns: T.i64_fast },

@@ -1,0 +1,137 @@
+// From the shim's record of a scan to what is printed of it and planned from it.
+
+import { describe, expect, test } from "bun:test";
+import * as v from "valibot";
+import { planRules, streamsOn } from "../../src/commands/init-plan.ts";
+import { formatBitRate, formatScan, formatScanToml } from "../../src/commands/scan-report.ts";
+import { parseConfig } from "../../src/config/parse.ts";
+import type { ScanRecord } from "../../src/native/shim.ts";
+import { addressBytes } from "../../src/net/address.ts";
+import { ScanSchema, toScan } from "../../src/net/scan.ts";
+import { heardFlow, heardScan } from "../support/scans.ts";
+
+const state = {
+  ...{ frames: 100, flow_count: 1, member_count: 2, announcement_count: 1, flows_refused: 0 },
+  ...{ members_refused: 0, announcements_refused: 0, malformed: 0, ring_drops: 0 },
+};
+const flow = {
+  ...{ group: addressBytes("239.1.1.1"), source: addressBytes("10.0.0.1"), packets: 501, bytes: 501_000 },
+  ...{ first_ns: 1e18, last_ns: 1e18 + 5e9, bytes_min: 1000, bytes_max: 1000, interface: 0, ssrc: 1 },
+  ...{ port: 5004, vlan: 0, programs: 0, kind: 2, payload_type: 96, is_egress: 0 },
+};
+const member = {
+  ...{ address: addressBytes("10.0.0.9"), group: addressBytes("239.1.1.1"), packets: 2, last_ns: 1 },
+  ...{ interface: 1, vlan: 0, kind: 1, version: 3, is_egress: 0 },
+};
+const sap = Buffer.from(
+  "\x20\0\0\x01\x0a\0\0\x01v=0\ns=Studio A\nc=IN IP4 239.1.1.1/8\nm=video 5004 RTP/AVP 96\n",
+);
+const record: ScanRecord = {
+  state,
+  flows: [flow, { ...flow, interface: 1, is_egress: 1, source: addressBytes("10.0.1.1") }],
+  members: [
+    member,
+    { ...member, kind: 0, group: addressBytes("0.0.0.0"), address: addressBytes("10.0.1.254") },
+  ],
+  announcements: [
+    { source: flow.source, last_ns: 1, interface: 0, vlan: 0, bytes: sap.length, datagram: sap },
+  ],
+};
+const interfaces = [
+  { name: "eth0", address: "10.0.0.2", mtu: 1500 },
+  { name: "eth1", address: "10.0.1.1", mtu: 1500 },
+];
+
+describe("a scan", () => {
+  const scan = toScan(record, interfaces, 5000);
+
+  test("has rates, names, directions, and where else a stream flows", () => {
+    expect(scan.flows[0]).toMatchObject({
+      ...{ interface: "eth0", group: "239.1.1.1", source: "10.0.0.1", kind: "rtp", payload_type: 96 },
+      ...{ name: "Studio A", packets_per_second: 100, bits_per_second: 800_000 },
+      elsewhere: [{ interface: "eth1", direction: "egress" }],
+    });
+    expect(scan.queriers).toMatchObject([{ interface: "eth1", address: "10.0.1.254", protocol: "IGMPv3" }]);
+    expect(scan.members).toMatchObject([{ group: "239.1.1.1", address: "10.0.0.9", state: "member" }]);
+  });
+
+  test("reads again what it prints as JSON", () => {
+    expect(v.parse(ScanSchema, JSON.parse(JSON.stringify(scan)))).toEqual(scan);
+  });
+
+  test("is a table, and columns that say nothing are left out", () => {
+    expect(formatScan(scan, 200)).toMatchInlineSnapshot(`
+      "INTERFACE  GROUP           SOURCE                PACKETS/S  RATE        SIZE  KIND    NAME      ALSO ON
+      eth0       239.1.1.1:5004  10.0.0.1                    100  800 kbit/s  1000  RTP 96  Studio A  eth1 (sent)
+      eth1       239.1.1.1:5004  10.0.1.1 (this host)        100  800 kbit/s  1000  RTP 96  Studio A  eth0
+
+      QUERIER  ADDRESS     PROTOCOL  QUERIES
+      eth1     10.0.1.254  IGMPv3          2
+
+      MEMBERS ON  GROUP      HOSTS
+      eth1        239.1.1.1  10.0.0.9
+
+      1 stream heard in 5 s on eth0, eth1
+      no querier heard on eth0 (they ask every 125 s): without one, a snooping switch may stop a stream after some minutes
+      "
+    `);
+    expect(formatScan(heardScan([heardFlow()]), 200)).not.toContain("NAME");
+  });
+
+  test("of nothing says what to try", () => {
+    expect(formatScan(heardScan([]), 200)).toContain("--join");
+  });
+});
+
+describe("rules from a scan", () => {
+  test("pass the checks of the rule file, fold neighbours, and leave out what no rule can take", () => {
+    const flows = [
+      ...Array.from({ length: 50 }, (_, i) => heardFlow({ group: `239.1.1.${i + 1}`, port: 5001 + i })),
+      heardFlow({ group: "239.1.2.1", port: 5004, kind: "rtp", payload_type: 96, name: 'Bob\'s "TV"' }),
+      heardFlow({ group: "224.0.0.251", port: 5353, kind: "mdns" }),
+      heardFlow({ group: "239.1.2.2", port: 5004, vlan: 5 }),
+      heardFlow({ group: "239.1.2.3", port: 5004, direction: "egress" }),
+    ];
+    const text = formatScanToml(heardScan(flows), "eth1");
+    const { rules } = parseConfig(text, "");
+    expect(rules.map(({ name, ingress }) => [name, ingress.group, ingress.port])).toEqual([
+      ["udp-239.1.1.1-x50", "239.1.1.1-239.1.1.50", "5001-5050"],
+      ["bob-s-tv", "239.1.2.1", 5004],
+    ]);
+  });
+
+  test("keep distances when they are mapped, and names apart from those that are taken", () => {
+    const scan = heardScan([
+      heardFlow({ group: "239.1.1.1", port: 5001 }),
+      heardFlow({ group: "239.1.1.1", port: 5002 }),
+      heardFlow({ group: "239.1.3.1", port: 5001 }),
+      heardFlow({ group: "239.1.3.1", port: 5001, source: "10.0.0.9" }),
+    ]);
+    const planned = planRules(
+      {
+        ...{ ingress: "eth0", egresses: ["eth1"], streams: streamsOn(scan, "eth0") },
+        mapping: { kind: "shift", group: "239.10.1.1", port: 6001 },
+        settings: { bySource: true },
+      },
+      ["udp-239.1.1.1"],
+    );
+    expect(
+      planned.map(({ rule }) => [
+        rule.name,
+        rule.ingress.source,
+        rule.egress[0]?.group,
+        rule.egress[0]?.port,
+      ]),
+    ).toEqual([
+      ["udp-239.1.1.1-2", ["10.0.0.1"], "239.10.1.1", 6001],
+      ["udp-239.1.1.1-3", ["10.0.0.1"], "239.10.1.1", 6002],
+      ["udp-239.1.3.1", ["10.0.0.1", "10.0.0.9"], "239.10.3.1", 6001],
+    ]);
+  });
+});
+
+test("bit rates have three digits", () => {
+  expect([0, 999, 328_000, 2_304_000, 17_600_000, 1.25e9].map(formatBitRate)).toEqual([
+    ...["0 bit/s", "999 bit/s", "328 kbit/s", "2.30 Mbit/s", "17.6 Mbit/s", "1.25 Gbit/s"],
+  ]);
+});
