@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "frame.h"
+#include "latency.h"
 
 /* -- one frame --------------------------------------------------------------- */
 
@@ -106,6 +107,16 @@ static void list_append(const struct mcr_table *table, struct mcr_worker *worker
 	list->last = index;
 }
 
+static void sample_add(struct mcr_worker *worker, uint32_t rule, uint32_t flow,
+		       uint64_t received_ns)
+{
+	if (worker->sample_count == MCR_SAMPLES_MAX)
+		return; /* still due, so a packet of a later batch is taken */
+	worker->samples[worker->sample_count++] =
+		(struct mcr_sample){ .received_ns = received_ns, .flow = flow, .rule = rule };
+	__atomic_store_n(&worker->rules[rule].sampled_ns, received_ns, __ATOMIC_RELAXED);
+}
+
 static void frame_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			 struct mcr_scratch *scratch, uint32_t interface, const struct frame *frame)
 {
@@ -115,6 +126,7 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	struct mcr_datagram datagram;
 	enum mcr_verdict verdict = MCR_FRAME_MALFORMED;
 	uint32_t segments, segment_bytes, flow;
+	bool is_sampled;
 
 	if (frame->protocol == ETH_P_IP)
 		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes,
@@ -144,6 +156,7 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	MCR_COUNT(rule->packets, segments);
 	MCR_COUNT(rule->bytes, datagram.payload_bytes);
 	__atomic_store_n(&rule->last_ns, frame->received_ns, __ATOMIC_RELAXED);
+	is_sampled = mcr_sample_is_due(rule, segments, frame->received_ns);
 
 	segment_bytes = segments > 1 ? frame->segment_bytes : datagram.payload_bytes;
 	for (; segments > 1; segments--) {
@@ -154,6 +167,9 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	}
 	list_append(table, worker, scratch, flow, datagram.payload, datagram.payload_bytes,
 		    datagram.port);
+	/* Only now: a batch that was full has been sent before. */
+	if (__builtin_expect(is_sampled, 0))
+		sample_add(worker, table->flows[flow].rule, flow, frame->received_ns);
 }
 
 /* -- one batch ----------------------------------------------------------------- */
@@ -194,10 +210,13 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 {
 	for (uint32_t i = 0; i < scratch->touched_count; i++) {
 		mcr_flow_send(table, worker, scratch, scratch->touched[i]);
+		if (__builtin_expect(worker->sample_count > 0, 0))
+			mcr_samples_count(worker, scratch->touched[i]);
 		scratch->lists[scratch->touched[i]].first = MCR_NONE;
 	}
 	scratch->touched_count = 0;
 	worker->packet_count = 0;
+	worker->sample_count = 0;
 }
 
 static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
@@ -245,16 +264,16 @@ static void blocks_release(struct mcr_worker *worker)
 
 /* -- the worker ------------------------------------------------------------------ */
 
-static int64_t now_ms(void)
+static int64_t now_ns(void)
 {
 	struct timespec now;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ll + now.tv_nsec / 1000000;
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
 static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *ports,
-			     uint32_t port_count, int64_t timeout_ms)
+			     uint32_t port_count, int64_t timeout_ns)
 {
 	struct pollfd fds[MCR_INTERFACES_MAX + 1];
 	uint64_t count;
@@ -263,7 +282,7 @@ static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *p
 	for (uint32_t i = 0; i < port_count; i++)
 		fds[i] = (struct pollfd){ .fd = ports[i].ring->fd, .events = POLLIN | POLLERR };
 	fds[port_count] = (struct pollfd){ .fd = worker->event_fd, .events = POLLIN };
-	ready = poll(fds, port_count + 1, timeout_ms < 0 ? 0 : (int)timeout_ms);
+	ready = poll(fds, port_count + 1, (int)((timeout_ns + 999999) / 1000000));
 	if (ready < 0)
 		return -errno;
 	if (ready == 0)
@@ -297,9 +316,33 @@ int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 	return sched_setaffinity(0, sizeof(set), &set) < 0 ? -errno : 0;
 }
 
+/*
+ * Takes the time at the boundaries of a batch only: now_ns is when it begins,
+ * and when it ends on return. True when there were blocks to empty.
+ */
+static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
+		      struct mcr_scratch *scratch, const struct mcr_port *ports,
+		      uint32_t port_count, int64_t *at_ns)
+{
+	int64_t gathered_ns, sent_ns;
+
+	ports_gather(table, worker, scratch, ports, port_count);
+	if (worker->block_count == 0)
+		return false;
+	gathered_ns = now_ns();
+	mcr_batch_send(table, worker, scratch);
+	blocks_release(worker);
+	sent_ns = now_ns();
+	MCR_COUNT(worker->counters->gather_ns, gathered_ns - *at_ns);
+	MCR_COUNT(worker->counters->send_ns, sent_ns - gathered_ns);
+	*at_ns = sent_ns;
+	return true;
+}
+
 int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_ms)
 {
-	const int64_t deadline_ms = now_ms() + budget_ms;
+	int64_t at_ns = now_ns(); /* read anew after every sleep and every batch */
+	const int64_t deadline_ns = at_ns + budget_ms * 1000000ll;
 	struct mcr_worker *worker;
 
 	if (index >= relay->worker_count)
@@ -316,27 +359,24 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 		int error;
 
 		if (table) {
-			struct mcr_scratch *scratch = &table->scratch[index];
-
 			/* Release: nothing of an older table is used after this. */
 			__atomic_store_n(&worker->epoch_seen, table->epoch, __ATOMIC_RELEASE);
 			ports = &table->ports[table->port_first[index]];
 			port_count = table->port_first[index + 1] - table->port_first[index];
-			ports_gather(table, worker, scratch, ports, port_count);
-			busy = worker->block_count > 0;
-			mcr_batch_send(table, worker, scratch);
-			blocks_release(worker);
+			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
+					 &at_ns);
 		}
-		if (busy && now_ms() < deadline_ms)
-			continue;
 		if (stopping && !busy)
 			return 1;
-		if (busy || now_ms() >= deadline_ms)
+		if (at_ns >= deadline_ns)
 			return 0;
-		error = sleep_until_ready(worker, ports, port_count, deadline_ms - now_ms());
+		if (busy)
+			continue;
+		error = sleep_until_ready(worker, ports, port_count, deadline_ns - at_ns);
 		if (error == -EINTR)
 			return 0;
 		if (error)
 			return error;
+		at_ns = now_ns();
 	}
 }

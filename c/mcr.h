@@ -17,12 +17,15 @@
  * A rule, egress or interface keeps its slot number for as long as it lives.
  *
  *   worker w: | mcr_worker_counters | interface 0.. | rule 0.. | egress 0.. |
+ *             | added latency of rule 0.. | added latency of all rules |
  *
  * Accounting, per worker, exact at every batch boundary:
  *   interface.packets = matched + no_match + tagged + fragment + malformed
  *                       + truncated + bad_checksum
  *   sum of rule.packets = sum of interface.matched
  *   rule.packets = sent + full + error + unavailable, for each of its egresses
+ * A packet is counted on its way in before it is counted on its way out, so who
+ * reads in the middle of a batch, egresses first, finds no more sent than came.
  * Frames that found the ring full are counted by the kernel: mcr_ring_drops().
  *
  * Tables. The rules are one immutable table, published by one atomic pointer.
@@ -58,7 +61,9 @@ struct mcr_worker_counters {
 	uint64_t sends; /* sendmmsg(2) calls */
 	uint64_t runs; /* super-frames: several datagrams in one message */
 	uint64_t run_packets; /* datagrams that left in runs */
-	uint64_t reserved[3];
+	uint64_t gather_ns; /* spent on reading blocks; of batches that held any */
+	uint64_t send_ns; /* spent on sending them; the rest of the time is sleep */
+	uint64_t reserved;
 };
 _Static_assert(sizeof(struct mcr_worker_counters) == 64, "ABI");
 
@@ -80,7 +85,8 @@ struct mcr_rule_counters {
 	uint64_t packets;
 	uint64_t bytes; /* UDP payload */
 	uint64_t last_ns; /* kernel receive time of the last packet, CLOCK_REALTIME */
-	uint64_t reserved[5];
+	uint64_t sampled_ns; /* the same of the last one whose latency was sampled */
+	uint64_t reserved[4];
 };
 _Static_assert(sizeof(struct mcr_rule_counters) == 64, "ABI");
 
@@ -94,6 +100,24 @@ struct mcr_egress_counters {
 	uint64_t reserved[2];
 };
 _Static_assert(sizeof(struct mcr_egress_counters) == 64, "ABI");
+
+/*
+ * Added latency: from the kernel's receive timestamp of a packet until the
+ * send calls with its copies have returned, CLOCK_REALTIME. Sampled: every
+ * 1024th packet of a rule, and where they come slower than 1024 a second, one
+ * a second. In units of 512 ns: bucket b < 8 holds b, above that every power
+ * of two has 4 buckets: b = 4 * e + m holds m << e up to ((m + 1) << e) - 1,
+ * m from 4 to 7. The last one, from 8.6 s on, has no end. A sample below 0 or
+ * above 60 s tells of a clock that was set, not of a packet: it is not counted.
+ */
+#define MCR_ADDED_LATENCY_BUCKETS 93
+struct mcr_added_latency_counters {
+	uint64_t samples;
+	uint64_t sum_ns;
+	uint64_t max_ns;
+	uint64_t buckets[MCR_ADDED_LATENCY_BUCKETS];
+};
+_Static_assert(sizeof(struct mcr_added_latency_counters) == 768, "ABI");
 
 /* -- relay.c: what all workers share -------------------------------------- */
 
@@ -113,7 +137,8 @@ MCR_EXPORT struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *erro
 MCR_EXPORT void *mcr_counters(const struct mcr_relay *relay, uint32_t worker);
 MCR_EXPORT int64_t mcr_counters_bytes(void);
 
-/* Slots given to something new start at zero; no worker may use them now. */
+/* Slots given to something new start at zero, a rule's added latency as well; no
+ * worker may use them now. */
 MCR_EXPORT int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot);
 MCR_EXPORT int32_t mcr_egress_counters_reset(struct mcr_relay *relay, uint32_t slot);
 

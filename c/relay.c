@@ -16,8 +16,11 @@
 #define RULES_OFFSET \
 	(INTERFACES_OFFSET + MCR_INTERFACES_MAX * sizeof(struct mcr_interface_counters))
 #define EGRESSES_OFFSET (RULES_OFFSET + MCR_RULES_MAX * sizeof(struct mcr_rule_counters))
-#define COUNTERS_BYTES (EGRESSES_OFFSET + MCR_EGRESSES_MAX * sizeof(struct mcr_egress_counters))
-_Static_assert(COUNTERS_BYTES % 4096 == 64, "one area is whole pages and the worker's line");
+#define LATENCIES_OFFSET (EGRESSES_OFFSET + MCR_EGRESSES_MAX * sizeof(struct mcr_egress_counters))
+/* One more than there are rules: what it holds is that of all of them. */
+#define COUNTERS_BYTES \
+	(LATENCIES_OFFSET + (MCR_RULES_MAX + 1) * sizeof(struct mcr_added_latency_counters))
+_Static_assert(COUNTERS_BYTES % MCR_CACHE_LINE == 0, "an area is whole cache lines");
 /* Areas start on a page, so that no two workers write one. */
 #define COUNTERS_STRIDE ((COUNTERS_BYTES + 4095) / 4096 * 4096)
 
@@ -47,6 +50,7 @@ static int worker_open(struct mcr_relay *relay, uint32_t index)
 	worker->interfaces = (void *)(area + INTERFACES_OFFSET);
 	worker->rules = (void *)(area + RULES_OFFSET);
 	worker->egresses = (void *)(area + EGRESSES_OFFSET);
+	worker->latencies = (void *)(area + LATENCIES_OFFSET);
 	worker->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (worker->event_fd < 0)
 		return -errno;
@@ -116,8 +120,15 @@ int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot)
 {
 	if (slot >= MCR_RULES_MAX)
 		return -EINVAL;
-	for (uint32_t i = 0; i < relay->worker_count; i++)
-		memset(&relay->workers[i].rules[slot], 0, sizeof(struct mcr_rule_counters));
+	for (uint32_t i = 0; i < relay->worker_count; i++) {
+		struct mcr_worker *worker = &relay->workers[i];
+		struct mcr_added_latency_counters *latency = &worker->latencies[slot];
+
+		memset(&worker->rules[slot], 0, sizeof(struct mcr_rule_counters));
+		/* Reading makes no page exist, writing would. */
+		if (latency->samples > 0)
+			memset(latency, 0, sizeof(*latency));
+	}
 	return 0;
 }
 

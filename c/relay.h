@@ -18,6 +18,8 @@
 #define MCR_BATCH_PACKETS_MAX 8192
 /* Blocks held at once, so that none is held longer than a few ms of sending. */
 #define MCR_BATCH_BLOCKS_MAX 32
+/* Packets of a batch whose latency is sampled. */
+#define MCR_SAMPLES_MAX 4
 #define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
@@ -47,6 +49,13 @@ struct mcr_packet_list {
 };
 #define MCR_NONE UINT32_MAX
 
+/* A packet whose added latency is to be counted once it is sent. */
+struct mcr_sample {
+	uint64_t received_ns;
+	uint32_t flow;
+	uint32_t rule;
+};
+
 /* Everything that one worker needs for itself; allocated once. */
 struct mcr_worker {
 	uint32_t epoch_seen;
@@ -55,6 +64,9 @@ struct mcr_worker {
 	struct mcr_interface_counters *interfaces;
 	struct mcr_rule_counters *rules;
 	struct mcr_egress_counters *egresses;
+	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
+	struct mcr_sample samples[MCR_SAMPLES_MAX];
+	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
 	uint32_t packet_count;
 	struct tpacket_block_desc *blocks[MCR_BATCH_BLOCKS_MAX];
@@ -141,6 +153,9 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 /* Sends what was gathered, then empties the lists. forward.c */
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);
+
+/* Counts the added latency of the samples of this flow: it has just been sent. latency.c */
+void mcr_samples_count(struct mcr_worker *worker, uint32_t flow);
 
 /* Message arrays of one worker. egress.c */
 struct mcr_sender *mcr_sender_open(void);

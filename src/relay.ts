@@ -21,6 +21,7 @@ import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
+import { LoadMeter } from "./stats/load.ts";
 import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
@@ -28,6 +29,8 @@ import { Workers } from "./workers.ts";
 const tickMs = 500;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
+/** The load of a worker is that of so long. */
+const loadWindowMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
 const drainMs = 10;
 
@@ -51,6 +54,7 @@ export class Relay implements ControlledRelay {
   readonly #startedMs: number;
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
+  readonly #load: LoadMeter;
   readonly #retired: Retired;
   readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
@@ -85,6 +89,7 @@ export class Relay implements ControlledRelay {
     this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
     this.#counters = new Counters(this.#cpus.map((_, worker) => shim.counters(this.#handle, worker)));
+    this.#load = new LoadMeter(this.#counters, loadWindowMs, this.#startedMs);
     this.#retired = new Retired(this.#counters);
     this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount);
@@ -157,6 +162,7 @@ export class Relay implements ControlledRelay {
       interfaces: this.#ingresses.statistics,
       retired: this.#retired.workers,
       cpus: this.#cpus,
+      loadPercent: this.#load.percent(this.#deps.nowMs()),
     };
     const igmp = {
       ...this.#memberships.statistics,
@@ -339,6 +345,7 @@ export class Relay implements ControlledRelay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
+    this.#load.take(this.#deps.nowMs());
     warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;

@@ -26,6 +26,7 @@ export function formatStats(stats: Stats): string {
     interfacesTable(stats.interfaces),
     workersTable(stats.workers),
     rulesTable(stats.rules),
+    latencyTable(stats),
     `igmp: ${pairs(stats.igmp)}\n`,
   ]
     .filter((section) => section !== "")
@@ -58,10 +59,11 @@ function interfacesTable(interfaces: Stats["interfaces"]): string {
 
 function workersTable(workers: Stats["workers"]): string {
   return table(
-    ["WORKER", "CPU", "MATCHED", "SENT", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
+    ["WORKER", "CPU", "LOAD %", "MATCHED", "SENT", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
     workers.map((w) => [
       w.worker,
       w.cpu,
+      w.load_percent,
       w.matched,
       w.sent_packets,
       w.wakeups,
@@ -87,6 +89,15 @@ function rulesTable(rules: readonly RuleSnapshot[]): string {
       ]),
     ]),
   );
+}
+
+/** Of the packets that were sampled; rules without any are left out. */
+function latencyTable({ rules, latency }: Stats): string {
+  const us = (ns: number) => Math.round(ns / 100) / 10;
+  const rows = [{ name: "all rules", latency }, ...rules].flatMap(({ name, latency: of }): Row[] =>
+    of ? [[name, of.samples, us(of.p50_ns), us(of.p99_ns), us(of.max_ns)]] : [],
+  );
+  return table(["ADDED LATENCY", "SAMPLES", "P50 µs", "P99 µs", "MAX µs"], rows);
 }
 
 /** Of a thousand egresses few drop anything, so only the reasons that did are listed, or one 0. */

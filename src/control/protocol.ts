@@ -27,6 +27,9 @@ export const EgressSchema = v.object({
   last_error: v.nullable(v.string()),
 });
 
+/** What mcr adds to a packet's way, of sampled packets; null when none was sampled. */
+const LatencySchema = v.nullable(v.object({ samples: count, p50_ns: count, p99_ns: count, max_ns: count }));
+
 export const RuleSchema = v.object({
   name: v.string(),
   state: v.picklist(ruleStates),
@@ -41,6 +44,7 @@ export const RuleSchema = v.object({
   packets: count,
   bytes: count,
   last_packet: v.nullable(time),
+  latency: LatencySchema,
   egress: v.array(EgressSchema),
 });
 
@@ -119,9 +123,16 @@ export const StatsSchema = v.object({
       sends: count,
       runs: count,
       run_packets: count,
+      /** Time spent on reading batches and on sending them. */
+      gather_ns: count,
+      send_ns: count,
+      /** That time over the last 5 s, 0 to 100. */
+      load_percent: v.number(),
     }),
   ),
   rules: v.array(RuleSchema),
+  /** Of all rules; those that are gone are in here as well. */
+  latency: LatencySchema,
   igmp: v.object({ attempted: count, succeeded: count, failed: count, active_groups: count }),
 });
 

@@ -4,6 +4,7 @@ import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
 import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import { summaryOf } from "../stats/latency.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
@@ -25,10 +26,14 @@ export interface Source {
   readonly retired: readonly EgressTotals[];
   /** CPU of each worker, in order. */
   readonly cpus: readonly number[];
+  /** Of each worker, 0 to 100. */
+  readonly loadPercent: readonly number[];
 }
 
 export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnapshot {
   const { rule, status } = running;
+  // Egresses first: a batch under way is then seen as received and not yet sent, never the other way round.
+  const egress = running.egresses.map((each) => egressSnapshot(rule, each, counters));
   const counts = counters.rule(running.slot);
   return {
     name: rule.name,
@@ -42,7 +47,8 @@ export function ruleSnapshot(running: RunningRule, counters: Counters): RuleSnap
     packets: counts.packets,
     bytes: counts.bytes,
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
-    egress: running.egresses.map((egress) => egressSnapshot(rule, egress, counters)),
+    latency: summaryOf(counters.latency(running.slot)),
+    egress,
   };
 }
 
@@ -71,12 +77,13 @@ function egressSnapshot(rule: Rule, running: RunningEgress, counters: Counters):
 
 export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number): Stats {
   const { counters } = source;
+  // In the order packets go, backwards: see ruleSnapshot.
+  const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   const rules = source.rules.map((rule) => ruleSnapshot(rule, counters));
+  const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
   const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
     interfaceStats(name, counters.interface(slot), ringDropped),
   );
-  const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
-  const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   return {
     time: isoTime(nowMs),
     totals: {
@@ -94,6 +101,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
     interfaces,
     workers,
     rules,
+    latency: summaryOf(counters.latencyOfAll()),
     igmp,
   };
 }
@@ -117,16 +125,18 @@ function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: numb
 }
 
 function workerStats(source: Source, worker: number, cpu: number): Stats["workers"][number] {
-  const { counters, interfaces, retired } = source;
+  const { counters, interfaces, retired, loadPercent } = source;
   const sentBefore = retired[worker]?.sent_packets ?? 0;
+  const sent_packets = sum(
+    egressesOf(source).map(({ slot }) => counters.egress(slot, worker).sent_packets),
+    sentBefore,
+  );
   return {
     worker,
     cpu,
+    load_percent: loadPercent[worker] ?? 0,
     matched: sum(interfaces.map(({ slot }) => counters.interface(slot, worker).matched)),
-    sent_packets: sum(
-      egressesOf(source).map(({ slot }) => counters.egress(slot, worker).sent_packets),
-      sentBefore,
-    ),
+    sent_packets,
     ...counters.worker(worker),
   };
 }
@@ -136,7 +146,7 @@ function egressesOf({ rules, leaving }: Source): readonly RunningEgress[] {
 }
 
 /** The lines at stop and on USR1. */
-export function statisticsLines({ totals, interfaces, workers, igmp }: Stats): readonly string[] {
+export function statisticsLines({ totals, interfaces, workers, latency, igmp }: Stats): readonly string[] {
   return [
     ...interfaces.map(
       ({ interface: name, packets, matched, bytes, dropped }) =>
@@ -144,6 +154,7 @@ export function statisticsLines({ totals, interfaces, workers, igmp }: Stats): r
     ),
     `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} dropped_full=${totals.egress_full} dropped_error=${totals.egress_error} dropped_unavailable=${totals.egress_unavailable}`,
     ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
+    ...(latency ? [`[STATS:Latency] ${pairs(latency)}`] : []),
     `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,
   ];
 }

@@ -115,7 +115,7 @@ export const counterArea = {
   interfacesMax: 256,
   rulesMax: 131_072,
   egressesMax: 262_144,
-  worker: ["wakeups", "blocks", "sends", "runs", "run_packets"],
+  worker: ["wakeups", "blocks", "sends", "runs", "run_packets", "gather_ns", "send_ns"],
   interface: [
     "packets",
     "bytes",
@@ -127,7 +127,7 @@ export const counterArea = {
     "truncated",
     "bad_checksum",
   ],
-  rule: ["packets", "bytes", "last_ns"],
+  rule: ["packets", "bytes", "last_ns", "sampled_ns"],
   egress: [
     "sent_packets",
     "sent_bytes",
@@ -136,7 +136,10 @@ export const counterArea = {
     "unavailable_packets",
     "last_errno",
   ],
-  bytes: { worker: 64, interface: 128, rule: 64, egress: 64 },
+  /** In front of its buckets. */
+  addedLatency: ["samples", "sum_ns", "max_ns"],
+  addedLatencyBuckets: 93,
+  bytes: { worker: 64, interface: 128, rule: 64, egress: 64, addedLatency: 768 },
 } as const;
 
 /** What the instruments count: all fields are 64-bit words, in this order. */

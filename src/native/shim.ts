@@ -1,6 +1,6 @@
 // What the rest of mcr calls: the shim's functions with TypeScript's types, errors thrown as SystemError.
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
-import { type Pointer, ptr, toArrayBuffer } from "bun:ffi";
+import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
 import { encode, instrumentCounters, type Struct } from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
 import { checked, SystemError } from "./system-error.ts";
@@ -48,6 +48,11 @@ export class StreamError extends SystemError {
   }
 }
 
+/** Live 64-bit counters, by number of the word; undefined beyond the end. A BigUint64Array is one. */
+export interface CounterArea {
+  at(word: number): bigint | undefined;
+}
+
 export type RunResult = "again" | "stopped";
 
 function cString(text: string): Buffer {
@@ -75,11 +80,15 @@ export class Shim {
     return opened((error) => this.#c.mcr_relay_open(workerCount, error));
   }
 
-  /** The counters of one worker, live: layouts.ts `counterArea` tells what lies where. */
-  counters(relay: RelayHandle, worker: number): BigUint64Array {
+  /**
+   * The counters of one worker: layouts.ts `counterArea` tells what lies where. Not an array over that memory: the
+   * collector would take its reserved size for used memory, and let that much garbage gather before it runs.
+   */
+  counters(relay: RelayHandle, worker: number): CounterArea {
     const start = this.#c.mcr_counters(relay, worker) as Pointer | null;
     if (start === null) throw new RangeError(`no worker ${worker}`);
-    return new BigUint64Array(toArrayBuffer(start, 0, Number(this.#c.mcr_counters_bytes())));
+    const words = Number(this.#c.mcr_counters_bytes()) / 8;
+    return { at: (word) => (word >= 0 && word < words ? read.u64(start, word * 8) : undefined) };
   }
 
   resetRuleCounters(relay: RelayHandle, slot: number): void {

@@ -1,19 +1,22 @@
 // Reads the counters that the workers write: slot of a worker, or the sum over all workers. Reading disturbs nobody.
 // What lies where is drawn in c/mcr.h; the names are those of its structs.
 import { counterArea } from "../native/layouts.ts";
+import type { CounterArea } from "../native/shim.ts";
+import { type AddedLatency, sumOfLatencies } from "./latency.ts";
 
 type Kind = "worker" | "interface" | "rule" | "egress";
 type Counts<K extends Kind> = Readonly<Record<(typeof counterArea)[K][number], number>>;
 
 const wordBytes = 8;
 const nsPerMs = 1_000_000;
-const { bytes, interfacesMax, rulesMax } = counterArea;
+const { bytes, interfacesMax, rulesMax, egressesMax } = counterArea;
 const start: Readonly<Record<Kind, number>> = {
   worker: 0,
   interface: bytes.worker,
   rule: bytes.worker + interfacesMax * bytes.interface,
   egress: bytes.worker + interfacesMax * bytes.interface + rulesMax * bytes.rule,
 };
+const latencyStart = start.egress + egressesMax * bytes.egress;
 
 export type InterfaceCounts = Counts<"interface">;
 export type RuleCounts = Counts<"rule">;
@@ -21,11 +24,11 @@ export type EgressCounts = Counts<"egress">;
 export type WorkerCounts = Counts<"worker">;
 
 /** Last values, not sums: the newest or highest of the workers stands for all. */
-const lastValues: ReadonlySet<string> = new Set(["last_ns", "last_errno"]);
+const lastValues: ReadonlySet<string> = new Set(["last_ns", "sampled_ns", "last_errno"]);
 
 export class Counters {
   /** @param areas one per worker, each as c/mcr.h draws it. */
-  constructor(readonly areas: readonly BigUint64Array[]) {}
+  constructor(readonly areas: readonly CounterArea[]) {}
 
   interface(slot: number, worker?: number): InterfaceCounts {
     return this.#read("interface", slot, worker);
@@ -38,6 +41,15 @@ export class Counters {
   }
   worker(worker: number): WorkerCounts {
     return this.#read("worker", 0, worker);
+  }
+
+  /** What mcr added to the way of this rule's packets, of all workers. */
+  latency(slot: number): AddedLatency {
+    return sumOfLatencies(this.areas.map((area) => readLatency(area, slot)));
+  }
+  /** The same of all rules there ever were. */
+  latencyOfAll(): AddedLatency {
+    return this.latency(rulesMax);
   }
 
   /** When the last packet of this rule arrived, ms since 1970; 0 when there was none. */
@@ -56,8 +68,8 @@ export class Counters {
     return { packets, errno };
   }
 
-  #word(area: BigUint64Array, kind: Kind, slot: number, index: number): number {
-    return Number(area[(start[kind] + slot * bytes[kind]) / wordBytes + index] ?? 0n);
+  #word(area: CounterArea, kind: Kind, slot: number, index: number): number {
+    return wordAt(area, (start[kind] + slot * bytes[kind]) / wordBytes + index);
   }
 
   #read<K extends Kind>(kind: K, slot: number, worker?: number): Counts<K> {
@@ -65,10 +77,25 @@ export class Counters {
     const first = (start[kind] + slot * bytes[kind]) / wordBytes;
     const names: readonly (typeof counterArea)[K][number][] = counterArea[kind];
     const entries = names.map((name, index) => {
-      const values = areas.map((area) => Number(area[first + index] ?? 0n));
+      const values = areas.map((area) => wordAt(area, first + index));
       const total = lastValues.has(name) ? Math.max(0, ...values) : values.reduce((sum, n) => sum + n, 0);
       return [name, total];
     });
     return Object.fromEntries(entries);
   }
+}
+
+function readLatency(area: CounterArea, slot: number): AddedLatency | undefined {
+  const first = (latencyStart + slot * bytes.addedLatency) / wordBytes;
+  if (wordAt(area, first) === 0) return undefined;
+  const buckets = first + counterArea.addedLatency.length;
+  return {
+    sum_ns: wordAt(area, first + 1),
+    max_ns: wordAt(area, first + 2),
+    buckets: Array.from({ length: counterArea.addedLatencyBuckets }, (_, b) => wordAt(area, buckets + b)),
+  };
+}
+
+function wordAt(area: CounterArea, index: number): number {
+  return Number(area.at(index) ?? 0n);
 }

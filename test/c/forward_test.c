@@ -260,6 +260,7 @@ static void start(const char *name)
 	memset(worker->interfaces, 0, 2 * sizeof(*worker->interfaces));
 	memset(worker->rules, 0, COUNT(routes) * sizeof(*worker->rules));
 	memset(worker->egresses, 0, 2 * COUNT(routes) * sizeof(*worker->egresses));
+	memset(worker->latencies, 0, COUNT(routes) * sizeof(*worker->latencies));
 	stream_position = sinks[0].position = sinks[1].position = 0;
 }
 
@@ -789,6 +790,85 @@ static void test_swap(const int fds[2 * COUNT(routes)], struct mcr_table *old)
 	end();
 }
 
+/* -- samples of the added latency -------------------------------------------------- */
+
+/* A frame that the kernel has received so long ago. */
+static void put_aged(struct frame frame, uint64_t age_ns)
+{
+	struct tpacket3_hdr *header = put(frame);
+	struct timespec now;
+	uint64_t ns;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	ns = (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec - age_ns;
+	header->tp_sec = (uint32_t)(ns / 1000000000);
+	header->tp_nsec = (uint32_t)(ns % 1000000000);
+}
+
+static void test_samples(void)
+{
+	const struct mcr_added_latency_counters *one = &worker->latencies[ONE];
+	const struct frame small = { ONE, .payload_bytes = 10 };
+
+	start("the first packet is sampled, those right after it are not");
+	for (uint32_t i = 0; i < 20; i++)
+		put_aged(small, 5000000);
+	forward();
+	arrives(0, 20, 10);
+	EXPECT(one->samples, 1);
+	EXPECT_TRUE(one->max_ns >= 5000000 && one->max_ns < 1000000000);
+	EXPECT_TRUE(one->sum_ns == one->max_ns);
+	EXPECT(worker->sample_count, 0);
+	end();
+
+	start("a packet a second: each is sampled");
+	for (uint32_t i = 0; i < 3; i++) {
+		put_aged(small, (30 - i) * 1000000000ull);
+		forward();
+		arrives(0, 1, 10);
+		EXPECT(one->samples, i + 1);
+	}
+	EXPECT(one->buckets[MCR_ADDED_LATENCY_BUCKETS - 1], 3);
+	end();
+
+	start("a packet from the future is sent, and tells nothing");
+	put_aged(small, (uint64_t)-3600 * 1000000000ull);
+	forward();
+	arrives(0, 1, 10);
+	EXPECT(one->samples, 0);
+	end();
+
+	start("no more than four of a batch, the others in the next one");
+	put_aged((struct frame){ ONE, .payload_bytes = 10 }, 1000000);
+	put_aged((struct frame){ BOTH, .payload_bytes = 10 }, 1000000);
+	put_aged((struct frame){ ANY_PORT, .payload_bytes = 10, .port = sinks[0].port }, 1000000);
+	put_aged((struct frame){ TAGGED, .payload_bytes = 10, .tag = 7 }, 1000000);
+	put_aged((struct frame){ NO_LIMIT, .payload_bytes = 10 }, 1000000);
+	forward();
+	EXPECT(one->samples + worker->latencies[BOTH].samples +
+		       worker->latencies[ANY_PORT].samples + worker->latencies[TAGGED].samples,
+	       4);
+	EXPECT(worker->latencies[NO_LIMIT].samples, 0);
+	put_aged((struct frame){ NO_LIMIT, .payload_bytes = 10 }, 1000000);
+	forward();
+	EXPECT(worker->latencies[NO_LIMIT].samples, 1);
+	for (uint8_t byte[16]; receive(sinks[0].fd, byte, sizeof(byte), 0) >= 0;)
+		;
+	for (uint8_t byte[16]; receive(sinks[1].fd, byte, sizeof(byte), 0) >= 0;)
+		;
+	end();
+
+	start("time on batches is counted, and none where there is nothing to do");
+	put(small);
+	forward();
+	arrives(0, 1, 10);
+	EXPECT_TRUE(worker->counters->gather_ns > 0 && worker->counters->send_ns > 0);
+	worker->counters->gather_ns = worker->counters->send_ns = 0;
+	forward();
+	EXPECT(worker->counters->gather_ns | worker->counters->send_ns, 0);
+	end();
+}
+
 static void test_stop_drains(void)
 {
 	start("after a stop what is in the ring is still sent");
@@ -881,6 +961,7 @@ int main(void)
 	test_early_vnet_header();
 	test_broken_chains();
 	test_budget();
+	test_samples();
 	test_swap(fds, table);
 	test_stop_drains();
 	return finish();

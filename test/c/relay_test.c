@@ -21,11 +21,12 @@ static void test_worker_counts(void)
 	}
 }
 
-/* | worker counters | interface 0.. | rule 0.. | egress 0.. |, for each worker */
+/* | worker counters | interface 0.. | rule 0.. | egress 0.. | latency 0.. |, for each worker */
 static void test_layout(void)
 {
 	const size_t rules_at = 64 + MCR_INTERFACES_MAX * 128;
 	const size_t egresses_at = rules_at + MCR_RULES_MAX * 64;
+	const size_t latencies_at = egresses_at + MCR_EGRESSES_MAX * 64;
 	uint8_t *previous_end = NULL;
 
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
@@ -40,7 +41,8 @@ static void test_layout(void)
 		EXPECT((uint8_t *)worker->rules - area, rules_at);
 		EXPECT((uint8_t *)worker->egresses - area, egresses_at);
 		previous_end = area + mcr_counters_bytes();
-		EXPECT((uint8_t *)&worker->egresses[MCR_EGRESSES_MAX] - previous_end, 0);
+		EXPECT((uint8_t *)worker->latencies - area, latencies_at);
+		EXPECT((uint8_t *)&worker->latencies[MCR_RULES_MAX + 1] - previous_end, 0);
 		EXPECT(worker->counters->wakeups, 0);
 		EXPECT(worker->egresses[MCR_EGRESSES_MAX - 1].last_errno, 0);
 	}
@@ -55,6 +57,8 @@ static void test_reset(void)
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
 		memset(&relay->workers[i].rules[6], 1, 3 * sizeof(struct mcr_rule_counters));
 		memset(&relay->workers[i].egresses[6], 1, 3 * sizeof(struct mcr_egress_counters));
+		memset(&relay->workers[i].latencies[6], 1,
+		       3 * sizeof(struct mcr_added_latency_counters));
 	}
 	begin("reset of one slot, in every worker");
 	EXPECT(mcr_rule_counters_reset(relay, 7), 0);
@@ -65,6 +69,10 @@ static void test_reset(void)
 		EXPECT(worker->rules[7].packets | worker->rules[7].last_ns, 0);
 		EXPECT(worker->egresses[7].sent_packets | worker->egresses[7].last_errno, 0);
 		EXPECT_TRUE(worker->rules[6].packets && worker->rules[8].packets);
+		EXPECT(worker->latencies[7].samples | worker->latencies[7].max_ns |
+			       worker->latencies[7].buckets[MCR_ADDED_LATENCY_BUCKETS - 1],
+		       0);
+		EXPECT_TRUE(worker->latencies[6].samples && worker->latencies[8].samples);
 		EXPECT_TRUE(worker->egresses[6].last_errno && worker->egresses[8].sent_packets);
 	}
 	begin("reset of the last slot, and of one beyond");

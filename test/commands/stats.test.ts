@@ -23,9 +23,9 @@ describe("mcr stats", () => {
                                                      0  truncated
                                                      2  bad_checksum
 
-      WORKER  CPU  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
-           0    0   617283  1234533     1000    1200   5000  4000        32000
-           1    1   617284  1234534     1000    1200   5000  4000        32000
+      WORKER  CPU  LOAD %  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
+           0    0       0   617283  1234533     1000    1200   5000  4000        32000
+           1    1    12.5   617284  1234534     1000    1200   5000  4000        32000
 
       RULE      INGRESS, → EGRESS                        PACKETS       BYTES  DROPPED  REASON
       studio-a  eth0 239.1.1.1:5001                      1234567  1264196608
@@ -34,6 +34,10 @@ describe("mcr stats", () => {
                                                                                     7  error
       wall      eth9 239.1.1.1-239.1.1.50:5001-5050            0           0
                 → eth1 239.10.1.1-239.10.1.50:6001-6050        0           0        0
+
+      ADDED LATENCY  SAMPLES  P50 µs  P99 µs  MAX µs
+      all rules         1300     600    1040  2345.7
+      studio-a          1200   612.3    1050  2345.7
 
       igmp: attempted=5 succeeded=5 failed=0 active_groups=5
       "

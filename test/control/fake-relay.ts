@@ -42,6 +42,7 @@ export const rule: RuleSnapshot = {
   packets: 1234567,
   bytes: 1264196608,
   last_packet: "2026-11-21T11:59:59.990Z",
+  latency: { samples: 1200, p50_ns: 612_345, p99_ns: 1_050_000, max_ns: 2_345_678 },
   egress: [egress],
 };
 
@@ -74,6 +75,7 @@ export const rules: readonly RuleSnapshot[] = [
     packets: 0,
     bytes: 0,
     last_packet: null,
+    latency: null,
     egress: [
       {
         ...egress,
@@ -145,8 +147,12 @@ export const stats: Stats = {
     sends: 5000,
     runs: 4000,
     run_packets: 32000,
+    gather_ns: 400_000_000,
+    send_ns: 2_600_000_000,
+    load_percent: 12.5 * worker,
   })),
   rules: [...rules],
+  latency: { samples: 1300, p50_ns: 600_000, p99_ns: 1_040_000, max_ns: 2_345_678 },
   igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },
 };
 

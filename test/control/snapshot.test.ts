@@ -43,7 +43,9 @@ function relaying() {
   waiting?.refresh(shim, { name: "wg0", unusable: "interface wg0 is down (ip link set wg0 up)" }, startMs);
   const lastMs = startMs + 2500;
   const first = new FakeCounterArea()
-    .set("worker", 0, { wakeups: 10, blocks: 11, sends: 12, runs: 2, run_packets: 8 })
+    .set("worker", 0, { wakeups: 10, blocks: 11, sends: 12, runs: 2, run_packets: 8, send_ns: 5 })
+    .setLatency(1, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
+    .setLatency(131_072, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .set("interface", 0, { packets: 70, bytes: 60_000, matched: 60, no_match: 7, bad_checksum: 3 })
     .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6 })
     .set("egress", 4, { sent_packets: 57, sent_bytes: 57_000, full_packets: 3, last_errno: 105 })
@@ -54,7 +56,7 @@ function relaying() {
     .set("rule", 1, { packets: 40, bytes: 40_000, last_ns: (lastMs - 500) * 1e6 })
     .set("egress", 4, { sent_packets: 39, sent_bytes: 39_000, error_packets: 1 })
     .set("egress", 5, { unavailable_packets: 40 });
-  const counters = new Counters([first.words, second.words]);
+  const counters = new Counters([first, second]);
   const source: Source = {
     counters,
     rules: [running],
@@ -62,6 +64,7 @@ function relaying() {
     leaving: [],
     retired: [],
     cpus: [0, 3],
+    loadPercent: [12.5, 0],
   };
   return { running, counters, source };
 }
@@ -88,6 +91,7 @@ describe("a rule's snapshot", () => {
       packets: 100,
       bytes: 100_000,
       last_packet: "2026-01-02T03:04:07.500Z",
+      latency: { samples: 2, p50_ns: 256, p99_ns: 300, max_ns: 300 },
       egress: [
         {
           interface: "veth2",
@@ -222,6 +226,9 @@ describe("the statistics", () => {
         sends: 12,
         runs: 2,
         run_packets: 8,
+        gather_ns: 0,
+        send_ns: 5,
+        load_percent: 12.5,
       },
       {
         worker: 1,
@@ -233,6 +240,9 @@ describe("the statistics", () => {
         sends: 0,
         runs: 0,
         run_packets: 0,
+        gather_ns: 0,
+        send_ns: 0,
+        load_percent: 0,
       },
     ]);
     expect(workers.reduce((sum, worker) => sum + worker.sent_packets, 0)).toBe(totals.sent_packets);
@@ -257,6 +267,7 @@ describe("the statistics", () => {
       interfaces: [],
       retired: [],
       cpus: [],
+      loadPercent: [],
     };
     const stats = statsSnapshot(source, { ...igmp, attempted: 0 }, startMs);
     expect(Object.values(stats.totals).every((count) => count === 0)).toBe(true);
@@ -269,8 +280,9 @@ describe("the statistics lines", () => {
     expect(statisticsLines(statsSnapshot(relaying().source, igmp, startMs))).toEqual([
       "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_fragment=1 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3",
       "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100",
-      "[STATS:Worker] worker=0 cpu=0 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8",
-      "[STATS:Worker] worker=1 cpu=3 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0",
+      "[STATS:Worker] worker=0 cpu=0 load_percent=12.5 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8 gather_ns=0 send_ns=5",
+      "[STATS:Worker] worker=1 cpu=3 load_percent=0 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0 gather_ns=0 send_ns=0",
+      "[STATS:Latency] samples=2 p50_ns=256 p99_ns=300 max_ns=300",
       "[STATS:IGMP] attempted=5 succeeded=5 failed=0 active_groups=5",
     ]);
   });
@@ -283,6 +295,7 @@ describe("the statistics lines", () => {
       interfaces: [],
       retired: [],
       cpus: [],
+      loadPercent: [],
     };
     const none = { attempted: 0, succeeded: 0, failed: 0, active_groups: 0 };
     expect(statisticsLines(statsSnapshot(source, none, startMs))).toEqual([

@@ -92,8 +92,18 @@ describe("the structs of c/mcr.h", () => {
     });
   });
 
-  test("of counters are these seven", () => {
-    expect([...structs.keys()].filter(isCounters)).toHaveLength(7);
+  test("mcr_added_latency_counters is three words, and then its buckets", () => {
+    const { addedLatency, addedLatencyBuckets, bytes } = counterArea;
+    const words = addedLatency.map((name, index) => [name, [index * 8, "u64"]]);
+    expect(compiled.structs["mcr_added_latency_counters"]).toEqual({
+      size: bytes.addedLatency,
+      fields: { ...Object.fromEntries(words), buckets: [addedLatency.length * 8, "unknown"] },
+    });
+    expect((addedLatency.length + addedLatencyBuckets) * 8).toBe(bytes.addedLatency);
+  });
+
+  test("of counters are these eight", () => {
+    expect([...structs.keys()].filter(isCounters)).toHaveLength(8);
   });
 
   test("are counted by the same limits", () => {

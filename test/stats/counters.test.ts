@@ -9,7 +9,7 @@ function areas(count: number): readonly FakeCounterArea[] {
 }
 
 function countersOf(of: readonly FakeCounterArea[]): Counters {
-  return new Counters(of.map(({ words }) => words));
+  return new Counters(of);
 }
 
 describe("counters", () => {
@@ -59,11 +59,11 @@ describe("counters", () => {
   test("of one slot leave its neighbours at zero", () => {
     const [area] = areas(1);
     if (!area) throw new Error("one worker");
-    area.set("rule", 3, { packets: 1, bytes: 2, last_ns: 3 });
+    area.set("rule", 3, { packets: 1, bytes: 2, last_ns: 3, sampled_ns: 2 });
     const counters = countersOf([area]);
-    expect(counters.rule(2)).toEqual({ packets: 0, bytes: 0, last_ns: 0 });
-    expect(counters.rule(4)).toEqual({ packets: 0, bytes: 0, last_ns: 0 });
-    expect(counters.rule(3)).toEqual({ packets: 1, bytes: 2, last_ns: 3 });
+    expect(counters.rule(2)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
+    expect(counters.rule(4)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
+    expect(counters.rule(3)).toEqual({ packets: 1, bytes: 2, last_ns: 3, sampled_ns: 2 });
   });
 
   test("that are last values are not added: the newest time, an errno that is one", () => {
@@ -72,13 +72,13 @@ describe("counters", () => {
     first.set("rule", 0, { packets: 1, last_ns: 5_000_000 }).set("egress", 0, { last_errno: 11 });
     second.set("rule", 0, { packets: 1, last_ns: 7_000_000 }).set("egress", 0, { last_errno: 11 });
     const counters = countersOf([first, second]);
-    expect(counters.rule(0)).toEqual({ packets: 2, bytes: 0, last_ns: 7_000_000 });
+    expect(counters.rule(0)).toEqual({ packets: 2, bytes: 0, last_ns: 7_000_000, sampled_ns: 0 });
     expect(counters.egress(0).last_errno).toBe(11);
   });
 
   test("of a worker that does not exist are zero", () => {
-    expect(countersOf(areas(1)).rule(0, 5)).toEqual({ packets: 0, bytes: 0, last_ns: 0 });
-    expect(countersOf([]).rule(0)).toEqual({ packets: 0, bytes: 0, last_ns: 0 });
+    expect(countersOf(areas(1)).rule(0, 5)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
+    expect(countersOf([]).rule(0)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
   });
 
   test("beyond 32 bits stay exact", () => {
@@ -86,6 +86,22 @@ describe("counters", () => {
     if (!area) throw new Error("one worker");
     area.set("rule", 0, { bytes: 9_007_199_254_740_991 });
     expect(countersOf([area]).rule(0).bytes).toBe(9_007_199_254_740_991);
+  });
+});
+
+describe("added latency", () => {
+  test("of a rule is that of all workers; a rule's slot and that of all rules lie apart", () => {
+    const [first, second] = areas(2);
+    if (!first || !second) throw new Error("two workers");
+    first.setLatency(3, { sum_ns: 1_000, max_ns: 900 }, { 0: 1, 1: 1 });
+    second.setLatency(3, { sum_ns: 5_000, max_ns: 5_000 }, { 8: 1 }).setLatency(4, { sum_ns: 7 }, { 0: 1 });
+    first.setLatency(131_072, { sum_ns: 8_000, max_ns: 5_000 }, { 0: 2, 1: 1, 92: 1 });
+    const counters = countersOf([first, second]);
+    const { sum_ns, max_ns, buckets } = counters.latency(3);
+    expect([sum_ns, max_ns, buckets.length]).toEqual([6_000, 5_000, 93]);
+    expect([0, 1, 2, 8].map((bucket) => buckets[bucket])).toEqual([1, 1, 0, 1]);
+    expect(counters.latencyOfAll().buckets.at(-1)).toBe(1);
+    expect(counters.latency(5).buckets.every((samples) => samples === 0)).toBe(true);
   });
 });
 

@@ -6,7 +6,7 @@ import * as v from "valibot";
 import { type Egress, type Rule, RuleSchema } from "../../src/config/schema.ts";
 import { Log, type LogSettings } from "../../src/log.ts";
 import { counterArea } from "../../src/native/layouts.ts";
-import type { AddressRange, EgressOptions, RingHandle, RingOptions } from "../../src/native/shim.ts";
+import type { AddressRange, CounterArea, EgressOptions, RingHandle, RingOptions } from "../../src/native/shim.ts";
 import { SystemError } from "../../src/native/system-error.ts";
 import type { RingShim } from "../../src/net/capture.ts";
 import type { InterfaceState } from "../../src/net/interfaces.ts";
@@ -92,7 +92,7 @@ export function recordedLog(settings: Partial<LogSettings> = {}): RecordedLog {
 // -- counters
 
 type Kind = "worker" | "interface" | "rule" | "egress";
-const { bytes, interfacesMax, rulesMax } = counterArea;
+const { bytes, interfacesMax, rulesMax, egressesMax } = counterArea;
 const interfaceStart = bytes.worker;
 const ruleStart = interfaceStart + interfacesMax * bytes.interface;
 const egressStart = ruleStart + rulesMax * bytes.rule;
@@ -103,10 +103,31 @@ const start: Readonly<Record<Kind, number>> = {
   egress: egressStart,
 };
 const egressSlotsHere = 64;
+const latencyStart = egressStart + egressesMax * bytes.egress;
 
 /** The counter area of one worker, as far as tests use it. */
-export class FakeCounterArea {
+export class FakeCounterArea implements CounterArea {
   readonly words = new BigUint64Array((egressStart + egressSlotsHere * bytes.egress) / 8);
+  /** The histograms lie far behind, one for each rule there may ever be. */
+  readonly #latencyWords = new Map<number, bigint>();
+
+  at(word: number): bigint | undefined {
+    return this.words.at(word) ?? this.#latencyWords.get(word);
+  }
+
+  setLatency(
+    slot: number,
+    head: { readonly sum_ns?: number; readonly max_ns?: number },
+    buckets: Readonly<Record<number, number>>,
+  ): this {
+    const first = (latencyStart + slot * bytes.addedLatency) / 8;
+    const samples = Object.values(buckets).reduce((sum, count) => sum + count, 0);
+    const words = [samples, head.sum_ns ?? 0, head.max_ns ?? 0];
+    words.forEach((value, index) => void this.#latencyWords.set(first + index, BigInt(value)));
+    for (const [bucket, count] of Object.entries(buckets))
+      this.#latencyWords.set(first + words.length + Number(bucket), BigInt(count));
+    return this;
+  }
 
   set<K extends Kind>(
     kind: K,
