@@ -27,6 +27,7 @@ export function plot(panels: readonly Panel[]): string {
     .map((panel, i) => `<g transform="translate(${i * width} 0)">${drawPanel(panel)}</g>`)
     .join("\n");
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${width * panels.length} ${height}" font-family="sans-serif" font-size="11">
+<title>${panels.map(({ title, unit }) => `${title} (${unit})`).join("; ")}, against packets a second</title>
 <rect width="100%" height="100%" fill="white"/>
 ${body}
 </svg>
