@@ -286,7 +286,9 @@ test.each(["stand", "change"])(
     await topology.output("relay-ns", ["ip", "link", "set", "veth2", "up"]);
     await waitForEgress("active");
     const before = sinks.first.receivedSoFar();
-    await waitUntil(() => sinks.first.receivedSoFar() > before, { what: "the first sink to get packets again" });
+    await waitUntil(() => sinks.first.receivedSoFar() > before, {
+      what: "the first sink to get packets again",
+    });
     await topology.output("relay-ns", ["ip", "link", "delete", "veth2"]);
     const gone = await waitForEgress("waiting");
     expect(gone.egress[0]?.reason).toContain("veth2 does not exist");

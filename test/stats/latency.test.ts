@@ -6,8 +6,8 @@ import {
   bucketStartNs,
   cumulativeBuckets,
   samplesOf,
-  sumOfLatencies,
   summaryOf,
+  sumOfLatencies,
 } from "../../src/stats/latency.ts";
 
 const bucketCount = 93;
@@ -42,7 +42,12 @@ describe("a summary", () => {
   });
 
   test("of one sample is that sample, as near as its bucket tells", () => {
-    expect(summaryOf(latencyOf({ 0: 1 }, 300))).toEqual({ samples: 1, p50_ns: 256, p99_ns: 300, max_ns: 300 });
+    expect(summaryOf(latencyOf({ 0: 1 }, 300))).toEqual({
+      samples: 1,
+      p50_ns: 256,
+      p99_ns: 300,
+      max_ns: 300,
+    });
   });
 
   test("takes the samples of a bucket to lie evenly in it", () => {

@@ -6,7 +6,13 @@ import * as v from "valibot";
 import { type Egress, type Rule, RuleSchema } from "../../src/config/schema.ts";
 import { Log, type LogSettings } from "../../src/log.ts";
 import { counterArea } from "../../src/native/layouts.ts";
-import type { AddressRange, CounterArea, EgressOptions, RingHandle, RingOptions } from "../../src/native/shim.ts";
+import type {
+  AddressRange,
+  CounterArea,
+  EgressOptions,
+  RingHandle,
+  RingOptions,
+} from "../../src/native/shim.ts";
 import { SystemError } from "../../src/native/system-error.ts";
 import type { RingShim } from "../../src/net/capture.ts";
 import type { InterfaceState } from "../../src/net/interfaces.ts";
