@@ -1,6 +1,6 @@
 // A terminal that a program has for itself: the other screen, no cursor, keys as they are pressed. Whatever ends the
 // process, close() gives the terminal back as it was; only lines that changed are written, for slow links.
-// Sequences: ECMA-48, and xterm's private modes 1049 (other screen) and 25 (cursor).
+// Sequences: ECMA-48, and the private modes 1049 (other screen, xterm), 25 (cursor) and 7 (wrap long lines, VT100).
 
 /** What of a tty.ReadStream is needed, so that tests bring their own. */
 export interface KeySource {
@@ -41,7 +41,7 @@ export class FullScreen {
     keys.on("end", () => onKey(undefined));
     keys.on("error", () => onKey(undefined));
     keys.resume();
-    screen.write("\x1b[?1049h\x1b[?25l\x1b[2J");
+    screen.write("\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J");
   }
 
   get columns(): number {
@@ -75,7 +75,7 @@ export class FullScreen {
   close(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
-    this.screen.write("\x1b[?25h\x1b[?1049l");
+    this.screen.write("\x1b[?7h\x1b[?25h\x1b[?1049l");
     for (const event of ["data", "end", "error"] as const) this.keys.removeAllListeners(event);
     this.keys.setRawMode(false);
     this.keys.pause();

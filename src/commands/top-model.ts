@@ -68,7 +68,6 @@ export class TopHistory {
         rule,
         last?.rules.find(({ name }) => name === rule.name),
         rate,
-        last !== undefined,
       ),
     );
     this.#forgetAllBut(stats.rules);
@@ -104,10 +103,9 @@ export class TopHistory {
     rule: RuleSnapshot,
     before: RuleSnapshot | undefined,
     rate: (now: number, before: number | undefined) => number,
-    hasRate: boolean,
   ): RuleLine {
     const inPps = rate(rule.packets, before?.packets);
-    const history = [...(this.#histories.get(rule.name) ?? []), ...(hasRate ? [inPps] : [])].slice(
+    const history = [...(this.#histories.get(rule.name) ?? []), ...(before ? [inPps] : [])].slice(
       -historyMax,
     );
     this.#histories.set(rule.name, history);

@@ -126,12 +126,14 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
   const foot = paint.dim(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
-  const first = Math.min(view.first, Math.max(0, rules.length - room));
-  const body = rules.slice(first, first + room).map((rule) => ruleLine(rule, surface.columns, paint));
-  const rest = Array<string>(room - body.length).fill("");
+  const first = Math.min(view.first, Math.max(0, rules.length - 1));
+  const blocks = rules.slice(first, first + room).map((rule) => ruleLines(rule, surface.columns, paint));
+  const shownCount = fitting(blocks, room);
+  const body = blocks.slice(0, shownCount).flat().slice(0, room);
+  const rest = Array<string>(Math.max(0, room - body.length)).fill("");
   const trouble =
     shown.trouble === undefined
-      ? more(rules.length, first, body.length)
+      ? more(rules.length, first, shownCount)
       : paint.red(fit(shown.trouble, surface.columns));
   return [
     ...head,
@@ -141,6 +143,16 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
     trouble,
     foot,
   ];
+}
+
+/** How many of the blocks have room together; the first one always, if only in part. */
+function fitting(blocks: readonly (readonly string[])[], room: number): number {
+  let lines = 0;
+  const beyond = blocks.findIndex((block) => {
+    lines += block.length;
+    return lines > room;
+  });
+  return beyond < 0 ? blocks.length : Math.max(1, beyond);
 }
 
 function more(rules: number, first: number, shown: number): string {
@@ -170,25 +182,28 @@ function headings(columns: number): string {
   return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
 }
 
-function ruleLine(rule: RuleLine, columns: number, paint: Painter): string {
+/** With the reason below it, which is what a reader needs when something is wrong. */
+function ruleLines(rule: RuleLine, columns: number, paint: Painter): string[] {
   const { name, spark } = widths(columns);
-  const label = fit(rule.name, name);
   const state = rule.state.padEnd(8);
-  const numbers = `${count(rule.inPps).padStart(10)}${count(rule.outPps).padStart(10)}${bits(rule.bitsPerSecond).padStart(12)}`;
-  const drops = count(rule.droppedPps).padStart(10);
   const isBad = rule.state === "failed" || rule.state === "waiting";
-  const used = Math.max(label.length, name) + 1 + 8 + 32 + 10;
-  // Why takes the place of the curve: it is what a reader needs first.
-  const why = rule.reason ?? rule.reasons;
-  const tail = fit(why === "" ? sparkline(rule.history, spark) : why, Math.max(0, columns - used - 2));
-  return [
-    pad(label, name),
+  const drops = count(rule.droppedPps).padStart(10);
+  const curve = sparkline(rule.history, spark);
+  const line = [
+    pad(fit(rule.name, name), name),
     " ",
     isBad ? paint.red(state) : rule.state === "silent" ? paint.yellow(state) : state,
-    numbers,
+    count(rule.inPps).padStart(10),
+    count(rule.outPps).padStart(10),
+    bits(rule.bitsPerSecond).padStart(12),
     rule.droppedPps > 0 ? paint.red(drops) : drops,
-    tail === "" ? "" : `  ${why !== "" && (rule.droppedPps > 0 || isBad) ? paint.red(tail) : tail}`,
+    curve === "" ? "" : `  ${curve}`,
   ].join("");
+  const dropped = rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`;
+  const why = [rule.reason ?? "", dropped].filter((text) => text !== "").join("; ");
+  if (why === "") return [line];
+  const remark = fit(`  ${why}`, columns);
+  return [line, isBad || rule.droppedPps > 0 ? paint.red(remark) : paint.dim(remark)];
 }
 
 function lossText({ droppedPps }: TopModel, paint: Painter): string {
