@@ -11,10 +11,12 @@ export const remoteOptions: readonly CommandOption[] = [
   },
 ];
 
-/** The command line parser makes 42 of "42" and 42.5 of "42.50", so a name of digits cannot be taken as it came. */
+const onePath = "takes one path (a name of digits as ./42)";
+
+/** The command line parser makes 42 of "42", so a name of digits cannot be taken as it came. */
 const RemoteSchema = v.object({
   json: Switch,
-  socket: v.optional(v.string("takes one path (a name of digits as ./42)")),
+  socket: v.optional(v.pipe(v.string(onePath), v.nonEmpty(onePath))),
 });
 
 export function parseRemote(
