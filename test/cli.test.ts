@@ -91,6 +91,7 @@ describe("help and version", () => {
         check <file>          check a rule file and show what it would run
         show                  show the rules that run, their states and packets
         stats                 show every counter: interfaces, workers, rules, egresses, memberships
+        top                   watch rates, drops and load live; plain lines in a pipe
         reload                read the rule file again, wait, and show what changed
         send <...streams>     send test traffic to GROUP:PORT, GROUP:PORT+N (N streams) or ADDRESS:PORT
         receive <...streams>  count what arrives; streams as for send, or SOURCE,GROUP:PORT

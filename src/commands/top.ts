@@ -20,7 +20,7 @@ const OptionsSchema = v.object({
 export const topCommand: Command = {
   name: "top",
   parameters: "",
-  summary: "watch rates, drops and load, live; plain lines where the output is no terminal",
+  summary: "watch rates, drops and load live; plain lines in a pipe",
   options: [
     ...remoteOptions.filter(({ flags }) => flags !== "--json"),
     { flags: "--interval <time>", description: "between two looks: 500ms, 2s (1s)" },
