@@ -10,7 +10,7 @@
 //   workers.ts  starts and ends the data-plane threads
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
 //   native/     the C shim of c/, and the only importer of bun:ffi
-//   error.ts log.ts table.ts   trouble as a sentence with an exit code, log lines, columns of text
+//   error.ts log.ts table.ts terminal.ts   trouble as a sentence with an exit code, log lines, columns of text, screens
 //
 // A packet never gets here: it stays in the C shim. A rule goes from the file down to the shim's rule table.
 import packageJson from "../package.json" with { type: "json" };
@@ -24,6 +24,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["check", async () => (await import("./commands/check.ts")).checkCommand],
   ["show", async () => (await import("./commands/show.ts")).showCommand],
   ["stats", async () => (await import("./commands/stats.ts")).statsCommand],
+  ["top", async () => (await import("./commands/top.ts")).topCommand],
   ["events", async () => (await import("./commands/events.ts")).eventsCommand],
   ["ping", async () => (await import("./commands/ping.ts")).pingCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],

@@ -1,0 +1,271 @@
+// The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
+import type { RuleLine, TopModel } from "./top-model.ts";
+
+export const sortings = ["rate", "dropped", "state", "name"] as const;
+export type Sorting = (typeof sortings)[number];
+
+export interface TopView {
+  readonly sorting: Sorting;
+  /** Only rules whose name, ingress or state contains this. */
+  readonly filter: string;
+  /** While it is typed. */
+  readonly isTyping: boolean;
+  readonly isPaused: boolean;
+  /** The first rule that is shown. */
+  readonly first: number;
+}
+
+export const firstView: TopView = { sorting: "rate", filter: "", isTyping: false, isPaused: false, first: 0 };
+
+/** Null: leave. */
+export function pressed(view: TopView, key: string | undefined, rules: number): TopView | null {
+  if (key === undefined || key === "\x03") return null;
+  if (view.isTyping) return typed(view, key);
+  switch (key) {
+    case "q":
+    case "\x1b":
+      return null;
+    case "s":
+      return { ...view, sorting: after(view.sorting), first: 0 };
+    case "/":
+      return { ...view, isTyping: true, filter: "", first: 0 };
+    case "p":
+    case " ":
+      return { ...view, isPaused: !view.isPaused };
+    case "j":
+    case "\x1b[B":
+      return { ...view, first: Math.min(view.first + 1, Math.max(0, rules - 1)) };
+    case "k":
+    case "\x1b[A":
+      return { ...view, first: Math.max(0, view.first - 1) };
+    case "\x1b[6~":
+      return { ...view, first: Math.min(view.first + 10, Math.max(0, rules - 1)) };
+    case "\x1b[5~":
+      return { ...view, first: Math.max(0, view.first - 10) };
+    default:
+      return view;
+  }
+}
+
+function typed(view: TopView, key: string): TopView {
+  switch (key) {
+    case "\r":
+    case "\n":
+      return { ...view, isTyping: false };
+    case "\x1b":
+      return { ...view, isTyping: false, filter: "" };
+    case "\x7f":
+    case "\b":
+      return { ...view, filter: view.filter.slice(0, -1) };
+    default:
+      return /^\P{Cc}$/u.test(key) ? { ...view, filter: view.filter + key } : view;
+  }
+}
+
+function after(sorting: Sorting): Sorting {
+  return sortings[(sortings.indexOf(sorting) + 1) % sortings.length] ?? "rate";
+}
+
+/** Worst first; within a state the busiest. */
+const stateOrder = ["failed", "waiting", "silent", "joining", "active"];
+
+export function selectRules(rules: readonly RuleLine[], { filter, sorting }: TopView): readonly RuleLine[] {
+  const words = filter.toLowerCase();
+  const selected = rules.filter(({ name, ingress, state }) =>
+    `${name} ${ingress} ${state}`.toLowerCase().includes(words),
+  );
+  return selected.toSorted((a, b) => order(a, b, sorting) || a.name.localeCompare(b.name));
+}
+
+function order(a: RuleLine, b: RuleLine, sorting: Sorting): number {
+  switch (sorting) {
+    case "rate":
+      return b.inPps - a.inPps;
+    case "dropped":
+      return b.droppedPps - a.droppedPps || b.droppedTotal - a.droppedTotal;
+    case "state":
+      return stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || b.inPps - a.inPps;
+    case "name":
+      return 0;
+  }
+}
+
+export interface Surface {
+  readonly columns: number;
+  readonly rows: number;
+  readonly hasColour: boolean;
+}
+
+export interface Shown {
+  readonly model: TopModel;
+  /** Of the newest status: `mcr 0.1.0, up 2h 5m`. */
+  readonly title: string;
+  /** The daemon does not answer: what to do about it. */
+  readonly trouble: string | undefined;
+}
+
+export function drawTop(shown: Shown, view: TopView, surface: Surface): string[] {
+  const { model } = shown;
+  const paint = painter(surface.hasColour);
+  const head = [
+    paint.bold(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
+    fit(
+      `in ${count(model.inPps)} pps ${bits(model.bitsPerSecond)}   out ${count(model.outPps)} pps   `,
+      surface.columns,
+    ) + lossText(model, paint),
+    ...model.interfaces.map((each) => {
+      const text = `${each.name}: ${count(each.pps)} pps, ${bits(each.bitsPerSecond)}`;
+      const drops = each.reasons === "" ? "" : `  dropped ${count(each.droppedPps)}/s (${each.reasons})`;
+      return fit(text, surface.columns) + paint.red(fit(drops, surface.columns - text.length));
+    }),
+    fit(
+      `workers: ${model.workers.map((each) => `${each.worker}/cpu${each.cpu} ${each.loadPercent.toFixed(0)} %`).join("  ")}`,
+      surface.columns,
+    ),
+  ].slice(0, Math.max(2, surface.rows - 6));
+  const foot = paint.dim(fit(footer(view), surface.columns));
+  const room = Math.max(1, surface.rows - head.length - 3);
+  const rules = selectRules(model.rules, view);
+  const first = Math.min(view.first, Math.max(0, rules.length - 1));
+  const blocks = rules.slice(first, first + room).map((rule) => ruleLines(rule, surface.columns, paint));
+  const shownCount = fitting(blocks, room);
+  const body = blocks.slice(0, shownCount).flat().slice(0, room);
+  const rest = Array<string>(Math.max(0, room - body.length)).fill("");
+  const trouble =
+    shown.trouble === undefined
+      ? more(rules.length, first, shownCount)
+      : paint.red(fit(shown.trouble, surface.columns));
+  return [
+    ...head,
+    paint.reverse(fit(headings(surface.columns), surface.columns).padEnd(surface.columns)),
+    ...body,
+    ...rest,
+    trouble,
+    foot,
+  ];
+}
+
+/** How many of the blocks have room together; the first one always, if only in part. */
+function fitting(blocks: readonly (readonly string[])[], room: number): number {
+  let lines = 0;
+  const beyond = blocks.findIndex((block) => {
+    lines += block.length;
+    return lines > room;
+  });
+  return beyond < 0 ? blocks.length : Math.max(1, beyond);
+}
+
+function more(rules: number, first: number, shown: number): string {
+  return shown < rules ? `rules ${first + 1} to ${first + shown} of ${rules}` : "";
+}
+
+function footer(view: TopView): string {
+  if (view.isTyping) return `filter: ${view.filter}_   (Enter keeps it, Esc drops it)`;
+  const filter = view.filter === "" ? "/ filter" : `/ filter: ${view.filter}`;
+  return `q quit   s sort: ${view.sorting}   ${filter}   p ${view.isPaused ? "PAUSED" : "pause"}   arrows scroll`;
+}
+
+const nameWidthMin = 10;
+/** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
+const fixedWidth = 9 + 10 + 10 + 12 + 10;
+const sparkWidthMax = 30;
+
+function widths(columns: number): { name: number; spark: number } {
+  const rest = Math.max(nameWidthMin, columns - fixedWidth);
+  const spark = Math.max(0, Math.min(sparkWidthMax, rest - 24));
+  return { name: Math.max(nameWidthMin, rest - (spark > 0 ? spark + 2 : 0)), spark };
+}
+
+function headings(columns: number): string {
+  const { name, spark } = widths(columns);
+  const last = spark > 0 ? `  ${"LAST MINUTE".slice(0, spark)}` : "";
+  return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
+}
+
+/** With the reason below it, which is what a reader needs when something is wrong. */
+function ruleLines(rule: RuleLine, columns: number, paint: Painter): string[] {
+  const { name, spark } = widths(columns);
+  const state = rule.state.padEnd(8);
+  const isBad = rule.state === "failed" || rule.state === "waiting";
+  const drops = count(rule.droppedPps).padStart(10);
+  const curve = sparkline(rule.history, spark);
+  const line = [
+    pad(fit(rule.name, name), name),
+    " ",
+    isBad ? paint.red(state) : rule.state === "silent" ? paint.yellow(state) : state,
+    count(rule.inPps).padStart(10),
+    count(rule.outPps).padStart(10),
+    bits(rule.bitsPerSecond).padStart(12),
+    rule.droppedPps > 0 ? paint.red(drops) : drops,
+    curve === "" ? "" : `  ${curve}`,
+  ].join("");
+  const dropped = rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`;
+  const why = [rule.reason ?? "", dropped].filter((text) => text !== "").join("; ");
+  if (why === "") return [line];
+  const remark = fit(`  ${why}`, columns);
+  return [line, isBad || rule.droppedPps > 0 ? paint.red(remark) : paint.dim(remark)];
+}
+
+function lossText({ droppedPps }: TopModel, paint: Painter): string {
+  const text = `dropped ${count(droppedPps)}/s`;
+  return droppedPps > 0 ? paint.red(text) : text;
+}
+
+const bars = " ▁▂▃▄▅▆▇█";
+
+/** The newest values, scaled to the largest of them; something is never drawn as nothing. */
+export function sparkline(values: readonly number[], width: number): string {
+  const shown = width === 0 ? [] : values.slice(-width);
+  const top = Math.max(...shown, 1);
+  return shown
+    .map((value) => bars[value > 0 ? Math.max(1, Math.round((value / top) * (bars.length - 1))) : 0])
+    .join("");
+}
+
+function count(value: number): string {
+  return value > 0 && value < 10 ? value.toFixed(1) : String(Math.round(value));
+}
+
+/** Bits per second with an SI prefix. */
+export function bits(value: number): string {
+  for (const [unit, size] of [
+    ["Gbit", 1e9],
+    ["Mbit", 1e6],
+    ["kbit", 1e3],
+  ] as const)
+    if (value >= size) return `${(value / size).toFixed(value >= 100 * size ? 0 : 1)} ${unit}`;
+  return `${Math.round(value)} bit`;
+}
+
+function ends(left: string, right: string, columns: number): string {
+  const blanks = columns - Bun.stringWidth(left) - right.length;
+  return blanks > 0 ? `${left}${" ".repeat(blanks)}${right}` : left;
+}
+
+function pad(text: string, width: number): string {
+  return text + " ".repeat(Math.max(0, width - Bun.stringWidth(text)));
+}
+
+/** No control character of a rule's name or of a system's words reaches the terminal. */
+function fit(text: string, width: number): string {
+  const clean = text.replace(/\p{Cc}/gu, " ");
+  if (Bun.stringWidth(clean) <= width) return clean;
+  const characters = Array.from(clean);
+  while (characters.length > 0 && Bun.stringWidth(characters.join("")) >= width) characters.pop();
+  return width > 0 ? `${characters.join("")}…` : "";
+}
+
+interface Painter {
+  readonly red: (text: string) => string;
+  readonly yellow: (text: string) => string;
+  readonly bold: (text: string) => string;
+  readonly dim: (text: string) => string;
+  readonly reverse: (text: string) => string;
+}
+
+/** Select Graphic Rendition of ECMA-48. */
+function painter(hasColour: boolean): Painter {
+  const paint = (code: number) => (text: string) =>
+    hasColour && text !== "" ? `\x1b[${code}m${text}\x1b[0m` : text;
+  return { red: paint(31), yellow: paint(33), bold: paint(1), dim: paint(2), reverse: paint(7) };
+}

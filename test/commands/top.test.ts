@@ -1,0 +1,298 @@
+// `mcr top`: rates by subtraction, the screen at 80 x 24 and others, its keys, and what becomes of the terminal.
+
+import { describe, expect, test } from "bun:test";
+import { EventEmitter } from "node:events";
+import { formatPlain, fullTop, topCommand } from "../../src/commands/top.ts";
+import { historyMax, TopHistory } from "../../src/commands/top-model.ts";
+import {
+  bits,
+  drawTop,
+  firstView,
+  pressed,
+  selectRules,
+  sparkline,
+  type TopView,
+} from "../../src/commands/top-view.ts";
+import type { Stats } from "../../src/control/protocol.ts";
+import { ExitCode, McrError } from "../../src/error.ts";
+import type { KeySource } from "../../src/terminal.ts";
+import { egress, stats as fakeStats, rule } from "../control/fake-relay.ts";
+import { waitUntil } from "../support/wait.ts";
+import { runRemote } from "./remote.ts";
+
+/** Statistics `seconds` after noon: 1,000 packets a second into the first rule, of which the egress drops a tenth. */
+function statsAt(seconds: number, names: readonly string[] = ["studio-a", "wall"]): Stats {
+  const packets = 1000 * seconds;
+  const dropped = 100 * seconds;
+  const first = {
+    ...rule,
+    name: names[0] ?? "",
+    packets,
+    bytes: packets * 1000,
+    egress: [
+      { ...egress, sent_packets: packets - dropped, dropped: { full: dropped, error: 0, unavailable: 0 } },
+    ],
+  };
+  const others = names.slice(1).map((name) => ({
+    ...rule,
+    name,
+    state: "waiting" as const,
+    reason: "interface eth9 does not exist",
+    packets: 0,
+    bytes: 0,
+    egress: [{ ...egress, sent_packets: 0 }],
+  }));
+  return {
+    ...fakeStats,
+    time: new Date(Date.UTC(2026, 10, 21, 12, 0, seconds)).toISOString(),
+    totals: {
+      ...fakeStats.totals,
+      matched: packets,
+      bytes: packets * 1000,
+      sent_packets: packets - dropped,
+      egress_dropped: dropped,
+    },
+    rules: [first, ...others],
+  };
+}
+
+function modelAt(seconds: number, names?: readonly string[]) {
+  const history = new TopHistory();
+  history.next(statsAt(seconds - 2, names));
+  return history.next(statsAt(seconds, names));
+}
+
+const surface = { columns: 80, rows: 24, hasColour: false };
+const shown = (model = modelAt(10)) => ({
+  model,
+  title: "mcr 0.1.0, up 2h 6m, rules.toml",
+  trouble: undefined,
+});
+
+describe("rates", () => {
+  test("are what was counted between two answers, per second", () => {
+    const model = modelAt(10);
+    expect(model).toMatchObject({ inPps: 1000, outPps: 900, bitsPerSecond: 8_000_000, droppedPps: 100 });
+    expect(model.rules[0]).toMatchObject({
+      inPps: 1000,
+      outPps: 900,
+      bitsPerSecond: 8_000_000,
+      droppedPps: 100,
+      droppedTotal: 1000,
+      reasons: "full 1000",
+      history: [1000],
+    });
+  });
+
+  test("are none at first, and none when the relay was started again", () => {
+    const history = new TopHistory();
+    expect(history.next(statsAt(50))).toMatchObject({ inPps: 0, outPps: 0, droppedPps: 0 });
+    expect(history.next({ ...statsAt(10), time: statsAt(60).time })).toMatchObject({
+      inPps: 0,
+      droppedPps: 0,
+    });
+  });
+
+  test("a rule's history holds the last of them, and goes with the rule", () => {
+    const history = new TopHistory();
+    for (let seconds = 0; seconds < historyMax + 20; seconds += 1) history.next(statsAt(seconds));
+    expect(history.next(statsAt(200)).rules[0]?.history).toHaveLength(historyMax);
+    history.next(statsAt(201, ["other"]));
+    expect(history.next(statsAt(202)).rules[0]?.history).toEqual([]);
+  });
+});
+
+describe("the screen", () => {
+  test("at 80 x 24", () => {
+    expect(
+      drawTop(shown(), firstView, surface)
+        .map((line) => line.trimEnd())
+        .join("\n"),
+    ).toMatchInlineSnapshot(`
+      "mcr 0.1.0, up 2h 6m, rules.toml                                     12:00:10 UTC
+      in 1000 pps 8.0 Mbit   out 900 pps   dropped 100/s
+      eth0: 0 pps, 0 bit  dropped 0/s (ring 1, bad_checksum 2, malformed 2)
+      workers: 0/cpu0 0 %  1/cpu1 13 %
+      RULE                   STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LAST
+      studio-a               active        1000       900    8.0 Mbit       100  █
+        dropped in all: full 1000
+      wall                   waiting          0         0       0 bit         0
+        interface eth9 does not exist
+
+
+
+
+
+
+
+
+
+
+
+
+
+
+      q quit   s sort: rate   / filter   p pause   arrows scroll"
+    `);
+  });
+
+  test.each([
+    [80, 24],
+    [40, 10],
+    [200, 60],
+    [20, 6],
+  ])("at %d x %d no line is too wide and there are not too many", (columns, rows) => {
+    const names = Array.from({ length: 100 }, (_, i) => `rule-with-a-rather-long-name-${i}-日本`);
+    const lines = drawTop(shown(modelAt(10, names)), firstView, { columns, rows, hasColour: false });
+    expect(lines.length).toBeLessThanOrEqual(rows);
+    if (columns >= 80) for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+  });
+
+  test("is without colours where they are not wanted, and red where packets are dropped", () => {
+    expect(drawTop(shown(), firstView, surface).join("")).not.toContain("\x1b");
+    const lines = drawTop(shown(), firstView, { ...surface, hasColour: true });
+    expect(lines.join("\n")).toContain("\x1b[31m  dropped in all: full 1000\x1b[0m");
+  });
+
+  test("names do not reach the terminal as control sequences", () => {
+    const lines = drawTop(shown(modelAt(10, ["\x1b[2Jevil"])), firstView, surface);
+    expect(lines.join("")).not.toContain("\x1b");
+  });
+
+  test("curves and units", () => {
+    expect(sparkline([0, 1, 500, 1000], 4)).toBe(" ▁▄█");
+    expect(sparkline([1, 2, 3], 2)).toBe("▅█");
+    expect([bits(0), bits(999), bits(45_000_000), bits(2.5e9)]).toEqual([
+      "0 bit",
+      "999 bit",
+      "45.0 Mbit",
+      "2.5 Gbit",
+    ]);
+  });
+});
+
+describe("keys", () => {
+  const press = (...keys: readonly string[]) =>
+    keys.reduce<TopView | null>((view, key) => view && pressed(view, key, 100), firstView);
+
+  test("sort, filter, pause, scroll and quit", () => {
+    expect(press("s", "s", "s")?.sorting).toBe("name");
+    expect(press("s", "s", "s", "s")).toEqual(firstView);
+    expect(press("/", "w", "x", "\x7f", "a", "\r")).toMatchObject({ filter: "wa", isTyping: false });
+    expect(press("/", "q", "\x1b")).toEqual(firstView);
+    expect(press("p")?.isPaused).toBe(true);
+    expect(press("p", " ")?.isPaused).toBe(false);
+    expect(press("\x1b[B", "j", "k", "\x1b[6~")?.first).toBe(11);
+    for (const key of ["q", "\x03", "\x1b"]) expect(press(key)).toBeNull();
+    expect(press("/", "\x03")).toBeNull();
+  });
+
+  test("what is selected, and in which order", () => {
+    const { rules } = modelAt(10, ["b", "a", "c"]);
+    const names = (view: Partial<TopView>) =>
+      selectRules(rules, { ...firstView, ...view }).map(({ name }) => name);
+    expect(names({})).toEqual(["b", "a", "c"]);
+    expect(names({ sorting: "name" })).toEqual(["a", "b", "c"]);
+    expect(names({ sorting: "state" })).toEqual(["a", "c", "b"]);
+    expect(names({ filter: "WAIT" })).toEqual(["a", "c"]);
+    expect(names({ filter: "nobody" })).toEqual([]);
+  });
+});
+
+/** A terminal that keeps what was written to it. */
+class FakeTerminal extends EventEmitter {
+  isRaw = false;
+  text = "";
+  readonly columns = 80;
+  readonly rows = 24;
+  readonly writableLength = 0;
+  readonly keys: KeySource = {
+    setRawMode: (isRaw) => {
+      this.isRaw = isRaw;
+    },
+    setEncoding: () => {},
+    on: (event: string, listener: (...values: string[]) => void) => this.on(event, listener),
+    removeAllListeners: (event) => this.removeAllListeners(event),
+    resume: () => {},
+    pause: () => {},
+  };
+  write(text: string): void {
+    this.text += text;
+  }
+}
+
+describe("the terminal", () => {
+  const watch = (terminal: FakeTerminal, stats: () => Promise<Stats>) =>
+    fullTop(
+      { stats, title: async () => "mcr" },
+      { intervalMs: 5, looks: Number.POSITIVE_INFINITY },
+      { keys: terminal.keys, screen: terminal, hasColour: false },
+    );
+
+  test.each([
+    ["q", (terminal: FakeTerminal) => terminal.emit("data", "q")],
+    ["Ctrl-C", (terminal: FakeTerminal) => terminal.emit("data", "\x03")],
+    ["its end", (terminal: FakeTerminal) => terminal.emit("end")],
+    ["SIGTERM", () => process.emit("SIGTERM")],
+    ["SIGHUP", () => process.emit("SIGHUP")],
+  ])("is as before after %s", async (_, leave) => {
+    const terminal = new FakeTerminal();
+    let seconds = 0;
+    const running = watch(terminal, async () => {
+      seconds += 1;
+      return statsAt(seconds);
+    });
+    await waitUntil(async () => terminal.text.includes("studio-a"), { what: "the first screen" });
+    expect(terminal.isRaw).toBe(true);
+    leave(terminal);
+    expect(await running).toBe(ExitCode.ok);
+    expect(terminal.isRaw).toBe(false);
+    expect(terminal.text).toEndWith("\x1b[?7h\x1b[?25h\x1b[?1049l");
+    expect(terminal.eventNames()).toEqual([]);
+  });
+
+  test("a relay that goes away is said and waited for", async () => {
+    const terminal = new FakeTerminal();
+    let answers = 0;
+    const running = watch(terminal, async () => {
+      answers += 1;
+      if (answers > 1 && answers < 5)
+        throw new McrError(["no mcr answers at /run/mcr/mcr.sock"], ExitCode.unavailable);
+      return statsAt(answers);
+    });
+    await waitUntil(async () => answers > 6, { what: "the relay to be back" });
+    expect(terminal.text).toContain("no mcr answers at /run/mcr/mcr.sock");
+    terminal.emit("data", "q");
+    await running;
+  });
+
+  test("stays as it is when no relay answers at first", async () => {
+    const terminal = new FakeTerminal();
+    const nobody = async () => {
+      throw new McrError(["no mcr answers"], ExitCode.unavailable);
+    };
+    await expect(watch(terminal, nobody)).rejects.toThrow(McrError);
+    expect(terminal.text).toBe("");
+  });
+});
+
+describe("into a pipe", () => {
+  test("one line for each rule", () => {
+    expect(formatPlain(modelAt(10))).toBe(
+      '2026-11-21T12:00:10.000Z rule="studio-a" state=active in_pps=1000.0 out_pps=900.0 bit_s=8000000 dropped_pps=100.0 dropped=1000 reasons="full 1000"\n' +
+        '2026-11-21T12:00:10.000Z rule="wall" state=waiting in_pps=0.0 out_pps=0.0 bit_s=0 dropped_pps=0.0 dropped=0\n',
+    );
+  });
+
+  test("ends after --count looks", async () => {
+    const { exitCode, stdout } = await runRemote(topCommand, {}, { interval: "10ms", count: 2 });
+    expect(exitCode).toBe(ExitCode.ok);
+    expect(stdout.match(/rule="studio-a"/g)).toHaveLength(2);
+  });
+
+  test("without a relay, one sentence", async () => {
+    const { exitCode, errors } = await runRemote(topCommand, null, {});
+    expect(exitCode).toBe(ExitCode.unavailable);
+    expect(errors.join("")).toContain("no mcr answers");
+  });
+});
