@@ -27,6 +27,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["ping", async () => (await import("./commands/ping.ts")).pingCommand],
   ["reload", async () => (await import("./commands/reload.ts")).reloadCommand],
   ["log-level", async () => (await import("./commands/log-level.ts")).logLevelCommand],
+  ["explain", async () => (await import("./commands/explain.ts")).explainCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],
 ]);
