@@ -212,7 +212,9 @@ function judgeWire(evidence: Evidence): Found {
     const pps = sum(matching.map((flow) => flow.packets_per_s));
     const [first] = matching;
     const from = unique(matching.map(({ source }) => source));
-    const sizes = `${Math.min(...matching.map(({ size_min }) => size_min))}–${Math.max(...matching.map(({ size_max }) => size_max))} bytes`;
+    const smallest = Math.min(...matching.map(({ size_min }) => size_min));
+    const largest = Math.max(...matching.map(({ size_max }) => size_max));
+    const sizes = `${smallest === largest ? "" : `${smallest} to `}${largest} bytes`;
     const what =
       matching.length === 1 && first ? `${first.destination}:${first.port}` : `${matching.length} flows`;
     return { link, verdict: "ok", text: `${what} from ${from.join(", ")}: ${rate(pps)} of ${sizes}` };
