@@ -32,6 +32,7 @@ const commands: ReadonlyMap<string, () => Promise<Command>> = new Map<string, ()
   ["remove", async () => (await import("./commands/remove.ts")).removeCommand],
   ["save", async () => (await import("./commands/save.ts")).saveCommand],
   ["log-level", async () => (await import("./commands/log-level.ts")).logLevelCommand],
+  ["explain", async () => (await import("./commands/explain.ts")).explainCommand],
   ["send", async () => (await import("./commands/send.ts")).sendCommand],
   ["scan", async () => (await import("./commands/scan.ts")).scanCommand],
   ["receive", async () => (await import("./commands/receive.ts")).receiveCommand],

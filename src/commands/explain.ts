@@ -1,0 +1,286 @@
+// `mcr explain RULE [FILE]`: why does nothing arrive? Gathers evidence of every link between the rule and its receivers,
+// from the running mcr and from this host, and says which one is broken and what cures it (explain-chain.ts judges).
+// With a file and no running mcr it looks at what can be seen without one.
+import * as v from "valibot";
+import { readConfig } from "../config/parse.ts";
+import { type Rule, RuleSchema } from "../config/schema.ts";
+import { request } from "../control/client.ts";
+import { flowsSnapshot } from "../control/flows.ts";
+import {
+  ConfigAnswerSchema,
+  type Flows,
+  FlowsSchema,
+  MembershipsSchema,
+  type Stats,
+  StatsSchema,
+} from "../control/protocol.ts";
+import { ExitCode, fail, McrError, messageOf } from "../error.ts";
+import { Shim } from "../native/shim.ts";
+import { parseProcIgmp } from "../net/igmp.ts";
+import { isUsable, readInterface } from "../net/interfaces.ts";
+import { observe } from "../net/observe.ts";
+import { type Colors, colorsFor } from "./color.ts";
+import { type Command, parseOptions } from "./command.ts";
+import {
+  type Evidence,
+  explain,
+  firstTrouble,
+  hostsOf,
+  type Link,
+  type Path,
+  type Running,
+} from "./explain-chain.ts";
+import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
+import { whole } from "./values.ts";
+
+const OptionsSchema = v.object({ seconds: v.optional(whole(1, 3600), 2) });
+
+export const explainCommand: Command = {
+  name: "explain",
+  parameters: "<rule> [file]",
+  summary: "say which link between a rule and its receivers is broken, and what cures it",
+  options: [
+    ...remoteOptions,
+    { flags: "--seconds <n>", description: "how long the wire is watched (2); queriers ask every 125 s" },
+  ],
+  async run([name = "", file], options, io) {
+    const { json, socket } = parseRemote("explain", options, io);
+    const { seconds } = parseOptions("explain", OptionsSchema, options);
+    const evidence = await gather(name, file, socket, seconds);
+    const links = explain(evidence);
+    const trouble = firstTrouble(links);
+    if (json) {
+      const { rule } = evidence;
+      io.stdout(
+        formatJson({
+          schema: "explain/1",
+          rule: rule.name,
+          running: evidence.running !== null,
+          broken: trouble ?? null,
+          links,
+        }),
+      );
+    } else {
+      io.stdout(formatExplanation(evidence.rule.name, links, colorsFor(io)));
+    }
+    return trouble?.verdict === "broken" ? ExitCode.failed : ExitCode.ok;
+  },
+};
+
+async function gather(
+  name: string,
+  file: string | undefined,
+  socket: string,
+  seconds: number,
+): Promise<Evidence> {
+  const shim = new Shim();
+  const daemon = await askDaemon(socket, file !== undefined);
+  const rule = daemon
+    ? ruleOf(name, daemon.rules, file)
+    : ruleOf(name, (await readConfig(file ?? "")).rules, undefined);
+  const { wire, running } = daemon
+    ? await watchRunning(socket, rule, seconds)
+    : { wire: await watch(shim, rule, seconds), running: null };
+  const names = new Set([rule.ingress.interface, ...rule.egress.map((egress) => egress.interface)]);
+  return {
+    rule,
+    running,
+    wire,
+    interfaces: new Map([...names].map((each) => [each, readInterface(shim, each)])),
+    kernelGroups: parseProcIgmp(await Bun.file("/proc/net/igmp").text()),
+    paths: await Promise.all(
+      hostsOf(rule).map((host, i) =>
+        host === undefined ? undefined : pathTo(host, rule.egress[i]?.interface ?? ""),
+      ),
+    ),
+  };
+}
+
+/** Undefined: none runs, and a file was given to look at instead. */
+async function askDaemon(
+  socket: string,
+  hasFile: boolean,
+): Promise<{ readonly rules: readonly Rule[] } | undefined> {
+  try {
+    const { value } = await request(socket, "GET", "/v1/config", ConfigAnswerSchema);
+    return { rules: value.rules.map((rule) => v.parse(RuleSchema, rule)) };
+  } catch (thrown) {
+    if (hasFile && thrown instanceof McrError && thrown.exitCode === ExitCode.unavailable) return undefined;
+    throw thrown;
+  }
+}
+
+function ruleOf(name: string, rules: readonly Rule[], file: string | undefined): Rule {
+  const found = rules.find((rule) => rule.name === name);
+  if (found) return found;
+  const names = rules.map((rule) => rule.name);
+  const some =
+    names.length === 0
+      ? "there are no rules"
+      : `there are ${names.slice(0, 8).join(", ")}${names.length > 8 ? " …" : ""}`;
+  const reload = file === undefined ? "" : `; if it is new in ${file}: mcr reload`;
+  return fail(`mcr explain: no rule "${name}" runs: ${some}${reload}`, ExitCode.usage);
+}
+
+async function watchRunning(
+  socket: string,
+  rule: Rule,
+  seconds: number,
+): Promise<{ wire: Flows; running: Running | null }> {
+  const stats = async () => (await request(socket, "GET", "/v1/stats", StatsSchema)).value;
+  const before = await stats();
+  const looks: Flows[] = [];
+  for (const end = performance.now() + seconds * 1000; looks.length === 0 || performance.now() < end; )
+    looks.push((await request(socket, "GET", "/v1/flows", FlowsSchema)).value);
+  const after = await stats();
+  const { memberships } = (await request(socket, "GET", "/v1/memberships", MembershipsSchema)).value;
+  const of = ({ rules }: Stats) => rules.find((each) => each.name === rule.name);
+  const interfaceOf = ({ interfaces }: Stats) =>
+    interfaces.find((each) => each.interface === rule.ingress.interface);
+  const [first, last] = [of(before), of(after)];
+  if (!first || !last) return fail(`mcr explain: rule "${rule.name}" was removed meanwhile`, ExitCode.failed);
+  return {
+    wire: together(looks),
+    running: {
+      before: first,
+      after: last,
+      interfaceBefore: interfaceOf(before),
+      interfaceAfter: interfaceOf(after),
+      memberships: memberships.filter(({ rules }) => rules.includes(rule.name)),
+    },
+  };
+}
+
+/** Several looks as one: packets add up, a flow that was seen once is there. */
+function together(looks: readonly Flows[]): Flows {
+  const [first, ...others] = looks;
+  if (!first) throw new Error("there is a look");
+  const flows = new Map<string, Flows["flows"][number]>();
+  const seconds = looks.reduce((sum, look) => sum + look.seconds, 0);
+  for (const flow of looks.flatMap((look) => look.flows)) {
+    const key = `${flow.interface} ${flow.vlan} ${flow.source} ${flow.destination} ${flow.port}`;
+    const known = flows.get(key);
+    const packets = flow.packets + (known?.packets ?? 0);
+    const bytes = flow.bytes + (known?.bytes ?? 0);
+    flows.set(key, {
+      ...flow,
+      packets,
+      bytes,
+      size_min: Math.min(flow.size_min, known?.size_min ?? flow.size_min),
+      size_max: Math.max(flow.size_max, known?.size_max ?? flow.size_max),
+      packets_per_s: packets / seconds,
+      bits_per_s: (8 * bytes) / seconds,
+    });
+  }
+  return {
+    ...first,
+    seconds,
+    dropped: looks.reduce((sum, look) => sum + look.dropped, 0),
+    flows: [...flows.values()],
+    igmp: [...first.igmp, ...others.flatMap(({ igmp }) => igmp)],
+  };
+}
+
+async function watch(shim: Shim, rule: Rule, seconds: number): Promise<Flows> {
+  const state = readInterface(shim, rule.ingress.interface);
+  const observation = await observe({
+    shim,
+    interfaces: isUsable(state) ? [state] : [],
+    durationMs: seconds * 1000,
+    nowMs: () => performance.now(),
+    pause: (ms) => Bun.sleep(ms),
+  });
+  return flowsSnapshot(observation, [], Date.now());
+}
+
+const RouteSchema = v.array(v.object({ gateway: v.optional(v.string()) }));
+const NeighbourSchema = v.array(v.object({ state: v.optional(v.array(v.string()), []) }));
+
+/** The kernel's own answer, by ip(8); undefined where that is missing. */
+async function pathTo(host: string, name: string): Promise<Path | undefined> {
+  const route = await ip("route", "get", host, "oif", name);
+  if (!route) return undefined;
+  const [found] = parsed(RouteSchema, route.json);
+  if (route.exitCode !== 0 || !found)
+    return {
+      route: undefined,
+      error: route.stderr.trim().replace(/^RTNETLINK answers: /, "") || undefined,
+      neighbour: undefined,
+    };
+  // Asked for a host that no route of the interface covers, the kernel takes it for a neighbour.
+  const covering = await ip("route", "show", "to", "match", host, "dev", name);
+  if (found.gateway === undefined && parsed(RouteSchema, covering?.json).length === 0)
+    return {
+      route: undefined,
+      error: "none covers it, so the kernel would look for it on the link itself",
+      neighbour: undefined,
+    };
+  const hop = found.gateway ?? host;
+  const neighbour = await ip("neighbour", "show", "to", hop, "dev", name);
+  const [entry] = parsed(NeighbourSchema, neighbour?.json);
+  return { route: { gateway: found.gateway }, error: undefined, neighbour: entry?.state[0] };
+}
+
+async function ip(...words: readonly string[]) {
+  try {
+    const path = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`;
+    const child = Bun.spawn(["ip", "-json", ...words], {
+      stdout: "pipe",
+      stderr: "pipe",
+      stdin: "ignore",
+      env: { PATH: path },
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([
+      child.stdout.text(),
+      child.stderr.text(),
+      child.exited,
+    ]);
+    return { json: parse(stdout), stderr, exitCode };
+  } catch (thrown) {
+    // No such program. Anything else is ours.
+    if (messageOf(thrown).includes("not found")) return undefined;
+    throw thrown;
+  }
+}
+
+/** Empty where ip(8) said nothing, or something else. */
+function parsed<T>(schema: v.GenericSchema<unknown, T[]>, json: unknown): readonly T[] {
+  const result = v.safeParse(schema, json);
+  return result.success ? result.output : [];
+}
+
+function parse(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+const signs = { ok: "ok", warn: "look", broken: "BROKEN", unknown: "?" } as const;
+
+export function formatExplanation(rule: string, links: readonly Link[], colors: Colors): string {
+  const paints = { ok: colors.good, warn: colors.warn, broken: colors.bad, unknown: colors.warn };
+  const lines: string[] = [];
+  let egress: string | null = null;
+  for (const each of links) {
+    if (each.egress !== egress) lines.push(`→ ${each.egress}`);
+    egress = each.egress;
+    const sign = paints[each.verdict](signs[each.verdict].padEnd(7));
+    lines.push(`${sign} ${each.link.padEnd(11)} ${each.text}`);
+    if (each.cure !== null) lines.push(`${" ".repeat(19)} ${colors.head("→")} ${each.cure}`);
+  }
+  return `rule ${JSON.stringify(rule)}\n${lines.join("\n")}\n${conclusion(links)}\n`;
+}
+
+function conclusion(links: readonly Link[]): string {
+  const trouble = firstTrouble(links);
+  if (!trouble)
+    return links.some(({ link, verdict }) => link === "rule" && verdict === "unknown")
+      ? "nothing wrong that can be seen without a running mcr"
+      : "no link is broken";
+  const where = trouble.egress === null ? "" : ` (${trouble.egress})`;
+  return trouble.verdict === "broken"
+    ? `the broken link: ${trouble.link}${where}`
+    : `packets pass; worth a look: ${trouble.link}${where}`;
+}
