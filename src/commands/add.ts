@@ -51,7 +51,7 @@ const OptionsSchema = v.object({
 export const addCommand: Command = {
   name: "add",
   parameters: "",
-  summary: "add a rule to the running mcr; mcr save writes it into the file",
+  summary: "add a rule to those that run; mcr save writes it into the file",
   options: [
     { flags: "--name <name>", description: "its own name, such as studio-a" },
     { flags: "--ingress <ingress>", description: "INTERFACE:GROUP[:PORT], such as eth0:239.1.1.1:5001" },

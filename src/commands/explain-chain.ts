@@ -414,7 +414,8 @@ function judgeSent(
   const full = after.dropped.full - before.dropped.full;
   const error = after.dropped.error - before.dropped.error;
   const unavailable = after.dropped.unavailable - before.dropped.unavailable;
-  const of = `of ${sent + full + error + unavailable} packets meanwhile`;
+  const expired = after.dropped.expired - before.dropped.expired;
+  const of = `of ${sent + full + error + unavailable + expired} packets meanwhile`;
   if (full > 0)
     return {
       link,
@@ -435,6 +436,13 @@ function judgeSent(
       verdict: "broken",
       text: `${unavailable} ${of} found no open egress: ${after.reason ?? after.state}`,
       cure: "mcr show rules",
+    };
+  if (expired > 0)
+    return {
+      link: "ttl",
+      verdict: "broken",
+      text: `${expired} ${of} came with a TTL of 1, and the egress decrements it: nothing is left`,
+      cure: 'a larger TTL at the sender, or ttl = 8 instead of "decrement" in the rule',
     };
   if (sent > 0) return { link, verdict: "ok", text: `${sent} packets left meanwhile, none dropped` };
   return { link, verdict: "unknown", text: "nothing was sent meanwhile" };

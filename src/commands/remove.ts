@@ -6,7 +6,7 @@ import { parseRemote, remoteOptions } from "./remote.ts";
 export const removeCommand: Command = {
   name: "remove",
   parameters: "<...names>",
-  summary: "remove rules from the running mcr; mcr save takes them out of the file",
+  summary: "remove running rules; mcr save takes them out of the file",
   options: remoteOptions,
   async run(names, options, io) {
     const request = {

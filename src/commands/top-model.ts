@@ -120,7 +120,7 @@ export class TopHistory {
       droppedPps: rate(dropped(rule), before && dropped(before)),
       droppedTotal: dropped(rule),
       reasons: reasonsOf(
-        (["full", "error", "unavailable"] as const).map((reason) => [
+        (["full", "error", "unavailable", "expired"] as const).map((reason) => [
           reason,
           sum(rule.egress.map((egress) => egress.dropped[reason])),
         ]),

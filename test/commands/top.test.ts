@@ -30,7 +30,11 @@ function statsAt(seconds: number, names: readonly string[] = ["studio-a", "wall"
     packets,
     bytes: packets * 1000,
     egress: [
-      { ...egress, sent_packets: packets - dropped, dropped: { full: dropped, error: 0, unavailable: 0 } },
+      {
+        ...egress,
+        sent_packets: packets - dropped,
+        dropped: { full: dropped, error: 0, unavailable: 0, expired: 0 },
+      },
     ],
   };
   const others = names.slice(1).map((name) => ({
