@@ -99,37 +99,37 @@ int32_t mcr_peer_read(int32_t fd, uint32_t group, struct mcr_peer *peer)
 	peer->gid = credentials.gid;
 	peer->in_group = (uint32_t)member;
 	return 0;
+}
 
-	int32_t mcr_notify(const char *path, const char *message, uint32_t message_bytes)
-	{
-		struct sockaddr_un address = { .sun_family = AF_UNIX };
-		size_t path_bytes = strlen(path);
-		int error = 0;
-		int fd;
+int32_t mcr_notify(const char *path, const char *message, uint32_t message_bytes)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	size_t path_bytes = strlen(path);
+	int error = 0;
+	int fd;
 
-		/* sd_notify(3): anything but an absolute path or an abstract name is an error. */
-		if ((path[0] != '/' && path[0] != '@') || path_bytes < 2 ||
-		    path_bytes >= sizeof(address.sun_path))
-			return -EINVAL;
-		memcpy(address.sun_path, path, path_bytes);
-		if (path[0] == '@')
-			address.sun_path[0] = '\0';
-		fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-		if (fd < 0)
-			return -errno;
-		/* An abstract name is as long as the address says; a path ends where it does. */
-		if (sendto(fd, message, message_bytes, MSG_NOSIGNAL,
-			   (const struct sockaddr *)&address,
-			   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path_bytes)) < 0)
-			error = -errno;
-		close(fd);
-		return error;
-	}
+	/* sd_notify(3): anything but an absolute path or an abstract name is an error. */
+	if ((path[0] != '/' && path[0] != '@') || path_bytes < 2 ||
+	    path_bytes >= sizeof(address.sun_path))
+		return -EINVAL;
+	memcpy(address.sun_path, path, path_bytes);
+	if (path[0] == '@')
+		address.sun_path[0] = '\0';
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	/* An abstract name is as long as the address says; a path ends where it does. */
+	if (sendto(fd, message, message_bytes, MSG_NOSIGNAL, (const struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + path_bytes)) < 0)
+		error = -errno;
+	close(fd);
+	return error;
+}
 
-	int64_t mcr_monotonic_us(void)
-	{
-		struct timespec now;
+int64_t mcr_monotonic_us(void)
+{
+	struct timespec now;
 
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
-	}
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}

@@ -87,18 +87,22 @@ describe("help and version", () => {
       usage: mcr <command> [options]
 
       commands:
+        init [file]                   listen, ask, and write or extend a rule file (rules.toml)
         run <file>                    relay by a rule file; SIGHUP reloads it, SIGUSR1 logs statistics
         check <file>                  check a rule file and show what it would run
         show [what]                   show rules, flows, interfaces, memberships, workers or config
         stats                         show every counter: interfaces, workers, rules, egresses, IGMP
+        top                           watch rates, drops and load live; plain lines in a pipe
         events                        follow states, memberships, drops and reloads as JSON lines
         ping                          ask whether a running mcr answers, and how fast
         reload                        read the rule file again, wait, and show what changed
-        add                           add a rule to the running mcr; mcr save writes it into the file
-        remove <...names>             remove rules from the running mcr; mcr save takes them out of the file
+        add                           add a rule to those that run; mcr save writes it into the file
+        remove <...names>             remove running rules; mcr save takes them out of the file
         save                          write the running rules into the rule file, keeping its comments
         log-level [facility] [level]  show the log levels of a running mcr, or change one at once
+        explain <rule> [file]         say which link between a rule and its receivers is broken, and what cures it
         send <...streams>             send test traffic to GROUP:PORT, GROUP:PORT+N or ADDRESS:PORT
+        scan [...interfaces]          list the multicast that is there, on all interfaces or these
         receive <...streams>          count what arrives; streams as for send, or SOURCE,GROUP:PORT
 
       options:
