@@ -38,7 +38,7 @@ const OptionsSchema = v.object({ seconds: v.optional(whole(1, 3600), 2) });
 export const explainCommand: Command = {
   name: "explain",
   parameters: "<rule> [file]",
-  summary: "say which link between a rule and its receivers is broken, and what cures it",
+  summary: "name the broken link between a rule and its receivers, and its cure",
   options: [
     ...remoteOptions,
     { flags: "--seconds <n>", description: "how long the wire is watched (2); queriers ask every 125 s" },
