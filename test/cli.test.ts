@@ -100,7 +100,7 @@ describe("help and version", () => {
         remove <...names>             remove running rules; mcr save takes them out of the file
         save                          write the running rules into the rule file, keeping its comments
         log-level [facility] [level]  show the log levels of a running mcr, or change one at once
-        explain <rule> [file]         say which link between a rule and its receivers is broken, and what cures it
+        explain <rule> [file]         name the broken link between a rule and its receivers, and its cure
         send <...streams>             send test traffic to GROUP:PORT, GROUP:PORT+N or ADDRESS:PORT
         scan [...interfaces]          list the multicast that is there, on all interfaces or these
         receive <...streams>          count what arrives; streams as for send, or SOURCE,GROUP:PORT
