@@ -141,16 +141,16 @@ function formatSources([first, ...others]: readonly string[]): string {
 function formatStatus({ version, instance, pid, uptime_s, workers, profile, file, rules }: Status): string {
   const states = Object.entries(rules).filter(([, count]) => count > 0);
   const total = states.reduce((sum, [, count]) => sum + count, 0);
-  const parts = [
+  const about = [
     `mcr ${version}${instance === null ? "" : ` ${instance}`}`,
     `pid ${pid}`,
     `up ${formatAge(uptime_s * 1000)}`,
     formatCount(workers.length, "worker"),
     `profile ${profile}`,
-    `${file}: ${total === 0 ? "no rules" : formatCount(total, "rule")}`,
   ];
   const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");
-  return parts.join(", ") + (detail === "" ? "" : `: ${detail}`);
+  const content = total === 0 ? "no rules" : `${formatCount(total, "rule")}: ${detail}`;
+  return `${about.join(", ")}\n${file}: ${content}`;
 }
 
 /** The file and what runs differ then, and nobody may have read the log. */

@@ -17,7 +17,8 @@ const widthOf = (text: string) => Math.max(...text.split("\n").map((line) => Bun
 describe("mcr show", () => {
   test("shows one line for each rule and each egress, and why something does not run below it", () => {
     expect(show()).toMatchInlineSnapshot(`
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: 2 rules: 1 waiting, 1 active
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced
+      /etc/mcr/rules.toml: 2 rules: 1 waiting, 1 active
 
       RULE      INGRESS, → EGRESS                                STATE    SINCE     PPS   BIT/S  PACKETS
       studio-a  eth0 239.1.1.1:5001 from 10.10.1.100 and 1 more  active   2h 5m   20000    164M  1234567
@@ -29,13 +30,13 @@ describe("mcr show", () => {
                 → eth1 239.10.1.1-239.10.1.50:6001-6050          waiting  4d 4h       -       -        0
                     interface eth1 is down: ip link set eth1 up
       "
-    `);
+      `);
   });
 
   test("tells below a rule by what means it is exclusive, or why it is not", () => {
     const below = (changes: Partial<RuleSnapshot>) =>
       show([{ ...rule, ...changes }])
-        .split("\n")[4]
+        .split("\n")[5]
         ?.trim();
     expect(below({ exclusive: "tcx" })).toBe("exclusive by tcx");
     expect(below({ exclusive: "nft" })).toBe("exclusive by nft");
@@ -79,13 +80,13 @@ describe("mcr show", () => {
   test("says so when there are no rules", () => {
     const none = { ...status, rules: { waiting: 0, joining: 0, active: 0, silent: 0, failed: 0 } };
     expect(show([], 100, none)).toBe(
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: no rules\n",
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced\n/etc/mcr/rules.toml: no rules\n",
     );
   });
 
   test("tells that the last reload was refused, for the file and what runs differ then", () => {
     const last = { ...refused, time: "2026-11-21T11:30:00.000Z" };
-    expect(show(rules, 100, { ...status, last_reload: last }).split("\n")[1]).toBe(
+    expect(show(rules, 100, { ...status, last_reload: last }).split("\n")[2]).toBe(
       'last reload refused 30m ago: /etc/mcr/rules.toml:13:9: rule "wall": ingress.port: 70000 is not a port: give 1 to 65535 (and 1 more)',
     );
   });
@@ -94,7 +95,7 @@ describe("mcr show", () => {
     const { exitCode, stdout } = await runRemote(showCommand, {});
     expect(exitCode).toBe(0);
     expect(stdout).toStartWith(
-      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced, /etc/mcr/rules.toml: 2 rules: 1 waiting",
+      "mcr 0.1.0, pid 123, up 2h 6m, 2 workers, profile balanced\n/etc/mcr/rules.toml: 2 rules: 1 waiting",
     );
     expect(stdout).toContain("→ eth1 239.10.1.1:6001");
   });

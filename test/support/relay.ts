@@ -161,6 +161,6 @@ export async function startRelay(
 }
 
 /** /run is one for all namespaces of a topology; the usual relay has the usual socket. */
-function socketOf(namespace: string): string {
+export function socketOf(namespace: string): string {
   return namespace === "relay-ns" ? "/run/mcr/mcr.sock" : `/run/mcr/${namespace}.sock`;
 }
