@@ -136,8 +136,8 @@ test("a new address and a new MAC of the interface are in the next headers", asy
   expect(before.received.streams[0]?.source).toStartWith(`${address.relayEgress}:`);
   const ip = (...argv: readonly string[]) => topology.output("relay-ns", ["ip", ...argv]);
   await ip("link", "set", "veth2", "address", "02:00:00:00:77:77");
-  await ip("address", "add", "10.0.1.77/24", "dev", "veth2");
   await ip("address", "delete", `${address.relayEgress}/24`, "dev", "veth2");
+  await ip("address", "add", "10.0.1.77/24", "dev", "veth2");
   const source = await waitFor(
     async () => {
       const receiver = await startReceiver(topology, "sink-ns", {
