@@ -72,13 +72,12 @@ function nameOf({ profile, fanout, workers, isExclusive, path, offloads }: Combi
   return `${profile}, fanout ${fanout}, ${workers} workers, ${exclusive}, ${path} path, offloads ${offloads}`;
 }
 
-/** Under a variant of the whole suite the combinations would not be what their names say. */
-const reason = variantName === undefined ? "" : `; skipped: the environment asks for ${variantName}`;
-
-for (const combination of chosen)
-  test.skipIf(variantName !== undefined)(
-    `${nameOf(combination)}: every packet once${reason}`,
-    async () => {
+if (variantName !== undefined)
+  // Under a variant of the whole suite they would not be what their names say.
+  test.skip(`${chosen.length} combinations; skipped: the environment asks for ${variantName}`, () => {});
+else
+  for (const combination of chosen)
+    test(`${nameOf(combination)}: every packet once`, async () => {
       const { profile, fanout, workers, isExclusive, path, offloads } = combination;
       await using topology = await openTopology("chain");
       if (offloads === "off") await turnOffloadsOff(topology);
@@ -113,6 +112,4 @@ for (const combination of chosen)
         expect(only).toMatchObject({ path, path_reason: null });
         expect(only?.frame_packets).toBe(path === "frame" ? rule.packets : 0);
       }
-    },
-    30_000,
-  );
+    }, 30_000);
