@@ -25,7 +25,15 @@ export function expectIntact(received: ReceiveResult, isOrdered = !mayReorder(va
 /** 0 lost, 0 duplicated, in order, identical; and the relay's counters equal the receiver's. */
 export function expectEveryPacket({ sent, received, stats, copies = 1, isOrdered }: Case): void {
   expectIntact(received, isOrdered);
-  expect(received.received).toBe(sent.sent * copies);
+  const { matched, ingress_dropped, sent_packets, egress_dropped } = stats.totals;
+  // All in one, so that a packet that is missing shows where it was seen last.
+  expect({
+    ...{ matched, ingress_dropped, ring: ringDropped(stats) },
+    ...{ sent_packets, egress_dropped, received: received.received },
+  }).toEqual({
+    ...{ matched: sent.sent, ingress_dropped: 0, ring: 0 },
+    ...{ sent_packets: sent.sent * copies, egress_dropped: 0, received: sent.sent * copies },
+  });
   if (copies === 1)
     expect(received.streams.map((stream) => stream.received)).toEqual(
       sent.streams.map((stream) => stream.sent),
