@@ -30,6 +30,12 @@
  * the metadata) and what the kernel writes in front of it.
  */
 #define SLOT_BYTES_MIN (65535u + 14 + 128)
+/*
+ * Blocks that are full before their time are collected for twice that time, see
+ * forward.c; not in a ring of fewer blocks, which might fill meanwhile.
+ */
+#define PAUSE_TIMES 2
+#define PAUSE_BLOCKS_MIN 64u
 
 /* -- the filter ------------------------------------------------------------- */
 
@@ -225,6 +231,8 @@ static int ring_shape(struct mcr_ring *ring, const struct mcr_ring_options *opti
 	ring->block_bytes = ring->by_frame ? slot_bytes : options->block_bytes;
 	ring->block_count = ring->by_frame ? request->tp_frame_nr : options->block_count;
 	ring->map_bytes = (size_t)request->tp_block_size * request->tp_block_nr;
+	if (!ring->by_frame && ring->block_count >= PAUSE_BLOCKS_MIN)
+		ring->pause_ns = PAUSE_TIMES * 1000000ll * options->retire_ms;
 	return 0;
 }
 

@@ -38,6 +38,8 @@ static const struct shape shapes[] = {
 	{ "by block", { .version = 3, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 	{ "by block, three of them",
 	  { .version = 3, .block_bytes = BLOCK_BYTES, .block_count = 3 } },
+	{ "by block, enough to pause between full ones",
+	  { .version = 3, .block_bytes = 128u << 10, .block_count = 64 } },
 	{ "by frame", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 	{ "by frame, one block", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 1 } },
 	{ "by frame, a slot to the block",
