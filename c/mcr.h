@@ -204,11 +204,15 @@ _Static_assert(sizeof(struct mcr_address_range) == 8, "ABI");
 MCR_EXPORT int32_t mcr_ring_permitted(void);
 
 /*
- * A mapped ring that admits nothing yet, member of its fanout group. NULL and
- * *error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
+ * Mapped rings that admit nothing yet, each a member of a fanout group: the one
+ * named, or with MCR_FANOUT_NEW that of the ring before it, where that has the
+ * same interface, else a new one. The memory of all of them is allocated at
+ * once, on threads that end with the call. For each a handle, or NULL and its
+ * error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
  * -ENETDOWN, -ENOMEM when the kernel has no pages for the ring.
  */
-MCR_EXPORT struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error);
+MCR_EXPORT void mcr_rings_open(const struct mcr_ring_options *options, uint32_t count,
+			       struct mcr_ring **rings, int32_t *errors);
 MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
 
 /*

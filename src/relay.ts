@@ -179,11 +179,10 @@ export class Relay implements ControlledRelay {
     });
   }
 
-  /** Workers first, then the rules: when this returns, what can be relayed is. */
+  /** When this returns, what can be relayed is. The workers start while rings and sockets are opened. */
   async start(rules: readonly Rule[]): Promise<void> {
-    await this.#workers.start();
-    if (this.#isStopping) return;
-    await this.#enqueue(() => this.#apply(rules));
+    const workers = this.#workers.start();
+    await Promise.all([workers, this.#enqueue(() => this.#apply(rules))]);
     this.#loaded = rules;
     this.#started.resolve();
     if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);

@@ -176,9 +176,15 @@ export class Shim {
     checked(this.#c.mcr_ring_permitted());
   }
 
-  openRing(options: RingOptions): RingHandle {
-    const bytes = encode("mcr_ring_options", [options]);
-    return opened((error) => this.#c.mcr_ring_open(bytes, error));
+  /** Those of one interface stand side by side; each is there, or the reason why not. */
+  openRings(options: readonly RingOptions[]): readonly (RingHandle | SystemError)[] {
+    const rings = new BigUint64Array(options.length);
+    const errors = new Int32Array(options.length);
+    if (options.length > 0)
+      this.#c.mcr_rings_open(encode("mcr_ring_options", options), options.length, rings, errors);
+    return [...rings].map((ring, i) =>
+      ring === 0n ? new SystemError(-(errors[i] ?? 0)) : (Number(ring) as RingHandle),
+    );
   }
 
   ringFanoutId(ring: RingHandle): number {
