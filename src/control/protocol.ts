@@ -237,6 +237,7 @@ export const FlowsSchema = v.object({
       vlan: count,
       kind: v.picklist(["query", "report", "leave"]),
       source: v.string(),
+      /** The group; of a query for any group 224.0.0.1, where it is sent to. */
       destination: v.string(),
       packets: count,
       last_packet: time,

@@ -144,8 +144,27 @@ test("flows are what is on the wire: sources, sizes, rates, and the stream that 
   expect(shown).toMatch(/^studio-a +veth1 +10\.0\.0\.1 +239\.1\.1\.1:5001 +\d+ +1\d\.\dM +1024 +\d+$/m);
   expect(shown).toMatch(/^- +veth1 +10\.0\.0\.1 +239\.1\.1\.1:5002 +\d+ +\d+k +200 +\d+$/m);
   expect(shown).toContain("not watched: veth9: interface veth9 does not exist");
+  await expectFlagsLeftAlone(topology, relay);
   await Promise.all([wanted.stop(), stranger.stop()]);
 }, 60_000);
+
+/** `mcr scan` lets the interface pass every group, as the counter shows; the running relay must not. */
+async function expectFlagsLeftAlone(topology: Topology, relay: RelayUnderTest) {
+  const allmulti = async () => {
+    const link = await topology.output("relay-ns", ["ip", "-details", "link", "show", "veth1"]);
+    return Number(/ allmulti (\d+) /.exec(link)?.[1]);
+  };
+  const scan = topology.spawn("relay-ns", [executable, "scan", "veth1", "--duration", "60s"]);
+  await waitFor(allmulti, (count) => count === 1, { what: "the scan to let every group pass" });
+  scan.kill("SIGINT");
+  await scan.exited;
+  const look = { isOver: false };
+  const watching = relay.run("show", "flows").finally(() => {
+    look.isOver = true;
+  });
+  while (!look.isOver) expect(await allmulti()).toBe(0);
+  await watching;
+}
 
 test("interfaces, memberships, workers and config are what the host and the file say", async () => {
   await using topology = await openTopology("chain");
