@@ -159,8 +159,8 @@ static int scan_setup(struct mcr_scan *scan, const struct mcr_scan_options *opti
 	for (uint32_t i = 0; i < options->interface_count; i++) {
 		scan->listeners[i].fd = -1;
 		scan->interface_count++;
-		error = listener_open(&scan->listeners[i], options->ifindexes[i],
-				      scan->block_count, options->ingress_only);
+		error = listener_open(&scan->listeners[i], options->ifindexes[i], scan->block_count,
+				      options->ingress_only);
 		if (error) {
 			*failed_interface = i;
 			return error;

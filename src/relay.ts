@@ -6,11 +6,12 @@ import packageJson from "../package.json" with { type: "json" };
 import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { destinationOf } from "./config/destination.ts";
 import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
-import { addToRunning, removeFromRunning } from "./config/run-time.ts";
+import { addToRunning, removeFromRunning } from "./config/running-edit.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import { Events } from "./control/events.ts";
 import { flowsSnapshot } from "./control/flows.ts";
 import { PastCounts, type RuleMetrics, renderMetrics } from "./control/metrics.ts";
+import { interfaceSnapshots, membershipSnapshot } from "./control/network-snapshot.ts";
 import type {
   ConfigAnswer,
   ControlledRelay,
@@ -36,7 +37,6 @@ import {
   statisticsLines,
   statsSnapshot,
 } from "./control/snapshot.ts";
-import { interfaceSnapshots, membershipSnapshot } from "./control/surroundings.ts";
 import { assert, ExitCode, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";

@@ -15,7 +15,15 @@ const record: ScanRecord = {
     {
       ...{ group: addressBytes("239.1.1.1"), source: addressBytes("10.0.0.1"), interface: 1, vlan: 5 },
       ...{ packets: 1000, bytes: 1_024_000, bytes_min: 1000, bytes_max: 1100, port: 5001 },
-      ...{ first_ns: 1e18, last_ns: 1e18 + 1e9, ssrc: 0, programs: 0, kind: 0, payload_type: 0, is_egress: 0 },
+      ...{
+        first_ns: 1e18,
+        last_ns: 1e18 + 1e9,
+        ssrc: 0,
+        programs: 0,
+        kind: 0,
+        payload_type: 0,
+        is_egress: 0,
+      },
     },
     {
       ...{ group: addressBytes("ff02::fb"), source: addressBytes("fe80::1"), interface: 0, vlan: 0 },
