@@ -228,10 +228,4 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 /* For sockets that only join or only send: nothing is ever queued on them. member.c */
 int mcr_socket_receive_nothing(int fd);
 
-/* -- observe.c, for tests and fuzzers: no socket */
-
-struct mcr_observer *mcr_observer_alloc(uint32_t flows_max);
-void mcr_observer_block(struct mcr_observer *observer, const struct tpacket_block_desc *block,
-			size_t block_bytes);
-
 #endif

@@ -4,6 +4,7 @@
 import { ExitCode, fail, McrError } from "../error.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import type { Scan } from "../net/scan.ts";
+import { formatBitRate, plural } from "./figures.ts";
 import { formatChange, type RuleFile, withRules } from "./init-file.ts";
 import { readInterfaceName, readMapping, readNumber, readStreams, wrongWith } from "./init-input.ts";
 import {
@@ -18,8 +19,7 @@ import {
 } from "./init-plan.ts";
 import type { Answer, Choice, Prompts } from "./init-prompts.ts";
 import { formatPlanned } from "./init-text.ts";
-import { plural } from "./instrument.ts";
-import { formatBitRate, formatTarget } from "./scan-report.ts";
+import { formatTarget } from "./scan-report.ts";
 
 /** What the wizard looks at. */
 export interface World {

@@ -55,12 +55,6 @@ export const symbols = {
   mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_receiver_close: { args: [T.ptr], returns: T.void },
 
-  mcr_observer_open: { args: [T.ptr, T.ptr], returns: T.ptr },
-  mcr_observer_read: { args: [T.ptr], returns: T.i32 },
-  mcr_observer_totals: { args: [T.ptr], returns: T.ptr },
-  mcr_observer_flows: { args: [T.ptr], returns: T.ptr },
-  mcr_observer_close: { args: [T.ptr], returns: T.void },
-
   mcr_scan_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
   mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },
   mcr_scan_state: { args: [T.ptr], returns: T.ptr },
