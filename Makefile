@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 # ---- What the command line can change --------------------------------------------------------------------------
 
 # make test TESTS="rule reload": only the test files whose path contains one of these words
+# MCR_TEST_SETTINGS='profile = "latency"' make test TESTS=acceptance: a variant; test/support/variant.ts has them all
 TESTS =
 # make fuzz FUZZ_SECONDS=600: how long each fuzzer runs
 FUZZ_SECONDS = 60
