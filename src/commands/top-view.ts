@@ -1,5 +1,5 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
-import type { RuleLine, TopModel } from "./top-model.ts";
+import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
@@ -114,20 +114,25 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
       surface.columns,
     ) + lossText(model, paint),
     ...model.interfaces.map((each) => {
-      const text = `${each.name}: ${count(each.pps)} pps, ${bits(each.bitsPerSecond)}`;
+      const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
+      const text = `${name} ${count(each.pps).padStart(9)} pps ${bits(each.bitsPerSecond).padStart(10)}`;
       const drops = each.reasons === "" ? "" : `  dropped ${count(each.droppedPps)}/s (${each.reasons})`;
       return fit(text, surface.columns) + paint.red(fit(drops, surface.columns - text.length));
     }),
-    fit(
-      `workers: ${model.workers.map((each) => `${each.worker}/cpu${each.cpu} ${each.loadPercent.toFixed(0)} %`).join("  ")}`,
+    ...wrapped(
+      "workers",
+      model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
   ].slice(0, Math.max(2, surface.rows - 6));
   const foot = paint.dim(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
+  const widths = widthsFor(model.rules, surface.columns);
   const first = Math.min(view.first, Math.max(0, rules.length - 1));
-  const blocks = rules.slice(first, first + room).map((rule) => ruleLines(rule, surface.columns, paint));
+  const blocks = rules
+    .slice(first, first + room)
+    .map((rule) => ruleLines(rule, widths, surface.columns, paint));
   const shownCount = fitting(blocks, room);
   const body = blocks.slice(0, shownCount).flat().slice(0, room);
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
@@ -137,12 +142,26 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
       : paint.red(fit(shown.trouble, surface.columns));
   return [
     ...head,
-    paint.reverse(fit(headings(surface.columns), surface.columns).padEnd(surface.columns)),
+    paint.reverse(fit(headings(widths), surface.columns).padEnd(surface.columns)),
     ...body,
     ...rest,
     trouble,
     foot,
   ];
+}
+
+/** As many items on a line as have room. */
+function wrapped(label: string, items: readonly string[], columns: number): readonly string[] {
+  const lines: string[] = [];
+  let line = label;
+  for (const item of items) {
+    if (line.length + 2 + item.length > columns) {
+      lines.push(fit(line, columns));
+      line = " ".repeat(label.length);
+    }
+    line += `  ${item}`;
+  }
+  return [...lines, fit(line, columns)];
 }
 
 /** How many of the blocks have room together; the first one always, if only in part. */
@@ -168,27 +187,37 @@ function footer(view: TopView): string {
 const nameWidthMin = 10;
 /** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
 const fixedWidth = 9 + 10 + 10 + 12 + 10;
-const sparkWidthMax = 30;
+const curveWidthMin = 8;
 
-function widths(columns: number): { name: number; spark: number } {
-  const rest = Math.max(nameWidthMin, columns - fixedWidth);
-  const spark = Math.max(0, Math.min(sparkWidthMax, rest - 24));
-  return { name: Math.max(nameWidthMin, rest - (spark > 0 ? spark + 2 : 0)), spark };
+interface Widths {
+  readonly name: number;
+  readonly curve: number;
 }
 
-function headings(columns: number): string {
-  const { name, spark } = widths(columns);
-  const last = spark > 0 ? `  ${"LAST MINUTE".slice(0, spark)}` : "";
+/** The curve gets what the names leave; names are cut where there is no room for either. */
+function widthsFor(rules: readonly RuleLine[], columns: number): Widths {
+  const longest = Math.max(nameWidthMin, ...rules.map(({ name }) => Bun.stringWidth(name)));
+  const rest = Math.max(nameWidthMin, columns - fixedWidth);
+  const name = Math.min(longest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
+  return { name, curve: Math.max(0, Math.min(historyMax, rest - 2 - name)) };
+}
+
+function headings({ name, curve }: Widths): string {
+  const last = curve > 0 ? `  ${"LATELY".slice(0, curve)}` : "";
   return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
 }
 
 /** With the reason below it, which is what a reader needs when something is wrong. */
-function ruleLines(rule: RuleLine, columns: number, paint: Painter): string[] {
-  const { name, spark } = widths(columns);
+function ruleLines(
+  rule: RuleLine,
+  { name, curve: width }: Widths,
+  columns: number,
+  paint: Painter,
+): string[] {
   const state = rule.state.padEnd(8);
   const isBad = rule.state === "failed" || rule.state === "waiting";
   const drops = count(rule.droppedPps).padStart(10);
-  const curve = sparkline(rule.history, spark);
+  const curve = sparkline(rule.history, width);
   const line = [
     pad(fit(rule.name, name), name),
     " ",
