@@ -403,16 +403,15 @@ export class Relay implements ControlledRelay {
     return changes;
   }
 
-  async #edit(verb: string, step: () => Promise<readonly Change[]>): Promise<EditResult> {
+  async #edit(verb: "add" | "remove" | "save", step: () => Promise<readonly Change[]>): Promise<EditResult> {
     await this.#started.promise;
     return this.#enqueue(async () => {
       const { log, nowMs, file } = this.#deps;
-      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => ({
-        time: isoTime(nowMs()),
-        file,
-        unsaved: this.unsaved(),
-        ...outcome,
-      });
+      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => {
+        const told = { file, unsaved: this.unsaved(), ...outcome };
+        this.#events.tell({ event: "edit", verb, ...told });
+        return { time: isoTime(nowMs()), ...told };
+      };
       try {
         if (this.#isStopping)
           throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);

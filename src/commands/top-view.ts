@@ -1,7 +1,7 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
 import { ansi, type Colors, plain } from "./color.ts";
 import { formatBitRate, formatRate } from "./figures.ts";
-import type { RuleLine, TopModel } from "./top-model.ts";
+import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
@@ -116,20 +116,25 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
       surface.columns,
     ) + lossText(model, colors),
     ...model.interfaces.map((each) => {
-      const text = `${each.name}: ${formatRate(each.pps)} pps, ${formatBitRate(each.bitsPerSecond)}`;
+      const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
+      const text = `${name} ${formatRate(each.pps).padStart(9)} pps ${formatBitRate(each.bitsPerSecond).padStart(10)}`;
       const drops = each.reasons === "" ? "" : `  dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
       return fit(text, surface.columns) + colors.bad(fit(drops, surface.columns - text.length));
     }),
-    fit(
-      `workers: ${model.workers.map((each) => `${each.worker}/cpu${each.cpu} ${each.loadPercent.toFixed(0)} %`).join("  ")}`,
+    ...wrapped(
+      "workers",
+      model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
   ].slice(0, Math.max(2, surface.rows - 6));
   const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
+  const widths = widthsFor(model.rules, surface.columns);
   const first = Math.min(view.first, Math.max(0, rules.length - 1));
-  const blocks = rules.slice(first, first + room).map((rule) => ruleLines(rule, surface.columns, colors));
+  const blocks = rules
+    .slice(first, first + room)
+    .map((rule) => ruleLines(rule, widths, surface.columns, colors));
   const shownCount = fitting(blocks, room);
   const body = blocks.slice(0, shownCount).flat().slice(0, room);
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
@@ -139,12 +144,26 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
       : colors.bad(fit(shown.trouble, surface.columns));
   return [
     ...head,
-    colors.bar(fit(headings(surface.columns), surface.columns).padEnd(surface.columns)),
+    colors.bar(fit(headings(widths), surface.columns).padEnd(surface.columns)),
     ...body,
     ...rest,
     trouble,
     foot,
   ];
+}
+
+/** As many items on a line as have room. */
+function wrapped(label: string, items: readonly string[], columns: number): readonly string[] {
+  const lines: string[] = [];
+  let line = label;
+  for (const item of items) {
+    if (line.length + 2 + item.length > columns) {
+      lines.push(fit(line, columns));
+      line = " ".repeat(label.length);
+    }
+    line += `  ${item}`;
+  }
+  return [...lines, fit(line, columns)];
 }
 
 /** How many of the blocks have room together; the first one always, if only in part. */
@@ -170,27 +189,37 @@ function footer(view: TopView): string {
 const nameWidthMin = 10;
 /** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
 const fixedWidth = 9 + 10 + 10 + 12 + 10;
-const sparkWidthMax = 30;
+const curveWidthMin = 8;
 
-function widths(columns: number): { name: number; spark: number } {
-  const rest = Math.max(nameWidthMin, columns - fixedWidth);
-  const spark = Math.max(0, Math.min(sparkWidthMax, rest - 24));
-  return { name: Math.max(nameWidthMin, rest - (spark > 0 ? spark + 2 : 0)), spark };
+interface Widths {
+  readonly name: number;
+  readonly curve: number;
 }
 
-function headings(columns: number): string {
-  const { name, spark } = widths(columns);
-  const last = spark > 0 ? `  ${"LAST MINUTE".slice(0, spark)}` : "";
+/** The curve gets what the names leave; names are cut where there is no room for either. */
+function widthsFor(rules: readonly RuleLine[], columns: number): Widths {
+  const longest = Math.max(nameWidthMin, ...rules.map(({ name }) => Bun.stringWidth(name)));
+  const rest = Math.max(nameWidthMin, columns - fixedWidth);
+  const name = Math.min(longest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
+  return { name, curve: Math.max(0, Math.min(historyMax, rest - 2 - name)) };
+}
+
+function headings({ name, curve }: Widths): string {
+  const last = curve > 0 ? `  ${"LATELY".slice(0, curve)}` : "";
   return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
 }
 
 /** With the reason below it, which is what a reader needs when something is wrong. */
-function ruleLines(rule: RuleLine, columns: number, colors: Colors): string[] {
-  const { name, spark } = widths(columns);
+function ruleLines(
+  rule: RuleLine,
+  { name, curve: width }: Widths,
+  columns: number,
+  colors: Colors,
+): string[] {
   const state = rule.state.padEnd(8);
   const isBad = rule.state === "failed" || rule.state === "waiting";
   const drops = formatRate(rule.droppedPps).padStart(10);
-  const curve = sparkline(rule.history, spark);
+  const curve = sparkline(rule.history, width);
   const line = [
     pad(fit(rule.name, name), name),
     " ",

@@ -114,7 +114,7 @@ export async function fullTop(
     const { columns, rows } = terminal;
     terminal.draw(drawTop(shown, state.view, { columns, rows, hasColour }));
     await alarm.sleep(dueMs - performance.now());
-    if (performance.now() < dueMs) continue;
+    if (state.view === null || performance.now() < dueMs) continue;
     dueMs = performance.now() + pace.intervalMs;
     looks += 1;
     if (looks > pace.looks) break;

@@ -344,6 +344,12 @@ export const EventSchema = v.variant("event", [
   }),
   v.object({ event: v.literal("reload"), ...at, ...v.omit(ReloadSchema, ["time"]).entries }),
   v.object({
+    event: v.literal("edit"),
+    ...at,
+    verb: v.picklist(["add", "remove", "save"]),
+    ...v.omit(EditSchema, ["time"]).entries,
+  }),
+  v.object({
     event: v.literal("log-level"),
     ...at,
     level,

@@ -47,6 +47,12 @@ export const saturatingLoads: readonly Load[] = [1, 10, 200].map((streams) => ({
   burst: 32,
 }));
 
+/** What asking costs: a rate that is held, and all that goes. */
+export const askingLoads: readonly [paced: Load, saturating: Load] = [
+  ten,
+  { ...ten, name: "10 streams, as fast as the sender can", ratePps: 0, burst: 32 },
+];
+
 /** Loss and CPU against the rate. */
 export const risingLoads: readonly Load[] = [10, 25, 50, 75, 100, 150, 200].map((kpps) => ({
   ...ten,

@@ -114,12 +114,12 @@ describe("the screen", () => {
     ).toMatchInlineSnapshot(`
       "mcr 0.1.0, up 2h 6m, rules.toml                                     12:00:10 UTC
       in 1000 pps 8.00 Mbit/s   out 900 pps   dropped 100/s
-      eth0: 0 pps, 0 bit/s  dropped 0/s (ring 1, malformed 2, bad_checksum 2)
-      workers: 0/cpu0 0 %  1/cpu1 13 %
-      RULE                   STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LAST
-      studio-a               active        1000       900          8M       100  █
+      eth0         0 pps    0 bit/s  dropped 0/s (ring 1, malformed 2, bad_checksum 2)
+      workers  cpu0   0 %  cpu1  13 %
+      RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY
+      studio-a   active        1000       900          8M       100  █
         dropped in all: full 1000
-      wall                   waiting          0         0           0         0
+      wall       waiting          0         0           0         0
         interface eth9 does not exist
 
 
@@ -155,6 +155,24 @@ describe("the screen", () => {
     expect(drawTop(shown(), firstView, surface).join("")).not.toContain("\x1b");
     const lines = drawTop(shown(), firstView, { ...surface, hasColour: true });
     expect(lines.join("\n")).toContain("\x1b[31m  dropped in all: full 1000\x1b[0m");
+  });
+
+  test("of many workers has as many lines as it needs", () => {
+    const model = {
+      ...modelAt(10),
+      workers: Array.from({ length: 16 }, (_, worker) => ({
+        worker,
+        cpu: worker,
+        pps: 0,
+        loadPercent: worker,
+      })),
+    };
+    const lines = drawTop(shown(model), firstView, surface).slice(3, 6);
+    expect(lines).toEqual([
+      "workers  cpu0   0 %  cpu1   1 %  cpu2   2 %  cpu3   3 %  cpu4   4 %  cpu5   5 %",
+      "         cpu6   6 %  cpu7   7 %  cpu8   8 %  cpu9   9 %  cpu10  10 %",
+      "         cpu11  11 %  cpu12  12 %  cpu13  13 %  cpu14  14 %  cpu15  15 %",
+    ]);
   });
 
   test("names do not reach the terminal as control sequences", () => {
