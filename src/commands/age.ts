@@ -25,3 +25,12 @@ const units = [
   ["M", 1e6],
   ["G", 1e9],
 ] as const;
+
+/** `4.21 Mbit/s` */
+export function formatBitRate(bitsPerSecond: number): string {
+  const units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"];
+  let value = bitsPerSecond;
+  let unit = 0;
+  for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
+  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
+}
