@@ -27,7 +27,18 @@ export function formatTarget({ group, port }: { readonly group: string; readonly
 
 function flowTable({ flows }: Scan, columns: number): string {
   if (flows.length === 0) return "";
-  const headings = ["INTERFACE", "GROUP", "SOURCE", "PACKETS/S", "RATE", "SIZE", "KIND", "NAME", "ALSO ON"];
+  const headings = [
+    "INTERFACE",
+    "GROUP",
+    "SOURCE",
+    "PACKETS/S",
+    "RATE",
+    "SIZE",
+    "KIND",
+    "NAME",
+    "RELAYED BY",
+    "ALSO ON",
+  ];
   const rows = flows.map((flow) => [
     `${flow.interface}${flow.vlan === null ? "" : ` vlan ${flow.vlan}`}`,
     formatTarget(flow),
@@ -37,6 +48,7 @@ function flowTable({ flows }: Scan, columns: number): string {
     sizeOf(flow),
     formatKind(flow),
     flow.name ?? "",
+    flow.relayed_by ?? "",
     flow.elsewhere
       .map((place) => `${place.interface}${place.direction === "egress" ? " (sent)" : ""}`)
       .join(", "),

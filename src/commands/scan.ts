@@ -9,6 +9,7 @@ import { type Command, parseOptions, Switch } from "./command.ts";
 import { plural } from "./figures.ts";
 import { Progress } from "./instrument.ts";
 import { audible, listen, parseGroups } from "./listen.ts";
+import { markRelayed, runningRules } from "./relayed.ts";
 import { formatScan, formatScanToml } from "./scan-report.ts";
 import { Duration } from "./values.ts";
 
@@ -46,7 +47,8 @@ export const scanCommand: Command = {
     const shim = new Shim();
     const interfaces = chosen(positionals, listInterfaces(shim));
     const progress = new Progress(io, io.isTTY && !options.json && !options.toml);
-    const scan = await listen(shim, "scan", {
+    const running = await runningRules(io.env);
+    const heard = await listen(shim, "scan", {
       interfaces,
       durationMs: options.duration,
       join: options.join ?? [],
@@ -57,6 +59,7 @@ export const scanCommand: Command = {
         ),
     });
     progress.clear();
+    const scan = markRelayed(heard, running);
     if (options.json) io.stdout(`${JSON.stringify(scan, null, 2)}\n`);
     else if (options.toml) io.stdout(formatScanToml(scan, options.egress));
     else io.stdout(formatScan(scan, io.columns));

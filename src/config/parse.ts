@@ -165,7 +165,8 @@ function readingTrouble(thrown: unknown): string {
 
 function decode(bytes: Uint8Array, file: string): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    // A byte order mark stays, for whoever writes the text back; parseConfig passes over it.
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     return fail(`${file}: is not UTF-8 text, as TOML must be; convert it: iconv -t UTF-8`, ExitCode.config);
   }
