@@ -1,13 +1,12 @@
 // The rule file that `mcr init` begins or extends: what is in it, what it would become, the difference as people read
-// it, and the write. A reader sees the old file or the new one, and so does whoever comes after a crash.
-import { constants } from "node:fs";
-import { chmod, chown, copyFile, link, open, readFile, realpath, rename, rm, stat } from "node:fs/promises";
-import { basename, dirname, join, resolve } from "node:path";
+// it, and the write, which is that of config/rule-file.ts.
+import { dirname } from "node:path";
 import { appendRules } from "../config/edit.ts";
 import { formatRule } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
+import { type FileState, readFile, replaceFile, systemErrorOf } from "../config/rule-file.ts";
 import type { Rule } from "../config/schema.ts";
-import { ExitCode, fail, McrError, messageOf } from "../error.ts";
+import { ExitCode, fail } from "../error.ts";
 import type { PlannedRule } from "./init-plan.ts";
 import { fileHeader, formatPlanned } from "./init-text.ts";
 
@@ -16,20 +15,18 @@ export interface RuleFile {
   /** Undefined: there is none yet. */
   readonly text: string | undefined;
   readonly rules: readonly Rule[];
+  readonly before: FileState | undefined;
 }
 
 /** Throws what `mcr check` would print: a broken file is mended first, not extended. */
 export async function openRuleFile(path: string): Promise<RuleFile> {
   try {
-    const bytes = await readFile(path);
-    const text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
-    return { path, text, rules: parseConfig(text, path).rules };
+    const before = await readFile(path);
+    return { path, text: before.text, rules: parseConfig(before.text, path).rules, before };
   } catch (thrown) {
-    if (thrown instanceof McrError) throw thrown;
-    if (codeOf(thrown) === "ENOENT") return { path, text: undefined, rules: [] };
-    if (codeOf(thrown) === "ERR_ENCODING_INVALID_ENCODED_DATA" || thrown instanceof TypeError)
-      return fail(`${path}: is not UTF-8 text, as TOML must be; convert it: iconv -t UTF-8`, ExitCode.config);
-    return fail(`cannot read ${path}: ${reasonOf(thrown)}; give another file`, ExitCode.config);
+    const { code, reason } = systemErrorOf(thrown);
+    if (code === "ENOENT") return { path, text: undefined, rules: [], before: undefined };
+    return fail(`cannot read ${path}: ${reason}; give another file`, ExitCode.config);
   }
 }
 
@@ -74,49 +71,23 @@ export function formatChange({ text }: RuleFile, after: string): string {
   return `${lines.map((line) => line.trimEnd()).join("\n")}\n`;
 }
 
-/** Writes `text` in place of what the file had when it was opened; its owner and mode stay. */
-export async function writeRuleFile(file: RuleFile, text: string, hasBackup: boolean): Promise<void> {
+/** Writes `text` in place of what the file had when it was opened. Throws McrError, and nothing was written. */
+export async function writeRuleFile(
+  { path, before }: RuleFile,
+  text: string,
+  hasBackup: boolean,
+): Promise<void> {
   try {
-    // A symbolic link stays, and the file it leads to is replaced.
-    const target = file.text === undefined ? resolve(file.path) : await realpath(file.path);
-    const temporary = join(dirname(target), `.${basename(target)}.${process.pid}.mcr-init`);
-    try {
-      await writeNew(temporary, text);
-      if (file.text === undefined) {
-        // Unlike rename, link replaces nothing that somebody else has put there meanwhile.
-        await link(temporary, target);
-      } else {
-        await checkUnchanged(file, target);
-        const { mode, uid, gid } = await stat(target);
-        await chown(temporary, uid, gid);
-        await chmod(temporary, mode & 0o7777);
-        if (hasBackup) await copyFile(target, `${target}.bak`);
-        await rename(temporary, target);
-      }
-    } finally {
-      await rm(temporary, { force: true });
-    }
+    await replaceFile({ file: path, before, text, hasBackup, command: "mcr init" });
   } catch (thrown) {
-    refuse(file.path, thrown);
+    refuse(path, thrown);
   }
 }
 
-async function writeNew(path: string, text: string): Promise<void> {
-  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
-  await using handle = await open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o644);
-  await handle.writeFile(text);
-  await handle.sync();
-}
-
-async function checkUnchanged({ path, text }: RuleFile, target: string): Promise<void> {
-  if ((await readFile(target)).equals(Buffer.from(text ?? ""))) return;
-  fail(`${path} was changed meanwhile: mcr init again, nothing was written`, ExitCode.config);
-}
-
 function refuse(path: string, thrown: unknown): never {
-  if (thrown instanceof McrError) throw thrown;
-  const what = `cannot write ${path}: ${reasonOf(thrown)}, and nothing was written`;
-  switch (codeOf(thrown)) {
+  const { code, reason } = systemErrorOf(thrown);
+  const what = `cannot write ${path}: ${reason}, and nothing was written`;
+  switch (code) {
     case "EACCES":
     case "EPERM":
     case "EROFS":
@@ -131,14 +102,4 @@ function refuse(path: string, thrown: unknown): never {
     default:
       return fail(`${what}; give another file`, ExitCode.failed);
   }
-}
-
-function codeOf(thrown: unknown): string {
-  return thrown instanceof Error && "code" in thrown ? String(thrown.code) : "";
-}
-
-/** `ENOENT: no such file or directory, open '…'` without its frame. */
-function reasonOf(thrown: unknown): string {
-  const message = messageOf(thrown);
-  return /^E[A-Z0-9]+: ([^,]+)/.exec(message)?.[1] ?? message;
 }

@@ -57,7 +57,12 @@ export function hintsFor(
   const doubled = streams.filter(({ heard }) => (heard?.sources.length ?? 0) > 1);
   if (doubled.length > 0)
     hints.push(
-      `${doubled[0]?.group} has several senders, and receivers get all of them: under "anything special" the rule can be tied to senders.`,
+      `${doubled[0]?.group} has several senders, and receivers get all of them: "only the senders heard" ties the rule to them.`,
+    );
+  const relayed = streams.find(({ heard }) => heard?.relayedBy !== undefined);
+  if (relayed)
+    hints.push(
+      `${relayed.group} is relayed already, by rule "${relayed.heard?.relayedBy}" of the mcr that runs here: receivers of both get it twice.`,
     );
   if (egresses.includes(ingress) && mapping.kind === "same")
     hints.push(`${ingress} is ingress and egress: the same groups would come back.`);

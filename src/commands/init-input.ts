@@ -9,7 +9,7 @@ import {
   parseAddress,
   parseAddressRange,
 } from "../net/address.ts";
-import type { Mapping, Stream } from "./init-plan.ts";
+import type { Mapping, Settings, Stream } from "./init-plan.ts";
 import { parseStreams } from "./streams.ts";
 
 /** A value, or the sentence that refuses the text. */
@@ -81,13 +81,28 @@ export function readInterfaceName(text: string): Read<string> {
   return isName ? { value: text } : { wrong: "give an interface name: 1-15 bytes without blanks, / or :" };
 }
 
-/** A whole number from min to max; empty is none. */
-export function readNumber(text: string, min: number, max: number): Read<number | undefined> {
+/** Empty is none. What goes to a host has a value of its own. */
+export function readTtl(text: string, isUnicast: boolean): Read<Settings["ttl"]> {
+  return readNumber(text, 1, 255, isUnicast ? [] : ["keep", "decrement"]);
+}
+
+/** Empty is none. What goes to a host has a value of its own. */
+export function readDscp(text: string, isUnicast: boolean): Read<Settings["dscp"]> {
+  return readNumber(text, 0, 63, isUnicast ? [] : ["keep"]);
+}
+
+function readNumber<W extends string>(
+  text: string,
+  min: number,
+  max: number,
+  words: readonly W[],
+): Read<number | W | undefined> {
   if (text === "") return { value: undefined };
+  const word = words.find((each) => each === text);
+  if (word !== undefined) return { value: word };
   const value = Number(text);
-  return /^\d{1,5}$/.test(text) && value >= min && value <= max
-    ? { value }
-    : { wrong: `give a whole number from ${min} to ${max}, or nothing` };
+  if (/^\d{1,5}$/.test(text) && value >= min && value <= max) return { value };
+  return { wrong: `give ${[`a whole number from ${min} to ${max}`, ...words].join(", ")}, or nothing` };
 }
 
 /** For prompts: undefined when it can be read. */

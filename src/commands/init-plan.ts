@@ -2,13 +2,14 @@
 // which neighbours become one rule with ranges, and what the rules are called. Pure; used by `mcr scan --toml` and
 // `mcr init`.
 import * as v from "valibot";
-import { expandFlows } from "../config/flows.ts";
 import { formatRule } from "../config/format.ts";
 import { parseConfig } from "../config/parse.ts";
-import { type Rule, RuleSchema } from "../config/schema.ts";
+import { type Egress, type Rule, RuleSchema } from "../config/schema.ts";
 import { ExitCode, fail, McrError } from "../error.ts";
 import { type Address, isLinkLocalMulticast, offsetAddress } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow, type ScanKind } from "../net/scan.ts";
+import { formatBitRate } from "./figures.ts";
+import { takersOf } from "./taker.ts";
 
 /** A (group, port) on one interface, whoever sends it. */
 export interface Stream {
@@ -25,6 +26,8 @@ export interface Stream {
     readonly packets_per_second: number;
     readonly bits_per_second: number;
     readonly bytes_max: number;
+    /** The rule of a running mcr that relays it from there. */
+    readonly relayedBy?: string;
   };
   /** Why no rule can take it. */
   readonly refusal?: string;
@@ -37,8 +40,10 @@ export type Mapping =
   | { readonly kind: "unicast"; readonly address: Address; readonly port?: number };
 
 export interface Settings {
-  readonly ttl?: number;
-  readonly dscp?: number;
+  readonly ttl?: Egress["ttl"];
+  readonly dscp?: Egress["dscp"];
+  readonly path?: Egress["path"];
+  readonly exclusive?: boolean;
   /** Take each stream only from the senders that were heard. */
   readonly bySource?: boolean;
 }
@@ -85,6 +90,7 @@ export function streamsOn(scan: Scan, interfaceName: string): readonly Stream[] 
         packets_per_second: sum(senders, (flow) => flow.packets_per_second),
         bits_per_second: sum(senders, (flow) => flow.bits_per_second),
         bytes_max: Math.max(...senders.map((flow) => flow.bytes_max)),
+        ...relayedBy(senders),
       },
     };
     const refusal = refusalOf(stream);
@@ -97,16 +103,19 @@ function isControl({ group, kind }: ScanFlow): boolean {
   return isLinkLocalMulticast(group) || kind === "sap" || kind === "mdns";
 }
 
+function relayedBy(senders: readonly ScanFlow[]): { readonly relayedBy?: string } {
+  const name = senders.find(({ relayed_by }) => relayed_by !== null)?.relayed_by ?? undefined;
+  return name === undefined ? {} : { relayedBy: name };
+}
+
 /** By which of these rules the stream is taken on the interface already. */
 export function takenBy(
   rules: readonly Rule[],
   interfaceName: string,
 ): (stream: Stream) => string | undefined {
-  const taken = new Map<string, string>();
-  for (const rule of rules)
-    if (rule.ingress.interface === interfaceName)
-      for (const { address, port } of expandFlows(rule)) taken.set(`${address} ${port}`, rule.name);
-  return ({ group, port = 0 }) => taken.get(`${group} ${port}`) ?? taken.get(`${group} 0`);
+  const takers = takersOf(rules);
+  return ({ heard, ...stream }) =>
+    takers.takes({ ...stream, interface: interfaceName, sources: heard?.sources ?? [] });
 }
 
 /** Asked of the rule file's own checks, so that this never says otherwise. */
@@ -151,11 +160,13 @@ export function planRules(
         ...rangesOf(first, last),
         ...(sources.length > 0 ? { source: [...sources] } : {}),
         ...(first?.vlan ? { vlan: first.vlan } : {}),
+        ...(settings.exclusive ? { exclusive: true } : {}),
       },
       egress: egresses.map((egress) => ({
         interface: egress,
         ...mapped(mapping, origin, first, last),
         ...(settings.ttl === undefined ? {} : { ttl: settings.ttl }),
+        ...(settings.path === undefined ? {} : { path: settings.path }),
         ...(settings.dscp === undefined ? {} : { dscp: settings.dscp }),
       })),
     };
@@ -293,13 +304,7 @@ function commentOf(run: readonly Stream[]): string {
     sources.length === 1 ? sources[0] : `${sources.length} senders: ${sources.slice(0, 4).join(", ")}`;
   const name = first.name === null ? "" : `announced as "${first.name}", `;
   const each = run.length > 1 ? `${run.length} streams, each ` : "";
-  return `${name}${each}${text}, ${formatMegabits(bits_per_second)} in ${Math.round(packets_per_second)} packets a second, from ${from}`;
-}
-
-function formatMegabits(bitsPerSecond: number): string {
-  return bitsPerSecond >= 1e5
-    ? `${(bitsPerSecond / 1e6).toPrecision(3)} Mbit/s`
-    : `${Math.round(bitsPerSecond / 1000)} kbit/s`;
+  return `${name}${each}${text}, ${formatBitRate(bits_per_second)} in ${Math.round(packets_per_second)} packets a second, from ${from}`;
 }
 
 function sum<T>(items: readonly T[], value: (item: T) => number): number {

@@ -57,11 +57,11 @@ export class Prompts {
     );
   }
 
-  /** At least one. */
   many(
     message: string,
     choices: readonly Choice[],
     initial: readonly string[] = [],
+    { isRequired = true }: { readonly isRequired?: boolean } = {},
   ): Promise<Answer<string[]>> {
     return this.#ask((common) =>
       clack.multiselect({
@@ -69,7 +69,7 @@ export class Prompts {
         message,
         options: choices.map((choice) => ({ ...choice })),
         initialValues: initial,
-        required: true,
+        required: isRequired,
       }),
     );
   }

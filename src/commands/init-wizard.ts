@@ -4,8 +4,9 @@
 import { ExitCode, fail, McrError } from "../error.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import type { Scan } from "../net/scan.ts";
+import { formatBitRate, plural } from "./figures.ts";
 import { formatChange, type RuleFile, withRules } from "./init-file.ts";
-import { readInterfaceName, readMapping, readNumber, readStreams, wrongWith } from "./init-input.ts";
+import { readInterfaceName, readMapping, readStreams, wrongWith } from "./init-input.ts";
 import {
   type Choices,
   type Mapping,
@@ -17,9 +18,9 @@ import {
   takenBy,
 } from "./init-plan.ts";
 import type { Answer, Choice, Prompts } from "./init-prompts.ts";
+import { askSettings } from "./init-settings.ts";
 import { formatPlanned } from "./init-text.ts";
-import { plural } from "./instrument.ts";
-import { formatBitRate, formatTarget } from "./scan-report.ts";
+import { formatTarget } from "./scan-report.ts";
 
 /** What the wizard looks at. */
 export interface World {
@@ -53,7 +54,7 @@ type Step = (draft: Draft, prompts: Prompts, world: World) => Promise<Answer<Dra
 
 const typed = " typed"; // no interface is called so: names have no blanks
 
-const steps: readonly Step[] = [askIngress, askStreams, askEgresses, askMapping, askSettings, askReview];
+const steps: readonly Step[] = [askIngress, askStreams, askEgresses, askMapping, askSpecial, askReview];
 
 /** Undefined: left, and nothing is to be written. */
 export async function runWizard(prompts: Prompts, world: World): Promise<Outcome | undefined> {
@@ -159,7 +160,9 @@ async function askStreams(draft: Draft, prompts: Prompts, { file }: World): Prom
       ...(refusal === undefined ? {} : { hint: refusal, disabled: true }),
     };
   });
-  const free = choices.filter(({ disabled }) => !disabled).map(({ value }) => value);
+  const free = choices
+    .filter(({ value, disabled }) => !disabled && byKey.get(value)?.heard?.relayedBy === undefined)
+    .map(({ value }) => value);
   if (choices.length === 0 && scan)
     prompts.say(
       `Nothing was heard on ${ingress}. A switch with IGMP snooping passes only groups that somebody has joined, and mcr joins only when it relays: type what you expect.`,
@@ -274,59 +277,13 @@ async function askMapping(draft: Draft, prompts: Prompts): Promise<Answer<Draft>
   }
 }
 
-async function askSettings(draft: Draft, prompts: Prompts): Promise<Answer<Draft>> {
-  const kept = { kind: "given" as const, value: { ...draft, settings: {} } };
-  const isUnicast = draft.mapping?.kind === "unicast";
-  const answer = await prompts.one("Anything special?", [
-    {
-      value: "no",
-      label: "no",
-      hint: `TTL ${isUnicast ? "64" : "1: stays on the link behind the egress"}, any sender, DSCP 0`,
-    },
-    { value: "yes", label: "yes", hint: "TTL, only the senders that were heard, DSCP" },
-  ]);
+async function askSpecial(draft: Draft, prompts: Prompts): Promise<Answer<Draft>> {
+  const answer = await askSettings(prompts, {
+    isUnicast: draft.mapping?.kind === "unicast",
+    hasSenders: draft.streams?.some(({ heard }) => heard !== undefined) ?? false,
+  });
   if (answer.kind !== "given") return answer;
-  if (answer.value === "no") return kept;
-  const ttl = await prompts.text({
-    message: "TTL: how many routers the packets may pass (empty: the default)",
-    placeholder: isUnicast ? "64" : "1",
-    validate: (text) => wrongWith(readNumber(text, 1, 255)),
-  });
-  if (ttl.kind !== "given") return ttl.kind === "back" ? askSettings(draft, prompts) : ttl;
-  const hasSenders = draft.streams?.some(({ heard }) => heard !== undefined) ?? false;
-  const by: Answer<string> = hasSenders
-    ? await prompts.one("From whom?", [
-        {
-          value: "any",
-          label: "any sender",
-          hint: "a sender that changes its address goes on being relayed",
-        },
-        {
-          value: "heard",
-          label: "only the senders that were heard",
-          hint: "source-specific: the network sends nothing else",
-        },
-      ])
-    : { kind: "given", value: "any" };
-  if (by.kind !== "given") return by.kind === "back" ? askSettings(draft, prompts) : by;
-  const dscp = await prompts.text({
-    message: "DSCP: the priority that switches see (empty: 0)",
-    placeholder: "0",
-    validate: (text) => wrongWith(readNumber(text, 0, 63)),
-  });
-  if (dscp.kind !== "given") return dscp.kind === "back" ? askSettings(draft, prompts) : dscp;
-  const [ttlRead, dscpRead] = [readNumber(ttl.value, 1, 255), readNumber(dscp.value, 0, 63)];
-  return {
-    kind: "given",
-    value: {
-      ...draft,
-      settings: {
-        bySource: by.value === "heard",
-        ...("value" in ttlRead && ttlRead.value !== undefined ? { ttl: ttlRead.value } : {}),
-        ...("value" in dscpRead && dscpRead.value !== undefined ? { dscp: dscpRead.value } : {}),
-      },
-    },
-  };
+  return { kind: "given", value: { ...draft, settings: answer.value } };
 }
 
 async function askReview(draft: Draft, prompts: Prompts, world: World): Promise<Answer<Draft>> {
@@ -373,19 +330,20 @@ function choicesOf({
 
 // -- what the choices say
 
-function keyOf({ group, port }: Stream): string {
-  return port === undefined ? group : formatTarget({ group, port });
+function keyOf({ group, port, vlan }: Stream): string {
+  const target = port === undefined ? group : formatTarget({ group, port });
+  return vlan === null ? target : `${target} vlan ${vlan}`;
 }
 
 function labelOf(stream: Stream): string {
-  const vlan = stream.vlan === null ? "" : ` vlan ${stream.vlan}`;
-  return `${keyOf(stream)}${vlan}${stream.name === null ? "" : `  ${stream.name}`}`;
+  return `${keyOf(stream)}${stream.name === null ? "" : `  ${stream.name}`}`;
 }
 
 function describe({ heard }: Stream): string {
   if (!heard) return "";
   const from = heard.sources.length === 1 ? `from ${heard.sources[0]}` : `${heard.sources.length} senders`;
-  return `${heard.text}, ${formatBitRate(heard.bits_per_second)}, ${from}`;
+  const by = heard.relayedBy === undefined ? "" : `, relayed by rule "${heard.relayedBy}"`;
+  return `${heard.text}, ${formatBitRate(heard.bits_per_second)}, ${from}${by}`;
 }
 
 /** In the label, not in the hint, which only the line under the cursor shows. */

@@ -9,14 +9,15 @@ import { type ListedInterface, listInterfaces } from "../net/interface-list.ts";
 import { type Scan, ScanSchema } from "../net/scan.ts";
 import { checkCommand } from "./check.ts";
 import { type Command, type Io, parseOptions, Switch } from "./command.ts";
+import { plural } from "./figures.ts";
 import { formatChange, openRuleFile, type RuleFile, withRules, writeRuleFile } from "./init-file.ts";
 import { type HostFacts, hintsFor } from "./init-hints.ts";
 import { readMapping, readStreams } from "./init-input.ts";
-import { type Choices, planRules, type Stream, streamsOn, takenBy } from "./init-plan.ts";
+import { type Choices, planRules, type Settings, type Stream, streamsOn, takenBy } from "./init-plan.ts";
 import { Prompts } from "./init-prompts.ts";
 import { runWizard } from "./init-wizard.ts";
-import { plural } from "./instrument.ts";
 import { audible, listen } from "./listen.ts";
+import { markRelayed, runningRules } from "./relayed.ts";
 import { runCommand } from "./run.ts";
 import { Duration, whole, word } from "./values.ts";
 
@@ -32,7 +33,13 @@ const OptionsSchema = v.object({
   egress: v.optional(Words, []),
   stream: v.optional(Words, []),
   to: v.optional(word("a group or a host, such as 239.10.1.1:6001")),
-  ttl: v.optional(whole(1, 255)),
+  ttl: v.optional(
+    v.union([whole(1, 255), v.picklist(["keep", "decrement"])], "takes 1 to 255, keep or decrement"),
+  ),
+  dscp: v.optional(v.union([whole(0, 63), v.literal("keep")], "takes 0 to 63 or keep")),
+  path: v.optional(v.picklist(["frame", "socket"], "takes frame or socket")),
+  senders: Switch,
+  exclusive: Switch,
   duration: v.optional(Duration, "5s"),
   backup: Switch,
   yes: Switch,
@@ -57,7 +64,11 @@ export const initCommand: Command = {
       flags: "--to <target>",
       description: "with --yes: first group, or host, each with :PORT (the same groups)",
     },
-    { flags: "--ttl <hops>", description: "with --yes: time to live (1 for groups, 64 for hosts)" },
+    { flags: "--ttl <hops>", description: "with --yes: 1-255, keep or decrement (groups: 1, hosts: 64)" },
+    { flags: "--dscp <class>", description: "with --yes: 0-63 or keep (0)" },
+    { flags: "--path <path>", description: "with --yes: frame or socket (mcr chooses)" },
+    { flags: "--senders", description: "with --yes: only from the senders that were heard" },
+    { flags: "--exclusive", description: "with --yes: local programs get none of the streams" },
   ],
   async run([path = defaultFile], given, io) {
     const options = parseOptions("init", OptionsSchema, given);
@@ -89,15 +100,21 @@ interface Run {
 // -- by flags
 
 async function runWithoutQuestions({ io, options, file, scan, shim, interfaces }: Run): Promise<ExitCode> {
-  const { ingress, egress, to = "", ttl, backup } = options;
+  const { ingress, egress, to = "", backup } = options;
   if (ingress === undefined || egress.length === 0)
     return fail("mcr init: --yes needs --ingress and --egress", ExitCode.usage);
   const mapping = readMapping(to);
   if ("wrong" in mapping) return fail(`mcr init: --to ${mapping.wrong}`, ExitCode.usage);
   const streams = await streamsFor(ingress, { io, options, file, scan, shim, interfaces });
+  const unheard = streams.find(({ heard }) => heard === undefined);
+  if (options.senders && unheard)
+    fail(
+      `mcr init: --senders: nobody was heard sending ${unheard.group}; leave it out, or give what mcr scan heard with --from`,
+      ExitCode.usage,
+    );
   const choices: Choices = {
     ...{ ingress, egresses: egress, streams, mapping: mapping.value },
-    ...(ttl === undefined ? {} : { settings: { ttl } }),
+    settings: settingsOf(options),
   };
   const planned = planRules(
     choices,
@@ -111,15 +128,30 @@ async function runWithoutQuestions({ io, options, file, scan, shim, interfaces }
   return ExitCode.ok;
 }
 
+function settingsOf({ ttl, dscp, path, senders, exclusive }: Options): Settings {
+  return {
+    ...(ttl === undefined ? {} : { ttl }),
+    ...(dscp === undefined ? {} : { dscp }),
+    ...(path === undefined ? {} : { path }),
+    ...{ bySource: senders, exclusive },
+  };
+}
+
 async function streamsFor(ingress: string, run: Run): Promise<readonly Stream[]> {
-  const { options, file, shim, interfaces } = run;
+  const { options, file } = run;
   const taker = takenBy(file.rules, ingress);
   if (options.stream.length > 0) {
     const read = readStreams(options.stream.join(" "));
     if ("wrong" in read) return fail(`mcr init: --stream ${read.wrong}`, ExitCode.usage);
-    return read.value;
+    const known = run.scan ? streamsOn(run.scan, ingress) : [];
+    return read.value.map(
+      (stream) =>
+        known.find(
+          ({ vlan, group, port }) => vlan === null && group === stream.group && port === stream.port,
+        ) ?? stream,
+    );
   }
-  const scan = run.scan ?? (await hear(shim, interfaces, options.duration));
+  const scan = run.scan ?? (await hear(run));
   const heard = streamsOn(scan, ingress);
   const free = heard.filter((stream) => stream.refusal === undefined && taker(stream) === undefined);
   if (free.length > 0) return free;
@@ -134,7 +166,8 @@ async function streamsFor(ingress: string, run: Run): Promise<readonly Stream[]>
 
 // -- by questions
 
-async function runWithQuestions({ io, options, file, scan, shim, interfaces }: Run): Promise<ExitCode> {
+async function runWithQuestions(run: Run): Promise<ExitCode> {
+  const { io, options, file, scan, shim, interfaces } = run;
   const prompts = new Prompts(process.stdin, process.stdout);
   const leave = () => prompts.leave();
   const signals = ["SIGINT", "SIGTERM"] as const;
@@ -143,7 +176,7 @@ async function runWithQuestions({ io, options, file, scan, shim, interfaces }: R
   try {
     const outcome = await runWizard(prompts, {
       ...{ interfaces, file, scan },
-      listen: () => hearWithProgress(shim, interfaces, options.duration, prompts),
+      listen: () => hearWithProgress(run, prompts),
       hints: (choices, heard) => hintsFor(choices, heard, interfaces, hostFacts(shim)),
     });
     if (!outcome) return ExitCode.failed;
@@ -164,21 +197,17 @@ async function runWithQuestions({ io, options, file, scan, shim, interfaces }: R
   return ExitCode.ok;
 }
 
-async function hearWithProgress(
-  shim: Shim,
-  interfaces: readonly ListedInterface[],
-  durationMs: number,
-  prompts: Prompts,
-): Promise<Scan | undefined> {
+async function hearWithProgress(run: Run, prompts: Prompts): Promise<Scan | undefined> {
+  const { interfaces, options } = run;
   const where = audible(interfaces)
     .map(({ name }) => name)
     .join(", ");
   try {
-    const scan = await hear(shim, interfaces, durationMs, {
+    const scan = await hear(run, {
       isEnough: () => prompts.hasLeft,
       onProgress: ({ flow_count }, elapsedMs) =>
         prompts.progress(
-          `Listening on ${where} for ${Math.max(0, Math.ceil((durationMs - elapsedMs) / 1000))} s: ${plural(flow_count, "stream")}`.slice(
+          `Listening on ${where} for ${Math.max(0, Math.ceil((options.duration - elapsedMs) / 1000))} s: ${plural(flow_count, "stream")}`.slice(
             0,
             (process.stdout.columns || 80) - 1,
           ),
@@ -192,16 +221,14 @@ async function hearWithProgress(
 
 type Progressing = Pick<Parameters<typeof listen>[2], "isEnough" | "onProgress">;
 
-function hear(
-  shim: Shim,
-  interfaces: readonly ListedInterface[],
-  durationMs: number,
-  progressing: Progressing = {},
-): Promise<Scan> {
-  const heard = audible(interfaces);
-  if (heard.length === 0)
+async function hear(run: Run, progressing: Progressing = {}): Promise<Scan> {
+  const { io, shim, options } = run;
+  const interfaces = audible(run.interfaces);
+  if (interfaces.length === 0)
     fail("mcr init: no interface is up and has carrier (ip link shows them)", ExitCode.failed);
-  return listen(shim, "init", { interfaces: heard, durationMs, ...progressing });
+  const running = await runningRules(io.env);
+  const heard = await listen(shim, "init", { interfaces, durationMs: options.duration, ...progressing });
+  return markRelayed(heard, running);
 }
 
 // -- what both need

@@ -3,9 +3,9 @@
 import { isLinkLocalMulticast } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow } from "../net/scan.ts";
 import { formatTable } from "../table.ts";
+import { formatBitRate, formatNumber, plural } from "./figures.ts";
 import { planRules, streamsOn } from "./init-plan.ts";
 import { fileHeader, formatPlanned } from "./init-text.ts";
-import { formatNumber, plural } from "./instrument.ts";
 
 export function formatScan(scan: Scan, columns: number): string {
   const sections = [flowTable(scan, columns), querierTable(scan), memberTable(scan), notes(scan).join("")];
@@ -21,22 +21,24 @@ export function formatScanToml(scan: Scan, egress: string): string {
   return `${fileHeader}${rules.map(formatPlanned).join("")}`;
 }
 
-/** `4.21 Mbit/s` */
-export function formatBitRate(bitsPerSecond: number): string {
-  const units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"];
-  let value = bitsPerSecond;
-  let unit = 0;
-  for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
-  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
-}
-
 export function formatTarget({ group, port }: { readonly group: string; readonly port: number }): string {
   return `${group.includes(":") ? `[${group}]` : group}:${port}`;
 }
 
 function flowTable({ flows }: Scan, columns: number): string {
   if (flows.length === 0) return "";
-  const headings = ["INTERFACE", "GROUP", "SOURCE", "PACKETS/S", "RATE", "SIZE", "KIND", "NAME", "ALSO ON"];
+  const headings = [
+    "INTERFACE",
+    "GROUP",
+    "SOURCE",
+    "PACKETS/S",
+    "RATE",
+    "SIZE",
+    "KIND",
+    "NAME",
+    "RELAYED BY",
+    "ALSO ON",
+  ];
   const rows = flows.map((flow) => [
     `${flow.interface}${flow.vlan === null ? "" : ` vlan ${flow.vlan}`}`,
     formatTarget(flow),
@@ -46,6 +48,7 @@ function flowTable({ flows }: Scan, columns: number): string {
     sizeOf(flow),
     formatKind(flow),
     flow.name ?? "",
+    flow.relayed_by ?? "",
     flow.elsewhere
       .map((place) => `${place.interface}${place.direction === "egress" ? " (sent)" : ""}`)
       .join(", "),

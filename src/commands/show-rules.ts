@@ -3,9 +3,9 @@
 import { list } from "../config/changes.ts";
 import type { EgressSnapshot, Rate, RuleSnapshot, Status, Unsaved } from "../control/protocol.ts";
 import { type Cell, formatTable } from "../table.ts";
-import { formatAge, formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatUnsaved, toText } from "./difference.ts";
+import { formatAge, formatRate, plural } from "./figures.ts";
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
 /** What goes where the longest ranges leave no room for everything. */
@@ -131,11 +131,11 @@ function formatStatus({ version, instance, pid, uptime_s, workers, profile, file
     `mcr ${version}${instance === null ? "" : ` ${instance}`}`,
     `pid ${pid}`,
     `up ${formatAge(uptime_s * 1000)}`,
-    formatCount(workers.length, "worker"),
+    plural(workers.length, "worker"),
     `profile ${profile}`,
   ];
   const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");
-  const content = total === 0 ? "no rules" : `${formatCount(total, "rule")}: ${detail}`;
+  const content = total === 0 ? "no rules" : `${plural(total, "rule")}: ${detail}`;
   return `${about.join(", ")}\n${file}: ${content}`;
 }
 
@@ -145,8 +145,4 @@ function formatFailedReload({ last_reload: last }: Status, nowMs: number, { bad 
   const [first = "", ...others] = last.errors;
   const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
   return `${bad(`last reload refused ${formatAge(nowMs - Date.parse(last.time))} ago: ${first}${more}`)}\n`;
-}
-
-function formatCount(count: number, noun: "rule" | "worker"): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -8,8 +8,8 @@ import type {
   WorkersSchema,
 } from "../control/protocol.ts";
 import { formatTable } from "../table.ts";
-import { formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
+import { formatRate } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(

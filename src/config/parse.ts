@@ -12,7 +12,7 @@ import { checkEgressCount, checkFlowCount } from "./flows.ts";
 import { findUnknownKeys } from "./key.ts";
 import { locateIn } from "./locate.ts";
 import { formatPath, type Path, type PlaceOf, type Problem, printable } from "./problem.ts";
-import { checkRelay } from "./relay.ts";
+import { checkRelay } from "./relay-settings.ts";
 import { checkRule } from "./rule.ts";
 import { type Config, ConfigSchema, type Rule } from "./schema.ts";
 import { checkSupport } from "./support.ts";
@@ -165,7 +165,8 @@ function readingTrouble(thrown: unknown): string {
 
 function decode(bytes: Uint8Array, file: string): string {
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    // A byte order mark stays, for whoever writes the text back; parseConfig passes over it.
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
     return fail(`${file}: is not UTF-8 text, as TOML must be; convert it: iconv -t UTF-8`, ExitCode.config);
   }

@@ -1,9 +1,10 @@
-// The rule file on disk, written back: the rules that run go into its text (edit.ts), which replaces it at once and
-// whole. Called by relay.ts for `mcr save`. A reader sees the old file or the new one; so does whoever comes after a
-// crash: the new text is on disk under another name, with the old one's owner and mode, before it takes its name.
+// The rule file on disk, written at once and whole. `saveRules` puts the rules that run into its text (edit.ts), for
+// `mcr save`; `mcr init` begins or extends a file by `replaceFile`. A reader sees the old file or the new one; so does
+// whoever comes after a crash: the new text is on disk under another name, with the old one's owner and mode, before it
+// takes its name.
 import { constants } from "node:fs";
 import * as fileSystem from "node:fs/promises";
-import { basename, dirname, join } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { ExitCode, fail, McrError } from "../error.ts";
 import { type Change, describeChanges, list } from "./changes.ts";
 import { diffRules } from "./diff.ts";
@@ -12,7 +13,10 @@ import { parseConfig, readText } from "./parse.ts";
 import type { Rule } from "./schema.ts";
 
 /** What of node:fs/promises is used, so that a test can let it fail half-way. */
-export type FileSystem = Pick<typeof fileSystem, "open" | "realpath" | "rename" | "rm" | "stat">;
+export type FileSystem = Pick<
+  typeof fileSystem,
+  "copyFile" | "link" | "open" | "realpath" | "rename" | "rm" | "stat"
+>;
 
 export interface SaveOptions {
   readonly file: string;
@@ -28,18 +32,15 @@ export async function saveRules(
   { file, loaded, running, force }: SaveOptions,
   fs: FileSystem = fileSystem,
 ): Promise<readonly Change[]> {
-  // A symbolic link stays, and the file it leads to is replaced.
-  const target = await fs.realpath(file).catch((thrown) => refuse(file, thrown));
-  const before = await stampOf(target, fs).catch((thrown) => refuse(file, thrown));
-  const text = await readText(target);
-  const onDisk = parseConfig(text, file).rules;
+  const before = await readFile(file, fs).catch((thrown) => refuse(file, thrown));
+  const onDisk = parseConfig(before.text, file).rules;
   const foreign = diffRules(loaded, onDisk);
   const changes = describeChanges(diffRules(onDisk, running));
   if (changes.length === 0) return changes;
   if (!force) checkUnchanged(file, describeChanges(foreign));
-  const updated = updateRules(text, running);
+  const updated = updateRules(before.text, running);
   try {
-    await replaceFile(target, updated, before, fs);
+    await replaceFile({ file, before, text: updated, command: "mcr save" }, fs);
   } catch (thrown) {
     refuse(file, thrown);
   }
@@ -56,6 +57,14 @@ function checkUnchanged(file: string, foreign: readonly Change[]): void {
   );
 }
 
+/** A file as it was when it was read. */
+export interface FileState {
+  /** Where a symbolic link leads: the link stays, and this is replaced. */
+  readonly target: string;
+  readonly text: string;
+  readonly stamp: Stamp;
+}
+
 interface Stamp {
   readonly dev: bigint;
   readonly ino: bigint;
@@ -66,40 +75,78 @@ interface Stamp {
   readonly gid: bigint;
 }
 
+/** Throws the system's error where there is none, McrError where it is no text. */
+export async function readFile(file: string, fs: FileSystem = fileSystem): Promise<FileState> {
+  const target = await fs.realpath(file);
+  // Before the text: what is written while it is read makes a difference then.
+  const stamp = await stampOf(target, fs);
+  return { target, text: await readText(target), stamp };
+}
+
 async function stampOf(path: string, fs: FileSystem): Promise<Stamp> {
   const { dev, ino, size, mtimeNs, mode, uid, gid } = await fs.stat(path, { bigint: true });
   return { dev, ino, size, mtimeNs, mode, uid, gid };
 }
 
-/** `before` is what the text was made from. */
-async function replaceFile(path: string, text: string, before: Stamp, fs: FileSystem): Promise<void> {
-  const temporary = join(dirname(path), `.${basename(path)}.mcr-save`);
-  // What a save that was killed has left.
+export interface Replacement {
+  readonly file: string;
+  /** What the text was made from, and the only thing that it replaces; undefined: there must be no file. */
+  readonly before: FileState | undefined;
+  readonly text: string;
+  /** The file as it was stays beside it, as FILE.bak. */
+  readonly hasBackup?: boolean;
+  /** What to type again when somebody else has written the file meanwhile. */
+  readonly command: string;
+}
+
+/** Throws the system's error, or McrError when somebody else has written it; the file is then as it was. */
+export async function replaceFile(
+  { file, before, text, hasBackup = false, command }: Replacement,
+  fs: FileSystem = fileSystem,
+): Promise<void> {
+  const target = before?.target ?? resolve(file);
+  const temporary = join(dirname(target), `.${basename(target)}.mcr-save`);
+  // What a write that was killed has left.
   await fs.rm(temporary, { force: true });
-  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
-  const handle = await fs.open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
-    try {
-      const own = await handle.stat({ bigint: true });
-      await handle.writeFile(text);
-      if (own.uid !== before.uid || own.gid !== before.gid)
-        await handle.chown(Number(before.uid), Number(before.gid));
-      await handle.chmod(Number(before.mode & 0o7777n));
-      await handle.sync();
-    } finally {
-      await handle.close();
+    await writeNew(temporary, text, before?.stamp, fs);
+    if (before === undefined) {
+      // Unlike rename, link puts nothing in the place of what somebody else has created meanwhile.
+      await fs.link(temporary, target);
+      await fs.rm(temporary, { force: true });
+    } else {
+      if (!Bun.deepEquals(await stampOf(target, fs), before.stamp))
+        fail(`${file} was written by somebody else meanwhile: ${command} again`, ExitCode.config);
+      if (hasBackup) await fs.copyFile(target, `${target}.bak`);
+      await fs.rename(temporary, target);
     }
-    if (!Bun.deepEquals(await stampOf(path, fs), before))
-      fail(`${path} was written by somebody else at the same moment: mcr save again`, ExitCode.config);
-    await fs.rename(temporary, path);
   } catch (thrown) {
     await fs.rm(temporary, { force: true }).catch(() => undefined);
     throw thrown;
   }
-  await syncDirectory(dirname(path), fs);
+  await syncDirectory(dirname(target), fs);
 }
 
-/** The new name, too, survives a power cut. The file is in place already, so a refusal here is none of the save. */
+/** With owner and mode of what it is to replace; of a new file as every user's are. */
+async function writeNew(path: string, text: string, before: Stamp | undefined, fs: FileSystem) {
+  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+  const mode = before === undefined ? 0o644 : 0o600;
+  const handle = await fs.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+  try {
+    await handle.writeFile(text);
+    if (before !== undefined) {
+      const own = await handle.stat({ bigint: true });
+      if (own.uid !== before.uid || own.gid !== before.gid)
+        await handle.chown(Number(before.uid), Number(before.gid));
+      await handle.chmod(Number(before.mode & 0o7777n));
+    }
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The new name, too, survives a power cut. The file is in place already, so a refusal here is none of the write. */
 async function syncDirectory(path: string, fs: FileSystem): Promise<void> {
   try {
     await using directory = await fs.open(path, constants.O_RDONLY);
@@ -110,10 +157,9 @@ async function syncDirectory(path: string, fs: FileSystem): Promise<void> {
 }
 
 function refuse(file: string, thrown: unknown): never {
-  if (thrown instanceof McrError || !(thrown instanceof Error) || !("code" in thrown)) throw thrown;
-  const reason = /^E[A-Z0-9]+: ([^,]+)/.exec(thrown.message)?.[1] ?? thrown.message;
+  const { code, reason } = systemErrorOf(thrown);
   const what = `cannot save ${file}: ${reason}, and the file is as it was`;
-  switch (thrown.code) {
+  switch (code) {
     case "EACCES":
     case "EPERM":
       return fail(
@@ -133,4 +179,11 @@ function refuse(file: string, thrown: unknown): never {
     default:
       return fail(`${what}; mend that and save again`, ExitCode.failed);
   }
+}
+
+/** Throws again what is none. The reason is `ENOENT: no such file or directory, open '…'` without its frame. */
+export function systemErrorOf(thrown: unknown): { readonly code: string; readonly reason: string } {
+  if (thrown instanceof McrError || !(thrown instanceof Error) || !("code" in thrown)) throw thrown;
+  const reason = /^E[A-Z0-9]+: ([^,]+)/.exec(thrown.message)?.[1] ?? thrown.message;
+  return { code: String(thrown.code), reason };
 }

@@ -3,6 +3,7 @@
 // that stay go on from where they were, so no counter ever goes backwards while mcr runs.
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 import { egressStates, ruleStates } from "../net/state.ts";
+import { egressReasons } from "../stats/reasons.ts";
 import type { RuleSnapshot, Stats } from "./protocol.ts";
 
 /** What a histogram of stats/latency.ts comes to: `samples` counts all, also those above the last bound. */
@@ -225,16 +226,11 @@ function outputLabels(
 }
 
 function totalSamples({ totals }: Stats): readonly Sample[] {
-  const {
-    egress_full: full,
-    egress_error: error,
-    egress_unavailable: unavailable,
-    egress_expired: expired,
-  } = totals;
+  const dropped = Object.fromEntries(egressReasons.map((reason) => [reason, totals[`egress_${reason}`]]));
   return [
     sample("mcr_sent_packets_total", {}, totals.sent_packets),
     sample("mcr_sent_bytes_total", {}, totals.sent_bytes),
-    ...drops("mcr_dropped_packets_total", {}, { full, error, unavailable, expired }),
+    ...drops("mcr_dropped_packets_total", {}, dropped),
   ];
 }
 

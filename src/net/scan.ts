@@ -58,6 +58,8 @@ const FlowSchema = v.object({
   bits_per_second: Count,
   /** Other interfaces where the same group and port is heard. */
   elsewhere: v.array(v.object({ interface: Text, direction: v.picklist(["ingress", "egress"]) })),
+  /** The rule of an mcr that runs on this host and takes it here, or sends it. */
+  relayed_by: v.optional(v.nullable(Text), null),
 });
 
 const InterfaceSchema = v.object({ name: Text, address: v.nullable(AddressText), mtu: Count });
@@ -119,6 +121,7 @@ export function toScan(record: ScanRecord, interfaces: readonly ScanInterface[],
       bytes_max: flow.bytes_max,
       ...ratesOf(flow, elapsedMs),
       elsewhere: [],
+      relayed_by: null,
     };
   });
   const { state } = record;

@@ -28,7 +28,7 @@ const interfaces = [
   link("eth1", "10.0.1.1"),
   link("eth2", null, { hasCarrier: false }),
 ];
-const noFile: RuleFile = { path: "rules.toml", text: undefined, rules: [] };
+const noFile: RuleFile = { path: "rules.toml", text: undefined, rules: [], before: undefined };
 const scan = heardScan([
   heardFlow({ group: "239.1.1.1", port: 5004, kind: "rtp", payload_type: 33, programs: 2, name: "Studio A" }),
   heardFlow({ group: "239.2.2.2", port: 1234, kind: "mpeg-ts" }),
@@ -48,7 +48,7 @@ function start(changes: Partial<World> = {}) {
 }
 
 function existing(text: string): RuleFile {
-  return { path: "rules.toml", text, rules: parseConfig(text, "rules.toml").rules };
+  return { path: "rules.toml", text, rules: parseConfig(text, "rules.toml").rules, before: undefined };
 }
 
 /** The text is a good rule file, and its rules are as the formatter writes them. */
@@ -67,18 +67,29 @@ describe("a fresh file", () => {
     await terminal.answer("Where do they go?", enter);
     await terminal.answer("To which groups?", down, enter);
     await terminal.answer("The first group", "239.10.1.1:6001", enter);
-    await terminal.answer("Anything special?", down, enter);
-    await terminal.answer("TTL", "8", enter);
-    await terminal.answer("From whom?", down, enter);
-    await terminal.answer("DSCP", "46", enter);
+    // TTL, senders, DSCP, exclusive and path.
+    await terminal.answer(
+      "Anything special?",
+      ...[space, down, space, down, space, down, space, down, space],
+      enter,
+    );
+    await terminal.answer("TTL: 1-255", "300", enter);
+    await terminal.answer("give a whole number from 1 to 255", ..."\x7f".repeat(3), "keep", enter);
+    await terminal.answer("DSCP: 0-63", "46", enter);
+    await terminal.answer("Which send path?", down, enter);
     await terminal.answer("Write rules.toml?", enter);
     const result = await outcome;
     expect(result?.rules).toBe(2);
     expect(rulesOf(result)).toMatchObject([
       {
         name: "studio-a",
-        ingress: { interface: "eth0", group: "239.1.1.1", port: 5004, source: ["10.0.0.1"] },
-        egress: [{ interface: "eth1", group: "239.10.1.1", port: 6001, ttl: 8, dscp: 46 }],
+        ingress: {
+          ...{ interface: "eth0", group: "239.1.1.1", port: 5004, source: ["10.0.0.1"] },
+          exclusive: true,
+        },
+        egress: [
+          { interface: "eth1", group: "239.10.1.1", port: 6001, ttl: "keep", path: "frame", dscp: 46 },
+        ],
       },
       { name: "ts-239.2.2.2", egress: [{ group: "239.11.2.2", port: 2231 }] },
     ]);
@@ -190,10 +201,10 @@ describe("leaving", () => {
     ["Where do they go?", [enter]],
     ["To which groups?", [down, enter]],
     ["The first group", ["239.10.1.1", enter]],
-    ["Anything special?", [down, enter]],
-    ["TTL", [enter]],
-    ["From whom?", [enter]],
-    ["DSCP", [enter]],
+    ["Anything special?", [space, down, down, space, down, down, space, enter]],
+    ["TTL: 1-255", [enter]],
+    ["DSCP: 0-63", [enter]],
+    ["Which send path?", [enter]],
     ["Write rules.toml?", [enter]],
   ];
   const walk = async (terminal: FakeTerminal, to: number) => {
@@ -233,6 +244,21 @@ describe("leaving", () => {
     expect(await outcome).toBeUndefined();
   });
 
+  test("by Esc in the special settings is one of them back, with the choice kept", async () => {
+    const { terminal, outcome } = start();
+    await walk(terminal, 3);
+    await terminal.answer("To which groups?", enter);
+    await terminal.answer("Anything special?", space, down, down, space, enter);
+    await terminal.answer("TTL: 1-255", "9", enter);
+    await terminal.answer("DSCP: 0-63", esc);
+    await terminal.answer("TTL: 1-255", esc);
+    await terminal.answer("Anything special?", enter); // both are chosen still
+    await terminal.answer("TTL: 1-255", "8", enter);
+    await terminal.answer("DSCP: 0-63", "keep", enter);
+    await terminal.answer("Write rules.toml?", enter);
+    expect(rulesOf(await outcome)[0]?.egress).toMatchObject([{ ttl: 8, dscp: "keep" }]);
+  });
+
   test("by its own word at the end", async () => {
     const { terminal, outcome } = start();
     await walk(terminal, 3);
@@ -248,6 +274,23 @@ describe("leaving", () => {
     const { outcome } = start({ interfaces: interfaces.slice(0, 1) });
     await expect(outcome).rejects.toThrow("no interface but the loopback");
   });
+});
+
+test("what a running mcr relays is shown, not chosen by itself, and warned of when it is", async () => {
+  const flows = [
+    heardFlow({ group: "239.1.1.1", relayed_by: "studio" }),
+    heardFlow({ group: "239.2.2.2" }),
+    heardFlow({ group: "239.2.2.2", vlan: 7 }),
+  ];
+  const { terminal, outcome } = start({ scan: heardScan(flows) });
+  await terminal.answer("Where do the streams come from?", enter);
+  await terminal.answer('relayed by rule "studio"', space, enter);
+  await terminal.answer("Where do they go?", enter);
+  await terminal.answer("To which groups?", enter);
+  await terminal.answer("Anything special?", enter);
+  await terminal.answer('relayed already, by rule "studio" of the mcr that runs here');
+  await terminal.answer("Write rules.toml?", enter);
+  expect(rulesOf(await outcome).map(({ ingress }) => ingress.group)).toEqual(["239.1.1.1", "239.2.2.2"]);
 });
 
 test("what the host lacks is said with its cure", () => {

@@ -1,8 +1,8 @@
 // The other views of `mcr show`, ping, log-level and events: their text, their JSON, their errors, their colours.
 
 import { describe, expect, test } from "bun:test";
-import { formatRate } from "../../src/commands/age.ts";
 import { eventsCommand } from "../../src/commands/events.ts";
+import { formatRate } from "../../src/commands/figures.ts";
 import { logLevelCommand } from "../../src/commands/log-level.ts";
 import { pingCommand } from "../../src/commands/ping.ts";
 import { showCommand } from "../../src/commands/show.ts";

@@ -6,7 +6,14 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { formatRule } from "../../src/config/format.ts";
 import { parseConfig } from "../../src/config/parse.ts";
-import { type FileSystem, type SaveOptions, saveRules } from "../../src/config/rule-file.ts";
+import {
+  type FileSystem,
+  type Replacement,
+  readFile as readState,
+  replaceFile,
+  type SaveOptions,
+  saveRules,
+} from "../../src/config/rule-file.ts";
 import type { Rule } from "../../src/config/schema.ts";
 import { ExitCode, McrError } from "../../src/error.ts";
 import { parseRule, parseRules, ruleText } from "./rules.ts";
@@ -143,7 +150,7 @@ describe("saveRules", () => {
       await writeFile(file, `${text}# by hand\n`);
       return handle;
     };
-    expect((await refusalOf(save({}, { open }))).lines[0]).toContain("by somebody else at the same moment");
+    expect((await refusalOf(save({}, { open }))).lines[0]).toContain("by somebody else meanwhile");
     expect(await readFile(file, "utf8")).toBe(`${text}# by hand\n`);
     expect(await readdir(directory)).toEqual(["rules.toml"]);
   });
@@ -158,5 +165,66 @@ describe("saveRules", () => {
     await save({ running: [] });
     expect(parseConfig(await readFile(file, "utf8"), file).rules).toEqual([]);
     expect(await readFile(file, "utf8")).toBe(`# site 7\n\n[log]\nlevel = "debug" # for a while\n`);
+  });
+});
+
+describe("replaceFile", () => {
+  const now = `${text}# more\n`;
+  const replace = async (options: Partial<Replacement> = {}, fs: Partial<FileSystem> = {}) =>
+    replaceFile(
+      { file, before: await readState(file), text: now, command: "mcr init", ...options },
+      { ...fileSystem, ...fs },
+    );
+  const created = () => join(directory, "new.toml");
+
+  test("creates a file where there is none, as every user's are, and leaves nothing beside it", async () => {
+    await replace({ file: created(), before: undefined });
+    expect(await readFile(created(), "utf8")).toBe(now);
+    expect((await stat(created())).mode & 0o7777).toBe(0o644 & ~process.umask());
+    expect((await readdir(directory)).sort()).toEqual(["new.toml", "rules.toml"]);
+  });
+
+  test("creates nothing in the place of what somebody else has created meanwhile", async () => {
+    const link: FileSystem["link"] = async (from, to) => {
+      await writeFile(to, "theirs");
+      return fileSystem.link(from, to);
+    };
+    await expect(replace({ file: created(), before: undefined }, { link })).rejects.toMatchObject({
+      code: "EEXIST",
+    });
+    expect(await readFile(created(), "utf8")).toBe("theirs");
+    expect((await readdir(directory)).sort()).toEqual(["new.toml", "rules.toml"]);
+  });
+
+  test("keeps the file as it was only if asked, as the last one only", async () => {
+    await replace();
+    expect(await readdir(directory)).toEqual(["rules.toml"]);
+    await replace({ text: "second", hasBackup: true });
+    expect(await readFile(`${file}.bak`, "utf8")).toBe(now);
+    await replace({ text: "third", hasBackup: true });
+    expect(await readFile(`${file}.bak`, "utf8")).toBe("second");
+    expect(await readFile(file, "utf8")).toBe("third");
+    expect((await readdir(directory)).sort()).toEqual(["rules.toml", "rules.toml.bak"]);
+  });
+
+  test("without room for a backup replaces nothing", async () => {
+    const copyFile = () => Promise.reject(systemError("ENOSPC", "no space left on device"));
+    await expect(replace({ hasBackup: true }, { copyFile })).rejects.toThrow("no space left");
+    expect(await readFile(file, "utf8")).toBe(text);
+    expect(await readdir(directory)).toEqual(["rules.toml"]);
+  });
+
+  test("replaces only what it was made from", async () => {
+    const before = await readState(file);
+    await writeFile(file, `${text}# by hand\n`);
+    await expect(replace({ before })).rejects.toThrow("written by somebody else meanwhile: mcr init again");
+    expect(await readFile(file, "utf8")).toBe(`${text}# by hand\n`);
+  });
+
+  test("keeps a byte order mark", async () => {
+    await writeFile(file, `\uFEFF${text}`);
+    expect((await readState(file)).text).toBe(`\uFEFF${text}`);
+    await save();
+    expect(await readFile(file, "utf8")).toBe(`\uFEFF${savedText}`);
   });
 });

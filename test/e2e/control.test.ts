@@ -14,11 +14,11 @@ import {
   RulesSchema,
   WorkersSchema,
 } from "../../src/control/protocol.ts";
-import { expectEveryPacket } from "../support/accounting.ts";
 import type { Process } from "../support/process.ts";
 import { executable, type RelayUnderTest, ruleText, startRelay } from "../support/relay.ts";
+import { openTraffic } from "../support/relayed.ts";
 import { address, openTopology, repository, type Topology } from "../support/topology.ts";
-import { send, startReceiver, startSender } from "../support/traffic.ts";
+import { send, startSender } from "../support/traffic.ts";
 import { waitFor, waitUntil } from "../support/wait.ts";
 
 const socket = "/run/mcr/mcr.sock";
@@ -32,38 +32,6 @@ const late = ruleText({
   ingress: 'interface = "veth9", group = "239.1.1.9", port = 5009',
   egress: ['interface = "veth2"'],
 });
-
-/** Traffic through "studio-a" until stop(), which proves that nothing was lost. */
-async function openTraffic(topology: Topology, relay: RelayUnderTest, ratePps: number) {
-  const receiver = await startReceiver(topology, "sink-ns", {
-    interfaceAddress: address.sink,
-    streams: { group: "239.10.1.1", port: 6001 },
-    deadlineSeconds: 100,
-  });
-  const sender = await startSender(topology, "gen-ns", {
-    interfaceAddress: address.gen,
-    group: "239.1.1.1",
-    port: 5001,
-    ratePps,
-    unbounded: true,
-    sizeBytes: 1024,
-  });
-  sender.go();
-  await waitUntil(() => receiver.receivedSoFar() > 0, { what: "the first packet" });
-  return {
-    async stop() {
-      const sent = await sender.stop();
-      await waitFor(
-        () => relay.rule("studio-a"),
-        ({ packets }) => packets === sent.sent,
-        { what: `the relay to have counted ${sent.sent} packets` },
-      );
-      const received = await receiver.stop();
-      expectEveryPacket({ sent, received, stats: await relay.stats() });
-      return sent;
-    },
-  };
-}
 
 async function json<const S extends v.GenericSchema>(relay: RelayUnderTest, schema: S, ...argv: string[]) {
   const { exitCode, stdout, stderr } = await relay.run(...argv, "--json");
@@ -90,7 +58,7 @@ test("rates and flows are what is sent, within 5 %, by show and on the wire", as
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
   const ratePps = 2_000;
-  const traffic = await openTraffic(topology, relay, ratePps);
+  const traffic = await openTraffic(topology, relay, { rule: "studio-a", ratePps });
   // Two samples, so that the rate covers traffic only.
   const rule = await waitFor(
     () => relay.rule("studio-a"),
@@ -144,8 +112,27 @@ test("flows are what is on the wire: sources, sizes, rates, and the stream that 
   expect(shown).toMatch(/^studio-a +veth1 +10\.0\.0\.1 +239\.1\.1\.1:5001 +\d+ +1\d\.\dM +1024 +\d+$/m);
   expect(shown).toMatch(/^- +veth1 +10\.0\.0\.1 +239\.1\.1\.1:5002 +\d+ +\d+k +200 +\d+$/m);
   expect(shown).toContain("not watched: veth9: interface veth9 does not exist");
+  await expectFlagsLeftAlone(topology, relay);
   await Promise.all([wanted.stop(), stranger.stop()]);
 }, 60_000);
+
+/** `mcr scan` lets the interface pass every group, as the counter shows; the running relay must not. */
+async function expectFlagsLeftAlone(topology: Topology, relay: RelayUnderTest) {
+  const allmulti = async () => {
+    const link = await topology.output("relay-ns", ["ip", "-details", "link", "show", "veth1"]);
+    return Number(/ allmulti (\d+) /.exec(link)?.[1]);
+  };
+  const scan = topology.spawn("relay-ns", [executable, "scan", "veth1", "--duration", "60s"]);
+  await waitFor(allmulti, (count) => count === 1, { what: "the scan to let every group pass" });
+  scan.kill("SIGINT");
+  await scan.exited;
+  const look = { isOver: false };
+  const watching = relay.run("show", "flows").finally(() => {
+    look.isOver = true;
+  });
+  while (!look.isOver) expect(await allmulti()).toBe(0);
+  await watching;
+}
 
 test("interfaces, memberships, workers and config are what the host and the file say", async () => {
   await using topology = await openTopology("chain");
@@ -432,7 +419,7 @@ test("the lines of README for curl work, and mcr answers what they ask", async (
 test("1,000 silent clients, 100 MB, one that never reads, 100 adds and removes cost no packet and nobody's answer", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
-  const traffic = await openTraffic(topology, relay, 20_000);
+  const traffic = await openTraffic(topology, relay, { rule: "studio-a", ratePps: 20_000 });
   const hostile = topology.spawn(
     "relay-ns",
     [process.execPath, `${repository}/test/support/hostile.ts`, socket],

@@ -2,8 +2,10 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
+import { formatBitRate } from "../../src/commands/figures.ts";
 import { planRules, streamsOn } from "../../src/commands/init-plan.ts";
-import { formatBitRate, formatScan, formatScanToml } from "../../src/commands/scan-report.ts";
+import { markRelayed } from "../../src/commands/relayed.ts";
+import { formatScan, formatScanToml } from "../../src/commands/scan-report.ts";
 import { parseConfig } from "../../src/config/parse.ts";
 import type { ScanRecord } from "../../src/native/shim.ts";
 import { addressBytes } from "../../src/net/address.ts";
@@ -78,6 +80,27 @@ describe("a scan", () => {
     expect(formatScan(heardScan([heardFlow()]), 200)).not.toContain("NAME");
   });
 
+  test("says what a running mcr takes and sends, by group, port, VLAN and source", () => {
+    const running = parseConfig(
+      `[[rule]]\nname = "a"\ningress = { interface = "eth0", group = "239.1.1.1", source = ["10.0.0.1"] }\negress = [{ interface = "eth1", group = "239.9.9.9", port = 6001 }]\n`,
+      "",
+    ).rules;
+    const flows = [
+      heardFlow(),
+      heardFlow({ port: 5002 }),
+      heardFlow({ source: "10.0.0.7" }),
+      heardFlow({ vlan: 5 }),
+      heardFlow({ interface: "eth1" }),
+      heardFlow({ interface: "eth1", direction: "egress", group: "239.9.9.9", port: 6001 }),
+      heardFlow({ interface: "eth1", direction: "egress", group: "239.9.9.9", port: 6002 }),
+    ];
+    const marked = markRelayed(heardScan(flows), running);
+    const names = marked.flows.map(({ relayed_by }) => relayed_by);
+    expect(names).toEqual(["a", "a", null, null, null, "a", null]);
+    expect(formatScan(marked, 200)).toContain("RELAYED BY");
+    expect(formatScan(heardScan(flows), 200)).not.toContain("RELAYED BY");
+  });
+
   test("of nothing says what to try", () => {
     expect(formatScan(heardScan([]), 200)).toContain("--join");
   });
@@ -131,7 +154,7 @@ describe("rules from a scan", () => {
 });
 
 test("bit rates have three digits", () => {
-  expect([0, 999, 328_000, 2_304_000, 17_600_000, 1.25e9].map(formatBitRate)).toEqual([
-    ...["0 bit/s", "999 bit/s", "328 kbit/s", "2.30 Mbit/s", "17.6 Mbit/s", "1.25 Gbit/s"],
+  expect([0, 999, 328_000, 999_600, 2_304_000, 17_600_000, 1.25e9].map(formatBitRate)).toEqual([
+    ...["0 bit/s", "999 bit/s", "328 kbit/s", "1.00 Mbit/s", "2.30 Mbit/s", "17.6 Mbit/s", "1.25 Gbit/s"],
   ]);
 });

@@ -20,7 +20,7 @@ export function heardFlow(changes: Partial<ScanFlow> = {}): ScanFlow {
     bytes_max: 1316,
     packets_per_second: 100,
     bits_per_second: 1_052_800,
-    elsewhere: [],
+    ...{ elsewhere: [], relayed_by: null },
     ...changes,
   };
 }

@@ -1,4 +1,4 @@
-// How long ago, and how much a second: numbers as people read them in a narrow column.
+// Numbers as people read them: how long ago, how much a second, how many.
 
 /** The two largest units: 12s, 3m, 2h 5m, 3d 4h. A clock that was set back makes it 0s. */
 export function formatAge(ms: number): string {
@@ -25,3 +25,22 @@ const units = [
   ["M", 1e6],
   ["G", 1e9],
 ] as const;
+
+/** `4.21 Mbit/s` */
+export function formatBitRate(bitsPerSecond: number): string {
+  const prefixes = ["", "k", "M", "G", "T"];
+  let value = bitsPerSecond;
+  let prefix = 0;
+  for (; value >= 999.5 && prefix < prefixes.length - 1; prefix += 1) value /= 1000;
+  return `${prefix === 0 ? Math.round(value) : value.toPrecision(3)} ${prefixes[prefix]}bit/s`;
+}
+
+/** 1,234,567 */
+export function formatNumber(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+/** `1 stream`, `1,234 streams`. */
+export function plural(count: number, noun: string): string {
+  return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
