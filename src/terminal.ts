@@ -60,7 +60,8 @@ export class FullScreen {
     const changes: string[] = [];
     for (let row = 0; row < height; row += 1) {
       const line = shown[row] ?? "";
-      if (line !== this.#lines[row]) changes.push(`\x1b[${row + 1};1H${line}\x1b[0m\x1b[K`);
+      // Erased first: behind a line as wide as the screen the cursor stands on its last character.
+      if (line !== this.#lines[row]) changes.push(`\x1b[${row + 1};1H\x1b[K${line}\x1b[0m`);
     }
     if (changes.length > 0) this.screen.write(changes.join(""));
     this.#lines = shown;

@@ -68,6 +68,9 @@ function after(sorting: Sorting): Sorting {
   return sortings[(sortings.indexOf(sorting) + 1) % sortings.length] ?? "rate";
 }
 
+/** cam-2 before cam-10. */
+const byName = new Intl.Collator("en", { numeric: true });
+
 /** Worst first; within a state the busiest. */
 const stateOrder = ["failed", "waiting", "silent", "joining", "active"];
 
@@ -76,7 +79,7 @@ export function selectRules(rules: readonly RuleLine[], { filter, sorting }: Top
   const selected = rules.filter(({ name, ingress, state }) =>
     `${name} ${ingress} ${state}`.toLowerCase().includes(words),
   );
-  return selected.toSorted((a, b) => order(a, b, sorting) || a.name.localeCompare(b.name));
+  return selected.toSorted((a, b) => order(a, b, sorting) || byName.compare(a.name, b.name));
 }
 
 function order(a: RuleLine, b: RuleLine, sorting: Sorting): number {

@@ -208,6 +208,9 @@ describe("keys", () => {
       selectRules(rules, { ...firstView, ...view }).map(({ name }) => name);
     expect(names({})).toEqual(["b", "a", "c"]);
     expect(names({ sorting: "name" })).toEqual(["a", "b", "c"]);
+    const cams = modelAt(10, ["cam-10", "cam-9", "cam-1"]).rules;
+    const sorted = selectRules(cams, { ...firstView, sorting: "name" }).map(({ name }) => name);
+    expect(sorted).toEqual(["cam-1", "cam-9", "cam-10"]);
     expect(names({ sorting: "state" })).toEqual(["a", "c", "b"]);
     expect(names({ filter: "WAIT" })).toEqual(["a", "c"]);
     expect(names({ filter: "nobody" })).toEqual([]);

@@ -427,7 +427,7 @@ test("1,000 silent clients, 100 MB, one that never reads, 100 adds and removes c
   );
   await hostile.waitForOutput("silent 1000", 30_000);
   const pings: number[] = [];
-  while (!hostile.completed || pings.length < 20) {
+  while (!hostile.completed) {
     const { exitCode, stdout, stderr } = await relay.run("ping", "--json");
     expect([exitCode, stderr]).toEqual([0, ""]);
     pings.push(JSON.parse(stdout).ms);
@@ -436,7 +436,7 @@ test("1,000 silent clients, 100 MB, one that never reads, 100 adds and removes c
   expect(await hostile.exited).toMatchObject({
     exitCode: 0,
     stderr: "",
-    stdout: expect.stringMatching(/^100 MB sent or refused$[\s\S]*^100 rules added and removed$/m),
+    stdout: expect.stringMatching(/^100 MB sent or refused$[\s\S]*^100 rules added and removed five times$/m),
   });
   const [median = 0, worst = 0] = [Math.ceil(pings.length / 2), pings.length].map(
     (rank) => pings.toSorted((a, b) => a - b)[rank - 1],

@@ -1,6 +1,7 @@
 // Clients that mean harm, all at once, on the control socket given: 1,000 that connect and say nothing, one that follows
 // the events and never reads, one that makes events without end, one that sends 100 MB; and beside them 100 that mean
-// well, each adding a rule and removing it again. A program of its own, so that the test that starts it keeps time.
+// well, each adding a rule and removing it again, five times. A program of its own, so that the test that starts it
+// keeps time.
 import { createConnection, type Socket } from "node:net";
 
 const [, , path = ""] = process.argv;
@@ -17,7 +18,7 @@ for (let count = 0; count < silentCount; count += 1) silent.push(await connect()
 console.log(`silent ${silentCount}`);
 
 await Promise.all([makeNoise(), flood(), ...Array.from({ length: 100 }, (_, i) => addAndRemove(i + 1))]);
-console.log("100 rules added and removed");
+console.log("100 rules added and removed five times");
 process.exit(0);
 
 /** Each change of a log level is an event; enough of them are more than the deaf one may lag behind. */
@@ -45,10 +46,11 @@ async function addAndRemove(octet: number): Promise<void> {
     ingress: { interface: "veth1", group: `239.2.1.${octet}`, port: 5001 },
     egress: [{ interface: "veth2", group: `239.12.1.${octet}` }],
   };
-  for (const edit of [
+  const edits = [
     request("POST", "/v1/rules", { rules: [rule] }),
     request("DELETE", "/v1/rules", { names: [name] }),
-  ]) {
+  ];
+  for (const edit of Array.from({ length: 5 }, () => edits).flat()) {
     const answer = await ask(edit);
     if (!answer.startsWith("HTTP/1.1 200 ")) throw new Error(`${name}: ${answer}`);
   }
