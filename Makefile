@@ -12,6 +12,7 @@ MAKEFLAGS += --no-builtin-rules
 # ---- What the command line can change --------------------------------------------------------------------------
 
 # make test TESTS="rule reload": only the test files whose path contains one of these words
+# MCR_TEST_SETTINGS='profile = "latency"' make test TESTS=acceptance: a variant; test/support/variant.ts has them all
 TESTS =
 # make fuzz FUZZ_SECONDS=600: how long each fuzzer runs
 FUZZ_SECONDS = 60
@@ -109,14 +110,13 @@ $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Mak
 	$(CC) $(c_flags) -O2 -o $@ $< -lpthread
 
 # A corpus grows in dist/fuzz/NAME.corpus; an input that breaks something is kept as dist/fuzz/NAME.crash-….
-fuzz: $(fuzzers) ## fuzz the packet parsers, the rule table and the instruments with libFuzzer, FUZZ_SECONDS=60 each
-	@[ -n "$(fuzzers)" ] || { echo "make fuzz: there is no fuzzer yet, test/fuzz/ is empty" >&2; exit 1; }
+fuzz: $(fuzzers) ## fuzz frames, ring blocks, the rule table, received streams and scans with libFuzzer, FUZZ_SECONDS=60 each
 	@for fuzzer in $(fuzzers); do \
 		mkdir -p $$fuzzer.corpus; \
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \
 	done
 
-$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(c_sources) $(c_headers) Makefile | packages
+$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(c_sources) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(c_sources)
 

@@ -265,6 +265,11 @@ static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker
 	if (!block)
 		return false;
 	if (!ring->by_frame) {
+		const struct tpacket_block_desc *descriptor = block;
+
+		if (!(descriptor->hdr.bh1.block_status & TP_STATUS_BLK_TMO) &&
+		    worker->pause_ns < ring->pause_ns)
+			worker->pause_ns = ring->pause_ns;
 		mcr_block_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
 		taken = 1;
 	}
@@ -361,6 +366,24 @@ static bool nap(const struct mcr_port *ports, uint32_t port_count, uint32_t *nap
 	return true;
 }
 
+/*
+ * Blocks that are full before their time would be taken one by one, with few
+ * packets of one flow to make a run of. So after such a batch the next begins
+ * only when the ring's pause is over: meanwhile more blocks fill, and the runs
+ * grow with the rate.
+ */
+#define PAUSE_NS_MIN 50000 /* not worth a sleep */
+static void pause_until(int64_t until_ns, int64_t *at_ns)
+{
+	const struct timespec until = { .tv_sec = until_ns / 1000000000,
+					.tv_nsec = until_ns % 1000000000 };
+
+	if (until_ns - *at_ns < PAUSE_NS_MIN)
+		return;
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
+	*at_ns = now_ns();
+}
+
 int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 {
 	char name[16];
@@ -390,6 +413,8 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 	ports_gather(table, worker, scratch, ports, port_count);
 	if (worker->block_count == 0)
 		return false;
+	if (worker->block_count == MCR_BATCH_BLOCKS_MAX) /* more is waiting */
+		worker->pause_ns = 0;
 	gathered_ns = now_ns();
 	mcr_batch_send(table, worker, scratch);
 	blocks_release(worker, ports, port_count);
@@ -417,9 +442,11 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 		const struct mcr_table *table = __atomic_load_n(&relay->table, __ATOMIC_ACQUIRE);
 		const struct mcr_port *ports = NULL;
 		uint32_t port_count = 0;
+		const int64_t began_ns = at_ns;
 		bool busy = false;
 		int error;
 
+		worker->pause_ns = 0;
 		if (table) {
 			/* Release: nothing of an older table is used after this. */
 			__atomic_store_n(&worker->epoch_seen, table->epoch, __ATOMIC_RELEASE);
@@ -434,8 +461,10 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			return 1;
 		if (at_ns >= deadline_ns)
 			return 0;
-		if (busy)
+		if (busy) {
+			pause_until(began_ns + worker->pause_ns, &at_ns);
 			continue;
+		}
 		if (nap(ports, port_count, &naps)) {
 			at_ns = now_ns();
 			continue;

@@ -204,11 +204,15 @@ _Static_assert(sizeof(struct mcr_address_range) == 8, "ABI");
 MCR_EXPORT int32_t mcr_ring_permitted(void);
 
 /*
- * A mapped ring that admits nothing yet, member of its fanout group. NULL and
- * *error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
+ * Mapped rings that admit nothing yet, each a member of a fanout group: the one
+ * named, or with MCR_FANOUT_NEW that of the ring before it, where that has the
+ * same interface, else a new one. The memory of all of them is allocated at
+ * once, on threads that end with the call. For each a handle, or NULL and its
+ * error: -EPERM without CAP_NET_RAW, -ENODEV or -ENXIO without interface,
  * -ENETDOWN, -ENOMEM when the kernel has no pages for the ring.
  */
-MCR_EXPORT struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error);
+MCR_EXPORT void mcr_rings_open(const struct mcr_ring_options *options, uint32_t count,
+			       struct mcr_ring **rings, int32_t *errors);
 MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
 
 /*
@@ -536,71 +540,7 @@ MCR_EXPORT void *mcr_receiver_latency(const struct mcr_receiver *receiver);
 MCR_EXPORT int32_t mcr_receiver_buffer_bytes(const struct mcr_receiver *receiver);
 MCR_EXPORT void mcr_receiver_close(struct mcr_receiver *receiver);
 
-/* -- observe.c: what is on the wire, for show flows, explain and scan -------- */
-
-#define MCR_SEEN_SAMPLE_BYTES 64
-#define MCR_SEEN_FLOWS_MAX 65536
-
-enum mcr_seen_kind {
-	MCR_SEEN_UDP,
-	MCR_SEEN_QUERY, /* IGMP */
-	MCR_SEEN_REPORT,
-	MCR_SEEN_LEAVE,
-};
-
-struct mcr_observer_options {
-	uint32_t ifindex;
-	uint32_t destination_first; /* UDP to these: IPv4, host order, inclusive */
-	uint32_t destination_last;
-	uint32_t flows_max; /* 1..MCR_SEEN_FLOWS_MAX */
-};
-_Static_assert(sizeof(struct mcr_observer_options) == 16, "ABI");
-
-struct mcr_seen_flow {
-	uint8_t source[16];
-	uint8_t destination[16];
-	uint64_t packets; /* a super-frame counts as what it holds */
-	uint64_t bytes; /* UDP payload; of IGMP the message */
-	uint64_t first_ns; /* CLOCK_REALTIME */
-	uint64_t last_ns;
-	uint32_t size_min; /* payload; a fragmented datagram counts with its first fragment */
-	uint32_t size_max;
-	uint16_t port; /* destination; 0 for IGMP */
-	uint16_t vlan; /* 0: untagged */
-	uint8_t kind; /* enum mcr_seen_kind */
-	uint8_t ttl; /* of the first packet */
-	uint16_t sample_bytes;
-	uint8_t sample[MCR_SEEN_SAMPLE_BYTES]; /* start of the first payload */
-};
-_Static_assert(sizeof(struct mcr_seen_flow) == 144, "ABI");
-
-struct mcr_observer_totals {
-	uint64_t flows;
-	uint64_t frames;
-	uint64_t dropped; /* frames that found the ring full */
-	uint64_t overflow; /* packets of flows beyond flows_max */
-	uint64_t fragments; /* later fragments, in no flow */
-	uint64_t malformed;
-	uint64_t reserved[2];
-};
-_Static_assert(sizeof(struct mcr_observer_totals) == 64, "ABI");
-
-struct mcr_observer;
-
-/*
- * Looks at an interface until it is closed: incoming multicast UDP and IGMP.
- * NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN, -ENOMEM.
- */
-MCR_EXPORT struct mcr_observer *mcr_observer_open(const struct mcr_observer_options *options,
-						  int32_t *error);
-/* Takes what came; often enough that 8 MiB do not fill. Number of flows, or -errno. */
-MCR_EXPORT int32_t mcr_observer_read(struct mcr_observer *observer);
-MCR_EXPORT void *mcr_observer_totals(const struct mcr_observer *observer);
-/* struct mcr_seen_flow, as many as mcr_observer_read said. */
-MCR_EXPORT void *mcr_observer_flows(const struct mcr_observer *observer);
-MCR_EXPORT void mcr_observer_close(struct mcr_observer *observer);
-
-/* -- scan.c, heard.c: what flows on a link, for `mcr scan` ---------------------- */
+/* -- scan.c, heard.c: what flows on a link, for scan, init, show flows and explain -- */
 
 #define MCR_SCAN_INTERFACES_MAX 64
 #define MCR_SCAN_FLOWS_MAX 16384
@@ -623,8 +563,12 @@ struct mcr_scan_options {
 	uint64_t seed; /* random: keeps senders from choosing what collides in the tables */
 	uint32_t interface_count; /* 1..MCR_SCAN_INTERFACES_MAX */
 	uint32_t flows_max; /* 1..MCR_SCAN_FLOWS_MAX */
+	/* 1: counts what arrives here anyway. Nothing that this host sends, no groups that the
+	   interface does not pass by itself, no payloads: kinds and announcements stay unknown. */
+	uint32_t ingress_only;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct mcr_scan_options) == 24, "ABI");
+_Static_assert(sizeof(struct mcr_scan_options) == 32, "ABI");
 
 struct mcr_scan_state {
 	uint64_t frames;
@@ -697,13 +641,14 @@ _Static_assert(sizeof(struct mcr_scan_announcement) == 32, "ABI");
 struct mcr_scan;
 
 /*
- * Listens from now on, to both directions; joins nothing. NULL and *error, and
+ * Listens from now on, to both directions unless ingress_only; joins nothing. No
+ * more than 64 MiB of rings however many interfaces. NULL and *error, and
  * *failed_interface where one is to blame: -EPERM without CAP_NET_RAW, -ENODEV
  * or -ENXIO without interface, -ENETDOWN, -ENOMEM, -EINVAL.
  */
 MCR_EXPORT struct mcr_scan *mcr_scan_open(const struct mcr_scan_options *options,
 					  uint32_t *failed_interface, int32_t *error);
-/* Listens for about budget_ms. 0 or -errno. */
+/* Listens for about budget_ms; 0: takes what has come. 0 or -errno. */
 MCR_EXPORT int32_t mcr_scan_run(struct mcr_scan *scan, int32_t budget_ms);
 /* What was heard so far: the state, and arrays of as many as it counts. */
 MCR_EXPORT void *mcr_scan_state(const struct mcr_scan *scan);

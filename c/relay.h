@@ -38,6 +38,7 @@ struct mcr_ring {
 	uint32_t sleep_us;
 	uint32_t fanout_id;
 	bool by_frame; /* TPACKET_V2 */
+	int64_t pause_ns; /* from one batch of full blocks to the next */
 	uint8_t *map;
 	size_t map_bytes;
 };
@@ -82,6 +83,7 @@ struct mcr_worker {
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
 	uint32_t packet_count;
 	uint32_t block_count; /* held: turns that rings gave to this batch */
+	int64_t pause_ns; /* of the rings that gave it full blocks, the longest */
 	struct mcr_sender *sender;
 	struct mcr_queue *queues; /* of links that have something to send */
 } __attribute__((aligned(MCR_CACHE_LINE)));
@@ -225,11 +227,5 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 
 /* For sockets that only join or only send: nothing is ever queued on them. member.c */
 int mcr_socket_receive_nothing(int fd);
-
-/* -- observe.c, for tests and fuzzers: no socket */
-
-struct mcr_observer *mcr_observer_alloc(uint32_t flows_max);
-void mcr_observer_block(struct mcr_observer *observer, const struct tpacket_block_desc *block,
-			size_t block_bytes);
 
 #endif

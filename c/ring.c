@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -28,6 +30,12 @@
  * the metadata) and what the kernel writes in front of it.
  */
 #define SLOT_BYTES_MIN (65535u + 14 + 128)
+/*
+ * Blocks that are full before their time are collected for twice that time, see
+ * forward.c; not in a ring of fewer blocks, which might fill meanwhile.
+ */
+#define PAUSE_TIMES 2
+#define PAUSE_BLOCKS_MIN 64u
 
 /* -- the filter ------------------------------------------------------------- */
 
@@ -223,6 +231,8 @@ static int ring_shape(struct mcr_ring *ring, const struct mcr_ring_options *opti
 	ring->block_bytes = ring->by_frame ? slot_bytes : options->block_bytes;
 	ring->block_count = ring->by_frame ? request->tp_frame_nr : options->block_count;
 	ring->map_bytes = (size_t)request->tp_block_size * request->tp_block_nr;
+	if (!ring->by_frame && ring->block_count >= PAUSE_BLOCKS_MIN)
+		ring->pause_ns = PAUSE_TIMES * 1000000ll * options->retire_ms;
 	return 0;
 }
 
@@ -240,14 +250,9 @@ static int ring_map(struct mcr_ring *ring, const struct tpacket_req3 *request)
 	return 0;
 }
 
+/* All that takes long; no frame comes before ring_join. */
 static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *options)
 {
-	const struct sockaddr_ll address = {
-		.sll_family = AF_PACKET,
-		/* Taps for all protocols run before the kernel's ingress hooks. */
-		.sll_protocol = htons(ETH_P_ALL),
-		.sll_ifindex = (int)options->ifindex,
-	};
 	struct tpacket_req3 request;
 	int error = ring_shape(ring, options, &request);
 
@@ -262,14 +267,26 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *opti
 	 * that each of them would see every frame. */
 	if (!error)
 		error = mcr_ring_filter(ring, NULL, 0);
-	if (!error)
-		error = ring_map(ring, &request);
-	if (!error && bind(ring->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
-		error = -errno;
-	return error ? error : fanout_join(ring, options->fanout_id, options->fanout);
+	return error ? error : ring_map(ring, &request);
 }
 
-struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *error)
+static int ring_join(struct mcr_ring *ring, const struct mcr_ring_options *options,
+		     uint32_t fanout_id)
+{
+	const struct sockaddr_ll address = {
+		.sll_family = AF_PACKET,
+		/* Taps for all protocols run before the kernel's ingress hooks. */
+		.sll_protocol = htons(ETH_P_ALL),
+		.sll_ifindex = (int)options->ifindex,
+	};
+
+	if (bind(ring->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
+		return -errno;
+	return fanout_join(ring, fanout_id, options->fanout);
+}
+
+/* NULL and *error. */
+static struct mcr_ring *ring_prepare(const struct mcr_ring_options *options, int32_t *error)
 {
 	struct mcr_ring *ring;
 
@@ -295,6 +312,75 @@ struct mcr_ring *mcr_ring_open(const struct mcr_ring_options *options, int32_t *
 		return NULL;
 	}
 	return ring;
+}
+
+/* -- several at once -------------------------------------------------------- */
+
+/* They mostly wait: the kernel lets an RCU grace period pass for every ring. */
+#define THREADS_MAX 16u
+
+struct opening {
+	const struct mcr_ring_options *options;
+	struct mcr_ring **rings;
+	int32_t *errors;
+	uint32_t count;
+	uint32_t next; /* taken by whoever is free */
+};
+
+static void *rings_prepare(void *argument)
+{
+	struct opening *opening = argument;
+
+	for (;;) {
+		uint32_t i = __atomic_fetch_add(&opening->next, 1, __ATOMIC_RELAXED);
+
+		if (i >= opening->count)
+			return NULL;
+		opening->rings[i] = ring_prepare(&opening->options[i], &opening->errors[i]);
+	}
+}
+
+/* This thread takes its share, so that none is missing where no other can start. */
+static void rings_prepare_all(struct opening *opening)
+{
+	pthread_t threads[THREADS_MAX];
+	uint32_t thread_count = 0;
+	sigset_t all, before;
+
+	/* The process's signals are for the threads that were there before. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	while (thread_count < THREADS_MAX && thread_count + 1 < opening->count &&
+	       pthread_create(&threads[thread_count], NULL, rings_prepare, opening) == 0)
+		thread_count++;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	rings_prepare(opening);
+	while (thread_count > 0)
+		pthread_join(threads[--thread_count], NULL);
+}
+
+void mcr_rings_open(const struct mcr_ring_options *options, uint32_t count, struct mcr_ring **rings,
+		    int32_t *errors)
+{
+	struct opening opening = {
+		.options = options, .rings = rings, .errors = errors, .count = count
+	};
+
+	rings_prepare_all(&opening);
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t fanout_id = options[i].fanout_id;
+
+		if (!rings[i])
+			continue;
+		if (fanout_id == MCR_FANOUT_NEW && i > 0 && rings[i - 1] &&
+		    options[i].ifindex == options[i - 1].ifindex)
+			fanout_id = rings[i - 1]->fanout_id;
+		errors[i] = ring_join(rings[i], &options[i], fanout_id);
+		if (errors[i]) {
+			mcr_ring_close(rings[i]);
+			rings[i] = NULL;
+		}
+	}
 }
 
 int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)

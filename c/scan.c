@@ -1,8 +1,9 @@
 /*
- * Listening for `mcr scan`: on each interface one AF_PACKET ring that takes
- * multicast of any group and the beginning of each frame; heard.c keeps what
- * it means. Joins nothing: PACKET_MR_ALLMULTI lets the interface pass groups
- * that nobody here has joined, and says nothing on the wire. packet(7).
+ * Listening beside the workers: on each interface one AF_PACKET ring that takes
+ * multicast of any group and the beginning of each frame; heard.c keeps what it
+ * means. Joins nothing: PACKET_MR_ALLMULTI lets the interface pass groups that
+ * nobody here has joined, and says nothing on the wire. A running mcr looks at
+ * what arrives anyway (ingress_only), and leaves the interface alone. packet(7).
  */
 #define _GNU_SOURCE
 #include "heard.h"
@@ -27,9 +28,12 @@
 #define BLOCKS_PER_INTERFACE_MAX 32u
 /* A length the kernel checks and V3 does not use. */
 #define FRAME_BYTES 2048u
-#define RETIRE_MS 20u
+/* So much of what came last is not heard: 1 % of a second. */
+#define RETIRE_MS 10u
 /* Of each frame: every header and what announcements are long (RFC 2974 wants 1 KiB at most). */
 #define SNAP_BYTES 1600u
+/* For counting: link, longest IPv4 and UDP header, and of IGMPv3 the first 20 groups. */
+#define SNAP_BYTES_INGRESS_ONLY 256u
 #define GSO_UDP_L4 5 /* virtio_net.h of Linux 6.2 */
 
 struct listener {
@@ -48,7 +52,7 @@ struct mcr_scan {
 /* -- the sockets ------------------------------------------------------------------ */
 
 /* IPv4 UDP and IGMP to 224.0.0.0/4, IPv6 to ff00::/8; the metadata's protocol, so link headers do not matter. */
-static int filter_set(int fd)
+static int filter_set(int fd, uint32_t snap_bytes)
 {
 	struct sock_filter program[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PROTOCOL)),
@@ -62,7 +66,7 @@ static int filter_set(int fd)
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_NET_OFF + 9)),
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, IPPROTO_UDP, 1, 0),
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, IPPROTO_IGMP, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SNAP_BYTES),
+		BPF_STMT(BPF_RET | BPF_K, snap_bytes),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
 	const struct sock_fprog fprog = { .len = sizeof(program) / sizeof(program[0]),
@@ -76,7 +80,8 @@ static int option_set(int fd, int option, const void *value, socklen_t bytes)
 	return setsockopt(fd, SOL_PACKET, option, value, bytes) < 0 ? -errno : 0;
 }
 
-static int listener_setup(struct listener *listener, uint32_t ifindex, uint32_t block_count)
+static int listener_setup(struct listener *listener, uint32_t ifindex, uint32_t block_count,
+			  bool ingress_only)
 {
 	const struct sockaddr_ll address = {
 		.sll_family = AF_PACKET,
@@ -98,8 +103,11 @@ static int listener_setup(struct listener *listener, uint32_t ifindex, uint32_t 
 
 	if (!error)
 		error = option_set(listener->fd, PACKET_VNET_HDR, &on, sizeof(on));
+	if (!error && ingress_only)
+		error = option_set(listener->fd, PACKET_IGNORE_OUTGOING, &on, sizeof(on));
 	if (!error)
-		error = filter_set(listener->fd);
+		error = filter_set(listener->fd,
+				   ingress_only ? SNAP_BYTES_INGRESS_ONLY : SNAP_BYTES);
 	if (!error)
 		error = option_set(listener->fd, PACKET_RX_RING, &request, sizeof(request));
 	if (error)
@@ -111,16 +119,20 @@ static int listener_setup(struct listener *listener, uint32_t ifindex, uint32_t 
 	listener->map = map;
 	if (bind(listener->fd, (const struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
+	if (ingress_only)
+		return 0;
 	return option_set(listener->fd, PACKET_ADD_MEMBERSHIP, &all, sizeof(all));
 }
 
-static int listener_open(struct listener *listener, uint32_t ifindex, uint32_t block_count)
+static int listener_open(struct listener *listener, uint32_t ifindex, uint32_t block_count,
+			 bool ingress_only)
 {
 	if (ifindex == 0) /* would listen on every interface */
 		return -ENODEV;
 	/* Protocol 0: nothing is captured before bind, when ring and filter stand. */
 	listener->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	return listener->fd < 0 ? -errno : listener_setup(listener, ifindex, block_count);
+	return listener->fd < 0 ? -errno :
+				  listener_setup(listener, ifindex, block_count, ingress_only);
 }
 
 /* -- opening ------------------------------------------------------------------------- */
@@ -147,8 +159,8 @@ static int scan_setup(struct mcr_scan *scan, const struct mcr_scan_options *opti
 	for (uint32_t i = 0; i < options->interface_count; i++) {
 		scan->listeners[i].fd = -1;
 		scan->interface_count++;
-		error = listener_open(&scan->listeners[i], options->ifindexes[i],
-				      scan->block_count);
+		error = listener_open(&scan->listeners[i], options->ifindexes[i], scan->block_count,
+				      options->ingress_only);
 		if (error) {
 			*failed_interface = i;
 			return error;

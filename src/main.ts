@@ -3,10 +3,10 @@
 // Where things are, each part using only those below it:
 //   commands/   one file per command, all of the shape in command.ts: options in, text or JSON and an exit code out
 //   relay.ts    the control plane of `mcr run`: wanted rules → rings, sockets, rule table, memberships, workers
-//   control/    the control socket of a running mcr: server, client, and what they say to each other
+//   control/    how a running mcr is asked: its socket, what server and client say, metrics, the service manager
 //   config/     the rule file: TOML → Config, every mistake with its line and column, the difference of two files
-//   net/        addresses, interfaces, captures, egresses, memberships, and rules as they run
-//   stats/      the counters that the workers write and everybody reads
+//   net/        addresses, interfaces, captures, scans, egresses, memberships, and rules as they run
+//   stats/      the counters that the workers write and everybody reads, and the reasons of drops
 //   workers.ts  starts and ends the data-plane threads
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
 //   native/     the C shim of c/, and the only importer of bun:ffi

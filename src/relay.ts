@@ -6,11 +6,12 @@ import packageJson from "../package.json" with { type: "json" };
 import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { destinationOf } from "./config/destination.ts";
 import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
-import { addToRunning, removeFromRunning } from "./config/run-time.ts";
+import { addToRunning, removeFromRunning } from "./config/running-edit.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import { Events } from "./control/events.ts";
 import { flowsSnapshot } from "./control/flows.ts";
 import { PastCounts, type RuleMetrics, renderMetrics } from "./control/metrics.ts";
+import { interfaceSnapshots, membershipSnapshot } from "./control/network-snapshot.ts";
 import type {
   ConfigAnswer,
   ControlledRelay,
@@ -36,7 +37,6 @@ import {
   statisticsLines,
   statsSnapshot,
 } from "./control/snapshot.ts";
-import { interfaceSnapshots, membershipSnapshot } from "./control/surroundings.ts";
 import { assert, ExitCode, McrError, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
@@ -47,12 +47,12 @@ import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
-import { observe } from "./net/observe.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
 import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
+import { watchWire } from "./net/watch.ts";
 import { Counters } from "./stats/counters.ts";
 import { readCpuSeconds } from "./stats/cpu.ts";
 import { DropWatch } from "./stats/drops.ts";
@@ -71,7 +71,7 @@ const loadWindowMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
 const drainMs = 10;
 /** How long `mcr show flows` watches the wire. */
-const observeMs = 1_000;
+const watchMs = 1_000;
 
 export interface RelayDependencies {
   readonly shim: Shim;
@@ -129,7 +129,7 @@ export class Relay implements ControlledRelay {
   readonly #events: Events;
   readonly #rates = new Rates(() => performance.now());
   readonly #dropWatch = new DropWatch<DropPlace>();
-  #observing: Promise<Flows> | undefined;
+  #watching: Promise<Flows> | undefined;
   #queue: Promise<unknown> = Promise.resolve();
   #pendingReload: Promise<ReloadResult> | undefined;
   #lastReload: ReloadResult | null = null;
@@ -179,11 +179,10 @@ export class Relay implements ControlledRelay {
     });
   }
 
-  /** Workers first, then the rules: when this returns, what can be relayed is. */
+  /** When this returns, what can be relayed is. The workers start while rings and sockets are opened. */
   async start(rules: readonly Rule[]): Promise<void> {
-    await this.#workers.start();
-    if (this.#isStopping) return;
-    await this.#enqueue(() => this.#apply(rules));
+    const workers = this.#workers.start();
+    await Promise.all([workers, this.#enqueue(() => this.#apply(rules))]);
     this.#loaded = rules;
     this.#started.resolve();
     if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);
@@ -250,28 +249,28 @@ export class Relay implements ControlledRelay {
 
   /** Who asks while the wire is watched gets what comes of that. */
   flows(): Promise<Flows> {
-    this.#observing ??= this.#observe().finally(() => {
-      this.#observing = undefined;
+    this.#watching ??= this.#watch().finally(() => {
+      this.#watching = undefined;
     });
-    return this.#observing;
+    return this.#watching;
   }
 
-  async #observe(): Promise<Flows> {
+  async #watch(): Promise<Flows> {
     const { shim, pause, nowMs } = this.#deps;
     const names = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const states = [...names].map((name) => this.#interface(name));
-    const observation = await observe({
+    const watched = await watchWire({
       shim,
       interfaces: states.filter(isUsable),
-      durationMs: observeMs,
+      durationMs: watchMs,
       nowMs: () => performance.now(),
       pause,
     });
     const unusable = states.flatMap((state) =>
       isUsable(state) ? [] : [{ interface: state.name, reason: state.unusable }],
     );
-    const failures = [...unusable, ...observation.failures];
-    return flowsSnapshot({ ...observation, failures }, this.#rules, nowMs());
+    const failures = [...unusable, ...watched.failures];
+    return flowsSnapshot({ ...watched, failures }, this.#rules, nowMs());
   }
 
   memberships(): readonly MembershipSnapshot[] {
@@ -404,16 +403,15 @@ export class Relay implements ControlledRelay {
     return changes;
   }
 
-  async #edit(verb: string, step: () => Promise<readonly Change[]>): Promise<EditResult> {
+  async #edit(verb: "add" | "remove" | "save", step: () => Promise<readonly Change[]>): Promise<EditResult> {
     await this.#started.promise;
     return this.#enqueue(async () => {
       const { log, nowMs, file } = this.#deps;
-      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => ({
-        time: isoTime(nowMs()),
-        file,
-        unsaved: this.unsaved(),
-        ...outcome,
-      });
+      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => {
+        const told = { file, unsaved: this.unsaved(), ...outcome };
+        this.#events.tell({ event: "edit", verb, ...told });
+        return { time: isoTime(nowMs()), ...told };
+      };
       try {
         if (this.#isStopping)
           throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);

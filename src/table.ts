@@ -1,7 +1,7 @@
 // Plain aligned columns for every command that shows a list: no borders, no trailing blanks, numbers to the right.
 // A cell may be a list: its elements go below each other, in step with those of the other cells of its row.
-// Where the terminal is too narrow the first column, which holds names, is cut; nothing else ever is, nor wrapped:
-// half of an address or of a number would be another one.
+// Where the terminal is too narrow the first column, which holds names, is cut, and then whole columns go, those that
+// the caller can do without. Nothing else is ever cut, nor wrapped: half of a number would be another one.
 import CliTable from "cli-table3";
 
 export type Cell = string | number;
@@ -11,12 +11,20 @@ const gap = 2;
 const nameWidthMin = 8;
 const pieceLines = 50;
 
+/** @param dispensable headings of columns that go where there is no room, in this order. */
 export function formatTable(
   headings: readonly string[],
   rows: readonly Row[],
   columns = Number.POSITIVE_INFINITY,
+  dispensable: readonly string[] = [],
 ): string {
   const whole = rows.flatMap(toLines);
+  const [needless, ...others] = dispensable;
+  if (needless !== undefined && narrowestWidth(whole, headings) > columns) {
+    const stays = (_: unknown, column: number) => headings[column] !== needless;
+    const narrower = rows.map((row) => row.filter(stays));
+    return formatTable(headings.filter(stays), narrower, columns, others);
+  }
   const lines = cutNames(whole, headings, columns);
   const options = {
     chars: noBorders,
@@ -68,6 +76,12 @@ function widthsOf(lines: readonly (readonly Cell[])[], headings: readonly string
   return headings.map((heading, column) =>
     lines.reduce((widest, line) => Math.max(widest, widthOf(line[column])), widthOf(heading)),
   );
+}
+
+/** With names cut as far as they may be. */
+function narrowestWidth(lines: readonly (readonly Cell[])[], headings: readonly string[]): number {
+  const [nameWidth = 0, ...others] = widthsOf(lines, headings);
+  return others.reduce((sum, width) => sum + gap + width, Math.min(nameWidth, nameWidthMin));
 }
 
 function cutNames(

@@ -72,6 +72,13 @@ function shell(script: string, ...words: readonly string[]) {
   return spawn(["/bin/sh", "-c", script, "sh", executable, ...words], { env });
 }
 
+async function commandNames(): Promise<readonly string[]> {
+  const { stdout } = await mcr("--help");
+  const names = [...stdout.matchAll(/^ {2}([a-z][a-z-]*) /gm)].map(([, name = ""]) => name);
+  expect(names.length).toBeGreaterThanOrEqual(17);
+  return names;
+}
+
 describe("help and version", () => {
   test("--version and -V say name and version", async () => {
     for (const word of ["--version", "-V"])
@@ -93,7 +100,7 @@ describe("help and version", () => {
         show [what]                   show rules, flows, interfaces, memberships, workers or config
         stats                         show every counter: interfaces, workers, rules, egresses, IGMP
         top                           watch rates, drops and load live; plain lines in a pipe
-        events                        follow states, memberships, drops and reloads as JSON lines
+        events                        follow states, memberships, drops, reloads and edits as JSON lines
         ping                          ask whether a running mcr answers, and how fast
         reload                        read the rule file again, wait, and show what changed
         add                           add a rule to those that run; mcr save writes it into the file
@@ -127,18 +134,7 @@ describe("help and version", () => {
   });
 
   test("every command has its own, which asks for nothing else", async () => {
-    for (const command of [
-      "run",
-      "check",
-      "show",
-      "stats",
-      "events",
-      "ping",
-      "reload",
-      "log-level",
-      "send",
-      "receive",
-    ]) {
+    for (const command of await commandNames()) {
       const { exitCode, stdout, stderr } = await mcr(command, "--help");
       expect([command, exitCode, stderr]).toEqual([command, 0, ""]);
       const [summary = "", , usage = ""] = stdout.split("\n");
@@ -146,15 +142,17 @@ describe("help and version", () => {
       expect(usage).toStartWith(`usage: mcr ${command} `);
       expect(stdout).toContain("  -h, --help");
       expect(await mcr(command, "-h", "surplus", "--unknown")).toEqual({ exitCode, stdout, stderr });
+      expect(stdout).toMatchSnapshot(`mcr ${command} --help`);
     }
-  });
+  }, 30_000);
 
   test("fits 100 columns", async () => {
-    for (const words of [["--help"], ["run", "--help"], ["show", "--help"]]) {
-      const { stdout } = await mcr(...words);
-      expect(Math.max(...stdout.split("\n").map((line) => line.length))).toBeLessThanOrEqual(100);
+    for (const words of [[], ...(await commandNames()).map((name) => [name])]) {
+      const { stdout } = await mcr(...words, "--help");
+      const widest = Math.max(...stdout.split("\n").map((line) => Bun.stringWidth(line)));
+      expect([words, widest <= 100]).toEqual([words, true]);
     }
-  });
+  }, 30_000);
 });
 
 describe("wrong use is one line on stderr and exit code 64", () => {
@@ -204,6 +202,110 @@ describe("wrong use is one line on stderr and exit code 64", () => {
     });
 });
 
+test("every command says in one sentence what is wrong with its words", async () => {
+  const wrong = [
+    "init a b",
+    "init",
+    "init --yes",
+    "init --yes --ttl 0",
+    "run --socket x y",
+    "check --diff",
+    "show nothing --json=x",
+    "stats x",
+    "top x",
+    "top --interval 0s",
+    "top --count 0",
+    "top --json",
+    "events x",
+    "ping x",
+    "reload x",
+    "add x",
+    "add --name a --ingress eth0:239.1.1.1",
+    "remove",
+    "save x",
+    "log-level a b c",
+    "explain",
+    "explain a b c",
+    "explain a --seconds 0",
+    "send",
+    "send 239.1.1.1:5001",
+    "send 239.1.1.1 --interface lo",
+    "scan --duration 0",
+    "scan --join 10.0.0.1",
+    "receive",
+    "receive 239.1.1.1:5001",
+  ];
+  const said: string[] = [];
+  for (const line of wrong) {
+    const { exitCode, stdout, stderr } = await mcr(...line.split(" "));
+    expect([line, exitCode, stdout]).toEqual([line, 64, ""]);
+    said.push(`${line}\n  ${stderr}`);
+  }
+  expect(said.join("")).toMatchInlineSnapshot(`
+    "init a b
+      mcr init: surplus argument 'b'; usage: mcr init [file] [options]
+    init
+      mcr init: asks questions, and there is no terminal: give --yes with --ingress and --egress (mcr init --help)
+    init --yes
+      mcr init: --yes needs --ingress and --egress
+    init --yes --ttl 0
+      mcr init: --ttl takes a whole number from 1 to 255
+    run --socket x y
+      mcr run: unknown option --socket; mcr run --help lists the options
+    check --diff
+      mcr check: <file> is missing; usage: mcr check <file> [options]
+    show nothing --json=x
+      mcr show: surplus argument 'x'; usage: mcr show [what] [options]
+    stats x
+      mcr stats: surplus argument 'x'; usage: mcr stats [options]
+    top x
+      mcr top: surplus argument 'x'; usage: mcr top [options]
+    top --interval 0s
+      mcr top: --interval takes a time such as 500ms, 10s or 2m
+    top --count 0
+      mcr top: --count takes a whole number from 1 to 1,000,000,000
+    top --json
+      mcr top: unknown option --json; mcr top --help lists the options
+    events x
+      mcr events: surplus argument 'x'; usage: mcr events [options]
+    ping x
+      mcr ping: surplus argument 'x'; usage: mcr ping [options]
+    reload x
+      mcr reload: surplus argument 'x'; usage: mcr reload [options]
+    add x
+      mcr add: surplus argument 'x'; usage: mcr add [options]
+    add --name a --ingress eth0:239.1.1.1
+      mcr add: --egress is missing: give INTERFACE[:GROUP[:PORT]] at least once, such as --egress eth1:239.2.2.2:6001
+    remove
+      mcr remove: <...names> is missing; usage: mcr remove <...names> [options]
+    save x
+      mcr save: surplus argument 'x'; usage: mcr save [options]
+    log-level a b c
+      mcr log-level: surplus argument 'c'; usage: mcr log-level [facility] [level] [options]
+    explain
+      mcr explain: <rule> is missing; usage: mcr explain <rule> [file] [options]
+    explain a b c
+      mcr explain: surplus argument 'c'; usage: mcr explain <rule> [file] [options]
+    explain a --seconds 0
+      mcr explain: --seconds takes a whole number from 1 to 3,600
+    send
+      mcr send: <...streams> is missing; usage: mcr send <...streams> [options]
+    send 239.1.1.1:5001
+      mcr send: --interface is missing: give the name of an interface (ip link shows them)
+    send 239.1.1.1 --interface lo
+      mcr send: 239.1.1.1 is no stream: write GROUP:PORT, such as 239.1.1.1:5001 or 239.1.1.1:5001+50
+    scan --duration 0
+      mcr scan: --duration takes a time such as 500ms, 10s or 2m
+    scan --join 10.0.0.1
+      mcr scan: --join takes groups: 239.1.1.1, 239.1.1.1-239.1.1.9 or 239.1.1.0/28, at most 1,024
+    receive
+      mcr receive: <...streams> is missing; usage: mcr receive <...streams> [options]
+    receive 239.1.1.1:5001
+      mcr receive: --interface is missing: give the name of an interface (ip link shows them)
+    "
+  `);
+}, 30_000);
+
 describe("mcr check", () => {
   test("of a good file prints what would run", async () => {
     const { exitCode, stdout, stderr } = await mcr("check", good);
@@ -251,6 +353,8 @@ describe("commands that ask a running mcr", () => {
       ["save"],
       ["remove", "a"],
       ["add", ...rule],
+      ["top"],
+      ["explain", "a"],
       ["check", good, "--diff"],
     ];
     for (const words of asking) {

@@ -5,6 +5,7 @@
 //   bun test/run.ts [WORD…]     only the files whose path contains one of the words
 
 import { mkdirSync, rmSync } from "node:fs";
+import { variantName } from "./support/variant.ts";
 
 /** A test without a limit of its own; end-to-end tests wait for a condition with a deadline well below this. */
 const testLimitMs = 120_000;
@@ -82,6 +83,7 @@ function report(outcomes: readonly Outcome[]): void {
   console.log("");
   for (const name of skipped) console.log(`skipped: ${name}`);
   if (outcomes.length === 0) console.log(`no test file matches ${words.join(" ") || "test/**/*.test.ts"}`);
+  if (variantName !== undefined) console.log(`variant: ${variantName}`);
   const tail = skipped.length > 0 ? `, ${skipped.length} skipped` : "";
   console.log(`${passed} passed, ${failed} failed${tail}`);
   process.exitCode = failed > 0 ? 1 : 0;

@@ -44,6 +44,16 @@ describe("formatTable", () => {
     expect(formatTable(["NAME", "INGRESS"], rows)).toContain("a-name-that-is-long  239.1.1.1");
   });
 
+  test("leaves out whole columns where cut names are not enough, in the order given", () => {
+    const rows = [["a-name-that-is-long", 1234567, ["x", "y"], 99]];
+    const at = (columns: number) =>
+      formatTable(["NAME", "COUNT", "WHY", "N"], rows, columns, ["WHY", "COUNT"]);
+    expect(at(26)).toBe("NAME        COUNT  WHY   N\na-name-…  1234567  x    99\n                   y\n");
+    expect(at(25)).toBe("NAME            COUNT   N\na-name-that…  1234567  99\n");
+    expect(at(20)).toBe("NAME               N\na-name-that-is-…  99\n");
+    expect(at(1)).toBe("NAME       N\na-name-…  99\n");
+  });
+
   test("is the same for many rows as for few", () => {
     const rows = Array.from({ length: 1_000 }, (_, i) => [`rule-${i}`, i]);
     const lines = formatTable(["RULE", "N"], rows).trimEnd().split("\n");

@@ -57,7 +57,7 @@ export const addCommand: Command = {
     { flags: "--ingress <ingress>", description: "INTERFACE:GROUP[:PORT], such as eth0:239.1.1.1:5001" },
     {
       flags: "--egress <egress>",
-      description: "INTERFACE[:TARGET[:PORT]][,KEY=VALUE], such as eth1:239.2.2.2:6001,ttl=8; repeatable",
+      description: "INTERFACE[:TARGET[:PORT]][,KEY=VALUE], as eth1:239.2.2.2,ttl=8; repeatable",
     },
     { flags: "--source <address>", description: "take packets of this sender only; repeatable" },
     ...remoteOptions,

@@ -7,10 +7,21 @@ export interface Colors {
   readonly warn: Paint;
   readonly bad: Paint;
   readonly head: Paint;
+  /** Less important than the rest. */
+  readonly aside: Paint;
+  /** A whole line that parts others. */
+  readonly bar: Paint;
 }
 
-export const plain: Colors = { good: same, warn: same, bad: same, head: same };
-const ansi: Colors = { good: sgr(32), warn: sgr(33), bad: sgr(31), head: sgr(1) };
+export const plain: Colors = { good: same, warn: same, bad: same, head: same, aside: same, bar: same };
+export const ansi: Colors = {
+  good: sgr(32),
+  warn: sgr(33),
+  bad: sgr(31),
+  head: sgr(1),
+  aside: sgr(2),
+  bar: sgr(7),
+};
 
 export function colorsFor({ isTTY, env }: Io): Colors {
   return isTTY && !env["NO_COLOR"] && env["TERM"] !== "dumb" ? ansi : plain;
@@ -33,6 +44,7 @@ function same(text: string): string {
   return text;
 }
 
+/** Select Graphic Rendition of ECMA-48. */
 function sgr(code: number): Paint {
-  return (text) => `\x1b[${code}m${text}\x1b[0m`;
+  return (text) => (text === "" ? "" : `\x1b[${code}m${text}\x1b[0m`);
 }

@@ -1,5 +1,5 @@
-// `mcr events`: what happens, as it happens, one JSON object on each line: states, memberships, drops, reloads. Ends
-// when mcr does, or when nobody reads any more.
+// `mcr events`: what happens, as it happens, one JSON object on each line: states, memberships, drops, reloads,
+// edits. Ends when mcr does, or when nobody reads any more.
 import * as v from "valibot";
 import { follow } from "../control/client.ts";
 import { EventSchema } from "../control/protocol.ts";
@@ -10,7 +10,7 @@ import { parseRemote, remoteOptions } from "./remote.ts";
 export const eventsCommand: Command = {
   name: "events",
   parameters: "",
-  summary: "follow states, memberships, drops and reloads as JSON lines",
+  summary: "follow states, memberships, drops, reloads and edits as JSON lines",
   options: remoteOptions,
   async run(_positionals, options, io) {
     const { socket } = parseRemote("events", options, io);

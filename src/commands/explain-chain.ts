@@ -6,6 +6,8 @@ import type { Egress, Rule } from "../config/schema.ts";
 import type { Flows, InterfaceStats, MembershipSnapshot, RuleSnapshot } from "../control/protocol.ts";
 import { isMulticast } from "../net/address.ts";
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
+import { type EgressReason, lossReasons, sumOfDrops } from "../stats/reasons.ts";
+import { formatNumber } from "./figures.ts";
 
 export const linkNames = [
   "rule",
@@ -280,8 +282,9 @@ function judgeMatch({ running, wire, rule }: Evidence): Found | undefined {
   if (!running || wire.failures.some((each) => each.interface === rule.ingress.interface)) return undefined;
   const packets = running.after.packets - running.before.packets;
   if (packets > 0) return { link: "match", verdict: "ok", text: `${packets} packets matched meanwhile` };
-  const reasons = grown(running).filter(([reason]) => reason !== "no_match" && reason !== "tagged");
-  const why = reasons.map(([reason, count]) => `${reason} ${count}`).join(", ");
+  const why = grown(running)
+    .map(([reason, count]) => `${reason} ${count}`)
+    .join(", ");
   return {
     link: "match",
     verdict: "broken",
@@ -293,12 +296,13 @@ function judgeMatch({ running, wire, rule }: Evidence): Found | undefined {
   };
 }
 
-/** Of the ingress interface, while the wire was watched. */
+/** What the ingress interface lost while the wire was watched. */
 function grown({ interfaceBefore, interfaceAfter }: Running): readonly (readonly [string, number])[] {
   if (!interfaceAfter) return [];
-  const before: Readonly<Record<string, number>> = interfaceBefore?.dropped ?? {};
-  return Object.entries(interfaceAfter.dropped)
-    .map(([reason, count]) => [reason, count - (before[reason] ?? 0)] as const)
+  return lossReasons
+    .map(
+      (reason) => [reason, interfaceAfter.dropped[reason] - (interfaceBefore?.dropped[reason] ?? 0)] as const,
+    )
     .filter(([, count]) => count > 0);
 }
 
@@ -411,37 +415,34 @@ function judgeSent(
   const after = running?.after.egress[index];
   if (!before || !after) return undefined;
   const sent = after.sent_packets - before.sent_packets;
-  const full = after.dropped.full - before.dropped.full;
-  const error = after.dropped.error - before.dropped.error;
-  const unavailable = after.dropped.unavailable - before.dropped.unavailable;
-  const expired = after.dropped.expired - before.dropped.expired;
-  const of = `of ${sent + full + error + unavailable + expired} packets meanwhile`;
-  if (full > 0)
+  const lost = (reason: EgressReason) => after.dropped[reason] - before.dropped[reason];
+  const of = `of ${sent + sumOfDrops(after.dropped) - sumOfDrops(before.dropped)} packets meanwhile`;
+  if (lost("full") > 0)
     return {
       link,
       verdict: "broken",
-      text: `egress full: ${full} ${of} found no room in the queue of ${name}, which is slower than the stream`,
+      text: `egress full: ${lost("full")} ${of} found no room in the queue of ${name}, which is slower than the stream`,
       cure: `tc -s qdisc show dev ${name}; ethtool ${name}`,
     };
-  if (error > 0)
+  if (lost("error") > 0)
     return {
       link,
       verdict: "broken",
-      text: `${error} ${of} were refused: ${after.last_error ?? "no reason given"}`,
+      text: `${lost("error")} ${of} were refused: ${after.last_error ?? "no reason given"}`,
       cure: cureOf(after.last_error, name, interfaces),
     };
-  if (unavailable > 0)
+  if (lost("unavailable") > 0)
     return {
       link,
       verdict: "broken",
-      text: `${unavailable} ${of} found no open egress: ${after.reason ?? after.state}`,
+      text: `${lost("unavailable")} ${of} found no open egress: ${after.reason ?? after.state}`,
       cure: "mcr show rules",
     };
-  if (expired > 0)
+  if (lost("expired") > 0)
     return {
       link: "ttl",
       verdict: "broken",
-      text: `${expired} ${of} came with a TTL of 1, and the egress decrements it: nothing is left`,
+      text: `${lost("expired")} ${of} came with a TTL of 1, and the egress decrements it: nothing is left`,
       cure: 'a larger TTL at the sender, or ttl = 8 instead of "decrement" in the rule',
     };
   if (sent > 0) return { link, verdict: "ok", text: `${sent} packets left meanwhile, none dropped` };
@@ -486,7 +487,7 @@ function judgeMtu(evidence: Evidence, { interface: name }: Egress): Found | unde
 /* -- words -------------------------------------------------------------------- */
 
 function rate(pps: number): string {
-  return `${Math.round(pps).toLocaleString("en-US")} packets a second`;
+  return `${formatNumber(pps)} packets a second`;
 }
 
 function seconds(value: number): string {

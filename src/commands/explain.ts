@@ -18,7 +18,7 @@ import { ExitCode, fail, McrError, messageOf } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
 import { isUsable, readInterface } from "../net/interfaces.ts";
-import { observe } from "../net/observe.ts";
+import { watchWire } from "../net/watch.ts";
 import { type Colors, colorsFor } from "./color.ts";
 import { type Command, parseOptions } from "./command.ts";
 import {
@@ -183,14 +183,14 @@ function together(looks: readonly Flows[]): Flows {
 
 async function watch(shim: Shim, rule: Rule, seconds: number): Promise<Flows> {
   const state = readInterface(shim, rule.ingress.interface);
-  const observation = await observe({
+  const watched = await watchWire({
     shim,
     interfaces: isUsable(state) ? [state] : [],
     durationMs: seconds * 1000,
     nowMs: () => performance.now(),
     pause: (ms) => Bun.sleep(ms),
   });
-  return flowsSnapshot(observation, [], Date.now());
+  return flowsSnapshot(watched, [], Date.now());
 }
 
 const RouteSchema = v.array(v.object({ gateway: v.optional(v.string()) }));

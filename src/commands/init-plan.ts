@@ -8,7 +8,7 @@ import { type Egress, type Rule, RuleSchema } from "../config/schema.ts";
 import { ExitCode, fail, McrError } from "../error.ts";
 import { type Address, isLinkLocalMulticast, offsetAddress } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow, type ScanKind } from "../net/scan.ts";
-import { formatBitRate } from "./age.ts";
+import { formatBitRate } from "./figures.ts";
 import { takersOf } from "./taker.ts";
 
 /** A (group, port) on one interface, whoever sends it. */

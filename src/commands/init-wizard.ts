@@ -4,7 +4,7 @@
 import { ExitCode, fail, McrError } from "../error.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import type { Scan } from "../net/scan.ts";
-import { formatBitRate } from "./age.ts";
+import { formatBitRate, plural } from "./figures.ts";
 import { formatChange, type RuleFile, withRules } from "./init-file.ts";
 import { readInterfaceName, readMapping, readStreams, wrongWith } from "./init-input.ts";
 import {
@@ -20,7 +20,6 @@ import {
 import type { Answer, Choice, Prompts } from "./init-prompts.ts";
 import { askSettings } from "./init-settings.ts";
 import { formatPlanned } from "./init-text.ts";
-import { plural } from "./instrument.ts";
 import { formatTarget } from "./scan-report.ts";
 
 /** What the wizard looks at. */

@@ -1,4 +1,4 @@
-// What the two instruments share: the interface, the clock, numbers as people read them, one line of progress.
+// What send and receive share, and scan in part: the interface, the clock, one line of progress.
 import { readFileSync } from "node:fs";
 import { ExitCode, fail } from "../error.ts";
 import type { Shim } from "../native/shim.ts";
@@ -58,12 +58,4 @@ export class Progress {
     if (this.#lines > 0) this.io.stderr(`\x1b[${this.#lines}A\x1b[J`);
     this.#lines = 0;
   }
-}
-
-export function formatNumber(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
-}
-
-export function plural(count: number, noun: string): string {
-  return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;
 }

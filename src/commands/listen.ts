@@ -1,7 +1,7 @@
 // Listening to the network for a while: what `mcr scan` and `mcr init` have in common. Passive unless groups to join
 // are given. Every way not to be allowed or able to is one sentence.
-import { randomBytes } from "node:crypto";
 import { ExitCode, fail } from "../error.ts";
+import { scanInterfacesMax } from "../native/layouts.ts";
 import { ListenError, type ScanState, type Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { type Address, addressBytes, offsetAddress, parseAddressRange } from "../net/address.ts";
@@ -17,11 +17,6 @@ export interface ListenOptions {
   readonly isEnough?: () => boolean;
   readonly onProgress?: (state: ScanState, elapsedMs: number) => void;
 }
-
-/** MCR_SCAN_FLOWS_MAX of c/mcr.h. */
-const flowsMax = 16_384;
-/** MCR_SCAN_INTERFACES_MAX of c/mcr.h. */
-export const interfacesMax = 64;
 
 export type ListenShim = Pick<
   Shim,
@@ -56,7 +51,7 @@ export async function listen(shim: ListenShim, command: string, options: ListenO
 export function audible(interfaces: readonly ListedInterface[]): readonly ListedInterface[] {
   return interfaces
     .filter(({ isUp, hasCarrier, isLoopback }) => isUp && hasCarrier && !isLoopback)
-    .slice(0, interfacesMax);
+    .slice(0, scanInterfacesMax);
 }
 
 /** `239.1.1.1`, `239.1.1.1-239.1.1.9` or `239.1.1.0/28`; several with commas. Undefined when one is none. */
@@ -73,11 +68,7 @@ export function parseGroups(text: string, countMax: number): readonly Address[] 
 
 function openScan(shim: ListenShim, command: string, interfaces: readonly ListedInterface[]) {
   try {
-    return shim.openScan(
-      interfaces.map(({ ifindex }) => ifindex),
-      flowsMax,
-      randomBytes(8).readBigUInt64LE(),
-    );
+    return shim.openScan(interfaces.map(({ ifindex }) => ifindex));
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     if (error.code === "EPERM" || error.code === "EACCES")

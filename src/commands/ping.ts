@@ -2,8 +2,8 @@
 import { request } from "../control/client.ts";
 import { StatusSchema } from "../control/protocol.ts";
 import { ExitCode } from "../error.ts";
-import { formatAge } from "./age.ts";
 import type { Command } from "./command.ts";
+import { formatAge } from "./figures.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 
 export const pingCommand: Command = {

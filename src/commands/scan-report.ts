@@ -3,10 +3,9 @@
 import { isLinkLocalMulticast } from "../net/address.ts";
 import { compareAddresses, formatKind, type Scan, type ScanFlow } from "../net/scan.ts";
 import { formatTable } from "../table.ts";
-import { formatBitRate } from "./age.ts";
+import { formatBitRate, formatNumber, plural } from "./figures.ts";
 import { planRules, streamsOn } from "./init-plan.ts";
 import { fileHeader, formatPlanned } from "./init-text.ts";
-import { formatNumber, plural } from "./instrument.ts";
 
 export function formatScan(scan: Scan, columns: number): string {
   const sections = [flowTable(scan, columns), querierTable(scan), memberTable(scan), notes(scan).join("")];

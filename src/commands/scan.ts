@@ -2,11 +2,13 @@
 // one. Passive: it joins nothing unless told to. Ctrl-C ends it early, and what was heard is still shown.
 import * as v from "valibot";
 import { ExitCode, fail } from "../error.ts";
+import { scanInterfacesMax } from "../native/layouts.ts";
 import { Shim } from "../native/shim.ts";
 import { type ListedInterface, listInterfaces } from "../net/interface-list.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
-import { Progress, plural } from "./instrument.ts";
-import { audible, interfacesMax, listen, parseGroups } from "./listen.ts";
+import { plural } from "./figures.ts";
+import { Progress } from "./instrument.ts";
+import { audible, listen, parseGroups } from "./listen.ts";
 import { markRelayed, runningRules } from "./relayed.ts";
 import { formatScan, formatScanToml } from "./scan-report.ts";
 import { Duration } from "./values.ts";
@@ -72,8 +74,8 @@ function chosen(names: readonly string[], all: readonly ListedInterface[]): read
       fail("mcr scan: no interface is up and has carrier (ip link shows them)", ExitCode.failed);
     return found;
   }
-  if (names.length > interfacesMax)
-    fail(`mcr scan: listens on ${interfacesMax} interfaces at most`, ExitCode.usage);
+  if (names.length > scanInterfacesMax)
+    fail(`mcr scan: listens on ${scanInterfacesMax} interfaces at most`, ExitCode.usage);
   return [...new Set(names)].map((name) => {
     const found = all.find((each) => each.name === name);
     if (!found)

@@ -3,13 +3,13 @@
 import { list } from "../config/changes.ts";
 import type { EgressSnapshot, Rate, RuleSnapshot, Status, Unsaved } from "../control/protocol.ts";
 import { type Cell, formatTable } from "../table.ts";
-import { formatAge, formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatUnsaved, toText } from "./difference.ts";
+import { formatAge, formatRate, plural } from "./figures.ts";
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
 /** What goes where the longest ranges leave no room for everything. */
-const dispensable: readonly (readonly string[])[] = [[], ["LAST"], ["LAST", " BIT/S"]];
+const dispensable = ["LAST", " BIT/S"];
 
 /** A row of the table with the remarks that go below it, under its second column. */
 interface Line {
@@ -29,10 +29,8 @@ export function formatShow(
   const rest = unsaved.removed.length === 0 ? "" : `\nremoved, still in the file: ${list(unsaved.removed)}\n`;
   if (rules.length === 0) return head + rest;
   const lines = rules.flatMap((rule) => linesOf(rule, nowMs, markOf(rule.name, unsaved), colors));
-  const [heading = "", ...table] = tableThatFits(
-    lines.map(({ row }) => row),
-    columns,
-  );
+  const rows = lines.map(({ row }) => row);
+  const [heading = "", ...table] = formatTable(headings, rows, columns, dispensable).trimEnd().split("\n");
   const indent = " ".repeat(heading.indexOf(headings[1] ?? ""));
   const text = table.flatMap((line, index) => [
     line,
@@ -45,18 +43,6 @@ export function formatShow(
 function markOf(name: string, { added, changed }: Unsaved): string | undefined {
   if (added.includes(name)) return "not in the file";
   return changed.includes(name) ? "other than in the file" : undefined;
-}
-
-/** Names are cut first, as everywhere; then columns go. */
-function tableThatFits(rows: readonly (readonly Cell[])[], columns: number): readonly string[] {
-  let table: readonly string[] = [];
-  for (const without of dispensable) {
-    const isShown = (_: unknown, column: number) => !without.includes(headings[column] ?? "");
-    const shown = rows.map((row) => row.filter(isShown));
-    table = formatTable(headings.filter(isShown), shown, columns).trimEnd().split("\n");
-    if (table.every((line) => Bun.stringWidth(line) <= columns)) break;
-  }
-  return table;
 }
 
 function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined, colors: Colors): Line[] {
@@ -145,11 +131,11 @@ function formatStatus({ version, instance, pid, uptime_s, workers, profile, file
     `mcr ${version}${instance === null ? "" : ` ${instance}`}`,
     `pid ${pid}`,
     `up ${formatAge(uptime_s * 1000)}`,
-    formatCount(workers.length, "worker"),
+    plural(workers.length, "worker"),
     `profile ${profile}`,
   ];
   const detail = states.map(([state, count]) => `${count} ${state}`).join(", ");
-  const content = total === 0 ? "no rules" : `${formatCount(total, "rule")}: ${detail}`;
+  const content = total === 0 ? "no rules" : `${plural(total, "rule")}: ${detail}`;
   return `${about.join(", ")}\n${file}: ${content}`;
 }
 
@@ -159,8 +145,4 @@ function formatFailedReload({ last_reload: last }: Status, nowMs: number, { bad 
   const [first = "", ...others] = last.errors;
   const more = others.length === 0 ? "" : ` (and ${others.length} more)`;
   return `${bad(`last reload refused ${formatAge(nowMs - Date.parse(last.time))} ago: ${first}${more}`)}\n`;
-}
-
-function formatCount(count: number, noun: "rule" | "worker"): string {
-  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }

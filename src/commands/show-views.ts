@@ -8,8 +8,8 @@ import type {
   WorkersSchema,
 } from "../control/protocol.ts";
 import { formatTable } from "../table.ts";
-import { formatRate } from "./age.ts";
 import { type Colors, paintState, plain } from "./color.ts";
+import { formatRate } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(
@@ -50,6 +50,7 @@ export function formatFlows(
 
 export function formatInterfaces(
   { interfaces }: v.InferOutput<typeof InterfacesSchema>,
+  columns: number,
   colors: Colors = plain,
 ): string {
   if (interfaces.length === 0) return "no rule names an interface\n";
@@ -67,6 +68,8 @@ export function formatInterfaces(
       each.sent_packets,
       (each.ingress?.dropped.ring ?? 0) + each.egress_dropped,
     ]),
+    columns,
+    ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
   return `${table}${reasons.map((reason) => `${reason}\n`).join("")}`;
@@ -74,18 +77,24 @@ export function formatInterfaces(
 
 export function formatMemberships(
   { memberships }: v.InferOutput<typeof MembershipsSchema>,
+  columns: number,
   colors: Colors = plain,
 ): string {
   if (memberships.length === 0) return "nothing is joined\n";
+  const headings = ["INTERFACE", "GROUP", "SOURCE", "STATE"];
+  const rows = memberships.map(({ interface: name, group, source, state }) => [
+    name,
+    group,
+    source ?? "any",
+    paintState(state, colors),
+  ]);
+  const widths = formatTable(headings, rows)
+    .split("\n")
+    .map((line) => Bun.stringWidth(line));
+  const room = columns - Math.max(...widths) - 2;
   const table = formatTable(
-    ["INTERFACE", "GROUP", "SOURCE", "STATE", "RULES"],
-    memberships.map(({ interface: name, group, source, state, rules }) => [
-      name,
-      group,
-      source ?? "any",
-      paintState(state, colors),
-      rules.join(", "),
-    ]),
+    [...headings, "RULES"],
+    rows.map((row, index) => [...row, namesWithin(memberships[index]?.rules ?? [], room)]),
   );
   const reasons = memberships.flatMap(({ reason, retry_at }) =>
     reason === null ? [] : [colors.bad(`${reason}; next try at ${retry_at}`)],
@@ -93,21 +102,50 @@ export function formatMemberships(
   return `${table}${reasons.map((reason) => `${reason}\n`).join("")}`;
 }
 
+/** As many as have room, the first one always, and how many more there are. */
+function namesWithin(names: readonly string[], columns: number): string {
+  const [first = "", ...others] = names;
+  let shown = first;
+  for (const [index, name] of others.entries()) {
+    const longer = `${shown}, ${name}`;
+    const rest = others.length - index - 1;
+    if (Bun.stringWidth(longer + moreOf(rest)) > columns) return shown + moreOf(rest + 1);
+    shown = longer;
+  }
+  return shown;
+}
+
+function moreOf(count: number): string {
+  return count === 0 ? "" : ` and ${count} more`;
+}
+
+/** What they do, and below it how: side by side the counters of a busy week have no room. */
 export function formatWorkers({ workers }: v.InferOutput<typeof WorkersSchema>): string {
-  return formatTable(
-    ["WORKER", "CPU", "MATCHED", "SENT", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
-    workers.map((worker) => [
-      worker.worker,
-      worker.cpu,
-      worker.matched,
-      worker.sent_packets,
-      worker.wakeups,
-      worker.blocks,
-      worker.sends,
-      worker.runs,
-      worker.run_packets,
+  const seconds = (ns: number) => Math.round(ns / 1e7) / 100;
+  const load = formatTable(
+    ["WORKER", "CPU", "LOAD %", "MATCHED", "SENT", "GATHER s", "SEND s"],
+    workers.map((each) => [
+      each.worker,
+      each.cpu,
+      each.load_percent,
+      each.matched,
+      each.sent_packets,
+      seconds(each.gather_ns),
+      seconds(each.send_ns),
     ]),
   );
+  const calls = formatTable(
+    ["WORKER", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
+    workers.map(({ worker, wakeups, blocks, sends, runs, run_packets }) => [
+      worker,
+      wakeups,
+      blocks,
+      sends,
+      runs,
+      run_packets,
+    ]),
+  );
+  return `${load}\n${calls}`;
 }
 
 /** A rule file that would run the same, with every default written out. */

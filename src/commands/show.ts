@@ -52,11 +52,15 @@ const views: ReadonlyMap<string, View> = new Map<string, View>([
   ["flows", view("/v1/flows", FlowsSchema, (value, look) => formatFlows(value, look.columns, look.colors))],
   [
     "interfaces",
-    view("/v1/interfaces", InterfacesSchema, (value, look) => formatInterfaces(value, look.colors)),
+    view("/v1/interfaces", InterfacesSchema, (value, look) =>
+      formatInterfaces(value, look.columns, look.colors),
+    ),
   ],
   [
     "memberships",
-    view("/v1/memberships", MembershipsSchema, (value, look) => formatMemberships(value, look.colors)),
+    view("/v1/memberships", MembershipsSchema, (value, look) =>
+      formatMemberships(value, look.columns, look.colors),
+    ),
   ],
   ["workers", view("/v1/workers", WorkersSchema, (value) => formatWorkers(value))],
   ["config", view("/v1/config", ConfigAnswerSchema, (value) => formatConfig(value))],

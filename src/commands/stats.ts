@@ -6,6 +6,7 @@ import { ExitCode } from "../error.ts";
 import { formatTable, type Row } from "../table.ts";
 import type { Command } from "./command.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
+import { formatWorkers } from "./show-views.ts";
 
 export const statsCommand: Command = {
   name: "stats",
@@ -15,18 +16,19 @@ export const statsCommand: Command = {
   async run(_positionals, options, io) {
     const { json, socket } = parseRemote("stats", options, io);
     const answer = await request(socket, "GET", "/v1/stats", StatsSchema);
-    io.stdout(json ? formatJson(answer.json) : formatStats(answer.value));
+    io.stdout(json ? formatJson(answer.json) : formatStats(answer.value, io.columns));
     return ExitCode.ok;
   },
 };
 
-export function formatStats(stats: Stats): string {
+/** @param columns of the terminal; a pipe has no end of them, and awk(1) finds every field in its place. */
+export function formatStats(stats: Stats, columns = Number.POSITIVE_INFINITY): string {
   return [
     totalsTable(stats.totals),
-    interfacesTable(stats.interfaces),
-    workersTable(stats.workers),
-    rulesTable(stats.rules),
-    latencyTable(stats),
+    interfacesTable(stats.interfaces, columns),
+    formatWorkers(stats),
+    rulesTable(stats.rules, columns),
+    latencyTable(stats, columns),
     `igmp: ${pairs(stats.igmp)}\n`,
   ]
     .filter((section) => section !== "")
@@ -43,7 +45,7 @@ function totalsTable(totals: Stats["totals"]): string {
   );
 }
 
-function interfacesTable(interfaces: Stats["interfaces"]): string {
+function interfacesTable(interfaces: Stats["interfaces"], columns: number): string {
   return table(
     ["INTERFACE", "PACKETS", "MATCHED", "BYTES", "DROPPED", "REASON"],
     interfaces.map(({ interface: name, packets, matched, bytes, dropped }) => [
@@ -54,28 +56,11 @@ function interfacesTable(interfaces: Stats["interfaces"]): string {
       Object.values(dropped),
       Object.keys(dropped),
     ]),
+    columns,
   );
 }
 
-function workersTable(workers: Stats["workers"]): string {
-  return table(
-    ["WORKER", "CPU", "LOAD %", "MATCHED", "SENT", "WAKEUPS", "BLOCKS", "SENDS", "RUNS", "RUN PACKETS"],
-    workers.map((w) => [
-      w.worker,
-      w.cpu,
-      w.load_percent,
-      w.matched,
-      w.sent_packets,
-      w.wakeups,
-      w.blocks,
-      w.sends,
-      w.runs,
-      w.run_packets,
-    ]),
-  );
-}
-
-function rulesTable(rules: readonly RuleSnapshot[]): string {
+function rulesTable(rules: readonly RuleSnapshot[], columns: number): string {
   return table(
     ["RULE", "INGRESS, → EGRESS", "PACKETS", "BYTES", "DROPPED", "REASON"],
     rules.flatMap((rule) => [
@@ -88,16 +73,18 @@ function rulesTable(rules: readonly RuleSnapshot[]): string {
         ...droppedCells(egress),
       ]),
     ]),
+    columns,
+    ["BYTES"],
   );
 }
 
 /** Of the packets that were sampled; rules without any are left out. */
-function latencyTable({ rules, latency }: Stats): string {
+function latencyTable({ rules, latency }: Stats, columns: number): string {
   const us = (ns: number) => Math.round(ns / 100) / 10;
   const rows = [{ name: "all rules", latency }, ...rules].flatMap(({ name, latency: of }): Row[] =>
     of ? [[name, of.samples, us(of.p50_ns), us(of.p99_ns), us(of.max_ns)]] : [],
   );
-  return table(["ADDED LATENCY", "SAMPLES", "P50 µs", "P99 µs", "MAX µs"], rows);
+  return table(["ADDED LATENCY", "SAMPLES", "P50 µs", "P99 µs", "MAX µs"], rows, columns);
 }
 
 /** Of a thousand egresses few drop anything, so only the reasons that did are listed, or one 0. */
@@ -107,8 +94,13 @@ function droppedCells({ dropped }: EgressSnapshot): Row {
   return [counts.map(([, packets]) => packets), counts.map(([reason]) => reason)];
 }
 
-function table(headings: readonly string[], rows: readonly Row[]): string {
-  return rows.length === 0 ? "" : formatTable(headings, rows);
+function table(
+  headings: readonly string[],
+  rows: readonly Row[],
+  columns?: number,
+  dispensable?: readonly string[],
+): string {
+  return rows.length === 0 ? "" : formatTable(headings, rows, columns, dispensable);
 }
 
 function pairs(counts: Readonly<Record<string, number>>): string {

@@ -1,6 +1,7 @@
 // What `mcr top` shows, from one statistics answer to the next: rates by subtraction, and each rule's last minute.
 // Pure: times come with the answers. A counter that went back belongs to a relay that was started again.
 import type { RuleSnapshot, Stats } from "../control/protocol.ts";
+import { egressReasons, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 
 /** Of one rule; drops are per second and by reason. */
 export interface RuleLine {
@@ -48,9 +49,6 @@ export interface TopModel {
 }
 
 export const historyMax = 60;
-
-/** Those of ingress that lose a packet which somebody wanted. */
-const lossReasons = ["ring", "truncated", "bad_checksum", "fragment", "malformed"] as const;
 
 export class TopHistory {
   #last: Stats | undefined;
@@ -120,10 +118,7 @@ export class TopHistory {
       droppedPps: rate(dropped(rule), before && dropped(before)),
       droppedTotal: dropped(rule),
       reasons: reasonsOf(
-        (["full", "error", "unavailable", "expired"] as const).map((reason) => [
-          reason,
-          sum(rule.egress.map((egress) => egress.dropped[reason])),
-        ]),
+        egressReasons.map((reason) => [reason, sum(rule.egress.map((egress) => egress.dropped[reason]))]),
       ),
       history,
     };
@@ -148,7 +143,7 @@ function sent(rule: RuleSnapshot): number {
 }
 
 function dropped(rule: RuleSnapshot): number {
-  return sum(rule.egress.flatMap((egress) => Object.values(egress.dropped)));
+  return sum(rule.egress.map((egress) => sumOfDrops(egress.dropped)));
 }
 
 function reasonsOf(counts: readonly (readonly [reason: string, packets: number])[]): string {

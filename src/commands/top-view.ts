@@ -1,5 +1,7 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
-import type { RuleLine, TopModel } from "./top-model.ts";
+import { ansi, type Colors, plain } from "./color.ts";
+import { formatBitRate, formatRate } from "./figures.ts";
+import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
@@ -106,43 +108,62 @@ export interface Shown {
 
 export function drawTop(shown: Shown, view: TopView, surface: Surface): string[] {
   const { model } = shown;
-  const paint = painter(surface.hasColour);
+  const colors = surface.hasColour ? ansi : plain;
   const head = [
-    paint.bold(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
+    colors.head(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
     fit(
-      `in ${count(model.inPps)} pps ${bits(model.bitsPerSecond)}   out ${count(model.outPps)} pps   `,
+      `in ${formatRate(model.inPps)} pps ${formatBitRate(model.bitsPerSecond)}   out ${formatRate(model.outPps)} pps   `,
       surface.columns,
-    ) + lossText(model, paint),
+    ) + lossText(model, colors),
     ...model.interfaces.map((each) => {
-      const text = `${each.name}: ${count(each.pps)} pps, ${bits(each.bitsPerSecond)}`;
-      const drops = each.reasons === "" ? "" : `  dropped ${count(each.droppedPps)}/s (${each.reasons})`;
-      return fit(text, surface.columns) + paint.red(fit(drops, surface.columns - text.length));
+      const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
+      const text = `${name} ${formatRate(each.pps).padStart(9)} pps ${formatBitRate(each.bitsPerSecond).padStart(10)}`;
+      const drops = each.reasons === "" ? "" : `  dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
+      return fit(text, surface.columns) + colors.bad(fit(drops, surface.columns - text.length));
     }),
-    fit(
-      `workers: ${model.workers.map((each) => `${each.worker}/cpu${each.cpu} ${each.loadPercent.toFixed(0)} %`).join("  ")}`,
+    ...wrapped(
+      "workers",
+      model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
   ].slice(0, Math.max(2, surface.rows - 6));
-  const foot = paint.dim(fit(footer(view), surface.columns));
+  const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
+  const widths = widthsFor(model.rules, surface.columns);
   const first = Math.min(view.first, Math.max(0, rules.length - 1));
-  const blocks = rules.slice(first, first + room).map((rule) => ruleLines(rule, surface.columns, paint));
+  const blocks = rules
+    .slice(first, first + room)
+    .map((rule) => ruleLines(rule, widths, surface.columns, colors));
   const shownCount = fitting(blocks, room);
   const body = blocks.slice(0, shownCount).flat().slice(0, room);
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
   const trouble =
     shown.trouble === undefined
       ? more(rules.length, first, shownCount)
-      : paint.red(fit(shown.trouble, surface.columns));
+      : colors.bad(fit(shown.trouble, surface.columns));
   return [
     ...head,
-    paint.reverse(fit(headings(surface.columns), surface.columns).padEnd(surface.columns)),
+    colors.bar(fit(headings(widths), surface.columns).padEnd(surface.columns)),
     ...body,
     ...rest,
     trouble,
     foot,
   ];
+}
+
+/** As many items on a line as have room. */
+function wrapped(label: string, items: readonly string[], columns: number): readonly string[] {
+  const lines: string[] = [];
+  let line = label;
+  for (const item of items) {
+    if (line.length + 2 + item.length > columns) {
+      lines.push(fit(line, columns));
+      line = " ".repeat(label.length);
+    }
+    line += `  ${item}`;
+  }
+  return [...lines, fit(line, columns)];
 }
 
 /** How many of the blocks have room together; the first one always, if only in part. */
@@ -168,47 +189,57 @@ function footer(view: TopView): string {
 const nameWidthMin = 10;
 /** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
 const fixedWidth = 9 + 10 + 10 + 12 + 10;
-const sparkWidthMax = 30;
+const curveWidthMin = 8;
 
-function widths(columns: number): { name: number; spark: number } {
-  const rest = Math.max(nameWidthMin, columns - fixedWidth);
-  const spark = Math.max(0, Math.min(sparkWidthMax, rest - 24));
-  return { name: Math.max(nameWidthMin, rest - (spark > 0 ? spark + 2 : 0)), spark };
+interface Widths {
+  readonly name: number;
+  readonly curve: number;
 }
 
-function headings(columns: number): string {
-  const { name, spark } = widths(columns);
-  const last = spark > 0 ? `  ${"LAST MINUTE".slice(0, spark)}` : "";
+/** The curve gets what the names leave; names are cut where there is no room for either. */
+function widthsFor(rules: readonly RuleLine[], columns: number): Widths {
+  const longest = Math.max(nameWidthMin, ...rules.map(({ name }) => Bun.stringWidth(name)));
+  const rest = Math.max(nameWidthMin, columns - fixedWidth);
+  const name = Math.min(longest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
+  return { name, curve: Math.max(0, Math.min(historyMax, rest - 2 - name)) };
+}
+
+function headings({ name, curve }: Widths): string {
+  const last = curve > 0 ? `  ${"LATELY".slice(0, curve)}` : "";
   return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
 }
 
 /** With the reason below it, which is what a reader needs when something is wrong. */
-function ruleLines(rule: RuleLine, columns: number, paint: Painter): string[] {
-  const { name, spark } = widths(columns);
+function ruleLines(
+  rule: RuleLine,
+  { name, curve: width }: Widths,
+  columns: number,
+  colors: Colors,
+): string[] {
   const state = rule.state.padEnd(8);
   const isBad = rule.state === "failed" || rule.state === "waiting";
-  const drops = count(rule.droppedPps).padStart(10);
-  const curve = sparkline(rule.history, spark);
+  const drops = formatRate(rule.droppedPps).padStart(10);
+  const curve = sparkline(rule.history, width);
   const line = [
     pad(fit(rule.name, name), name),
     " ",
-    isBad ? paint.red(state) : rule.state === "silent" ? paint.yellow(state) : state,
-    count(rule.inPps).padStart(10),
-    count(rule.outPps).padStart(10),
-    bits(rule.bitsPerSecond).padStart(12),
-    rule.droppedPps > 0 ? paint.red(drops) : drops,
+    isBad ? colors.bad(state) : rule.state === "silent" ? colors.warn(state) : state,
+    formatRate(rule.inPps).padStart(10),
+    formatRate(rule.outPps).padStart(10),
+    formatRate(rule.bitsPerSecond).padStart(12),
+    rule.droppedPps > 0 ? colors.bad(drops) : drops,
     curve === "" ? "" : `  ${curve}`,
   ].join("");
   const dropped = rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`;
   const why = [rule.reason ?? "", dropped].filter((text) => text !== "").join("; ");
   if (why === "") return [line];
   const remark = fit(`  ${why}`, columns);
-  return [line, isBad || rule.droppedPps > 0 ? paint.red(remark) : paint.dim(remark)];
+  return [line, isBad || rule.droppedPps > 0 ? colors.bad(remark) : colors.aside(remark)];
 }
 
-function lossText({ droppedPps }: TopModel, paint: Painter): string {
-  const text = `dropped ${count(droppedPps)}/s`;
-  return droppedPps > 0 ? paint.red(text) : text;
+function lossText({ droppedPps }: TopModel, colors: Colors): string {
+  const text = `dropped ${formatRate(droppedPps)}/s`;
+  return droppedPps > 0 ? colors.bad(text) : text;
 }
 
 const bars = " ▁▂▃▄▅▆▇█";
@@ -220,21 +251,6 @@ export function sparkline(values: readonly number[], width: number): string {
   return shown
     .map((value) => bars[value > 0 ? Math.max(1, Math.round((value / top) * (bars.length - 1))) : 0])
     .join("");
-}
-
-function count(value: number): string {
-  return value > 0 && value < 10 ? value.toFixed(1) : String(Math.round(value));
-}
-
-/** Bits per second with an SI prefix. */
-export function bits(value: number): string {
-  for (const [unit, size] of [
-    ["Gbit", 1e9],
-    ["Mbit", 1e6],
-    ["kbit", 1e3],
-  ] as const)
-    if (value >= size) return `${(value / size).toFixed(value >= 100 * size ? 0 : 1)} ${unit}`;
-  return `${Math.round(value)} bit`;
 }
 
 function ends(left: string, right: string, columns: number): string {
@@ -253,19 +269,4 @@ function fit(text: string, width: number): string {
   const characters = Array.from(clean);
   while (characters.length > 0 && Bun.stringWidth(characters.join("")) >= width) characters.pop();
   return width > 0 ? `${characters.join("")}…` : "";
-}
-
-interface Painter {
-  readonly red: (text: string) => string;
-  readonly yellow: (text: string) => string;
-  readonly bold: (text: string) => string;
-  readonly dim: (text: string) => string;
-  readonly reverse: (text: string) => string;
-}
-
-/** Select Graphic Rendition of ECMA-48. */
-function painter(hasColour: boolean): Painter {
-  const paint = (code: number) => (text: string) =>
-    hasColour && text !== "" ? `\x1b[${code}m${text}\x1b[0m` : text;
-  return { red: paint(31), yellow: paint(33), bold: paint(1), dim: paint(2), reverse: paint(7) };
 }

@@ -5,8 +5,8 @@ import { request } from "../control/client.ts";
 import { type Stats, StatsSchema, StatusSchema } from "../control/protocol.ts";
 import { ExitCode, McrError } from "../error.ts";
 import { FullScreen, type KeySource, type Screen } from "../terminal.ts";
-import { formatAge } from "./age.ts";
 import { type Command, type Io, parseOptions } from "./command.ts";
+import { formatAge } from "./figures.ts";
 import { parseRemote, remoteOptions } from "./remote.ts";
 import { TopHistory, type TopModel } from "./top-model.ts";
 import { drawTop, firstView, pressed, type Shown, selectRules, type TopView } from "./top-view.ts";
@@ -114,7 +114,7 @@ export async function fullTop(
     const { columns, rows } = terminal;
     terminal.draw(drawTop(shown, state.view, { columns, rows, hasColour }));
     await alarm.sleep(dueMs - performance.now());
-    if (performance.now() < dueMs) continue;
+    if (state.view === null || performance.now() < dueMs) continue;
     dueMs = performance.now() + pace.intervalMs;
     looks += 1;
     if (looks > pace.looks) break;

@@ -12,7 +12,7 @@ import { checkEgressCount, checkFlowCount } from "./flows.ts";
 import { findUnknownKeys } from "./key.ts";
 import { locateIn } from "./locate.ts";
 import { formatPath, type Path, type PlaceOf, type Problem, printable } from "./problem.ts";
-import { checkRelay } from "./relay.ts";
+import { checkRelay } from "./relay-settings.ts";
 import { checkRule } from "./rule.ts";
 import { type Config, ConfigSchema, type Rule } from "./schema.ts";
 import { checkSupport } from "./support.ts";

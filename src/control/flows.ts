@@ -1,6 +1,6 @@
-// What was seen on the wire → the answer of /v1/flows: each flow with the rule that takes it. Pure.
-import type { Observation, Seen } from "../net/observe.ts";
+// What was watched on the wire → the answer of /v1/flows: each flow with the rule that takes it. Pure.
 import type { RunningRule } from "../net/running.ts";
+import type { Watched, WatchedFlow } from "../net/watch.ts";
 import type { Flows } from "./protocol.ts";
 
 interface Wanted {
@@ -9,26 +9,16 @@ interface Wanted {
   readonly sources: readonly string[];
 }
 
-export function flowsSnapshot(observation: Observation, rules: readonly RunningRule[], nowMs: number): Flows {
-  const { seconds, seen, dropped, overflow, failures } = observation;
+export function flowsSnapshot(watched: Watched, rules: readonly RunningRule[], nowMs: number): Flows {
+  const { seconds, dropped, overflow, failures } = watched;
   const wanted = wantedFlows(rules);
-  const flows = seen
-    .filter(({ kind }) => kind === "udp")
-    .map((one) => ({
-      rule: ruleOf(one, wanted),
-      interface: one.interface,
-      vlan: one.vlan,
-      source: one.source,
-      destination: one.destination,
-      port: one.port,
-      packets: one.packets,
-      bytes: one.bytes,
-      size_min: one.size_min,
-      size_max: one.size_max,
-      packets_per_s: perSecond(one.packets, seconds),
-      bits_per_s: perSecond(one.bytes * 8, seconds),
-      last_packet: new Date(one.last_ms).toISOString(),
-    }));
+  const flows = watched.flows.map(({ last_ms, ...flow }) => ({
+    rule: ruleOf(flow, wanted),
+    ...flow,
+    packets_per_s: perSecond(flow.packets, seconds),
+    bits_per_s: perSecond(flow.bytes * 8, seconds),
+    last_packet: new Date(last_ms).toISOString(),
+  }));
   const order = new Map(rules.map(({ rule }, index) => [rule.name, index]));
   const orderOf = (rule: string | null) => (rule === null ? rules.length : (order.get(rule) ?? rules.length));
   flows.sort((a, b) => orderOf(a.rule) - orderOf(b.rule) || b.packets - a.packets);
@@ -38,21 +28,10 @@ export function flowsSnapshot(observation: Observation, rules: readonly RunningR
     dropped,
     overflow,
     flows,
-    igmp: seen.flatMap(({ kind, interface: name, vlan, source, destination, packets, last_ms }) =>
-      kind === "udp"
-        ? []
-        : [
-            {
-              interface: name,
-              vlan,
-              kind,
-              source,
-              destination,
-              packets,
-              last_packet: new Date(last_ms).toISOString(),
-            },
-          ],
-    ),
+    igmp: watched.igmp.map(({ last_ms, ...igmp }) => ({
+      ...igmp,
+      last_packet: new Date(last_ms).toISOString(),
+    })),
     failures: [...failures],
   };
 }
@@ -70,11 +49,14 @@ function wantedFlows(rules: readonly RunningRule[]): ReadonlyMap<string, readonl
   return wanted;
 }
 
-function ruleOf(seen: Seen, wanted: ReadonlyMap<string, readonly Wanted[]>): string | null {
-  for (const port of [seen.port, 0]) {
-    const candidates = wanted.get(keyOf(seen.interface, seen.vlan, seen.destination, port)) ?? [];
+function ruleOf(
+  flow: Omit<WatchedFlow, "last_ms">,
+  wanted: ReadonlyMap<string, readonly Wanted[]>,
+): string | null {
+  for (const port of [flow.port, 0]) {
+    const candidates = wanted.get(keyOf(flow.interface, flow.vlan, flow.destination, port)) ?? [];
     const found =
-      candidates.find(({ sources }) => sources.includes(seen.source)) ??
+      candidates.find(({ sources }) => sources.includes(flow.source)) ??
       candidates.find(({ sources }) => sources.length === 0);
     if (found) return found.rule;
   }

@@ -3,6 +3,7 @@
 // that stay go on from where they were, so no counter ever goes backwards while mcr runs.
 // https://prometheus.io/docs/instrumenting/exposition_formats/
 import { egressStates, ruleStates } from "../net/state.ts";
+import { egressReasons } from "../stats/reasons.ts";
 import type { RuleSnapshot, Stats } from "./protocol.ts";
 
 /** What a histogram of stats/latency.ts comes to: `samples` counts all, also those above the last bound. */
@@ -74,6 +75,8 @@ const families = {
   ],
   mcr_ring_dropped_packets_total: ["counter", "Frames that the kernel dropped because the ring was full."],
   mcr_worker_cpu_seconds_total: ["counter", "CPU time of the worker's thread, system calls included."],
+  mcr_worker_gather_seconds_total: ["counter", "Time that the worker spent on reading packets."],
+  mcr_worker_send_seconds_total: ["counter", "Time that the worker spent on sending them."],
   mcr_worker_matched_packets_total: ["counter", "Packets that the worker matched."],
   mcr_worker_sent_packets_total: ["counter", "Packets that the worker sent."],
   mcr_worker_wakeups_total: ["counter", "How often the worker woke up with something to do."],
@@ -223,16 +226,11 @@ function outputLabels(
 }
 
 function totalSamples({ totals }: Stats): readonly Sample[] {
-  const {
-    egress_full: full,
-    egress_error: error,
-    egress_unavailable: unavailable,
-    egress_expired: expired,
-  } = totals;
+  const dropped = Object.fromEntries(egressReasons.map((reason) => [reason, totals[`egress_${reason}`]]));
   return [
     sample("mcr_sent_packets_total", {}, totals.sent_packets),
     sample("mcr_sent_bytes_total", {}, totals.sent_bytes),
-    ...drops("mcr_dropped_packets_total", {}, { full, error, unavailable, expired }),
+    ...drops("mcr_dropped_packets_total", {}, dropped),
   ];
 }
 
@@ -257,6 +255,8 @@ function workerSamples(worker: Stats["workers"][number], cpuSeconds: number | un
   const labels = { worker: String(worker.worker), cpu: String(worker.cpu) };
   return [
     ...(cpuSeconds === undefined ? [] : [sample("mcr_worker_cpu_seconds_total", labels, cpuSeconds)]),
+    sample("mcr_worker_gather_seconds_total", labels, worker.gather_ns / 1e9),
+    sample("mcr_worker_send_seconds_total", labels, worker.send_ns / 1e9),
     sample("mcr_worker_matched_packets_total", labels, worker.matched),
     sample("mcr_worker_sent_packets_total", labels, worker.sent_packets),
     sample("mcr_worker_wakeups_total", labels, worker.wakeups),

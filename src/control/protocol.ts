@@ -5,6 +5,7 @@ import * as v from "valibot";
 import { facilities, levels } from "../log.ts";
 import { sendPaths } from "../net/send-path.ts";
 import { egressStates, exclusiveStates, ruleStates } from "../net/state.ts";
+import { egressReasons, ingressReasons } from "../stats/reasons.ts";
 
 const count = v.pipe(v.number(), v.integer(), v.minValue(0));
 /** RFC 3339, UTC. */
@@ -39,7 +40,7 @@ export const EgressSchema = v.object({
   frame_packets: count,
   rate,
   /** Dropped packets by reason. */
-  dropped: v.object({ full: count, error: count, unavailable: count, expired: count }),
+  dropped: v.object(v.entriesFromList(egressReasons, count)),
   /** The system's words for the last refused packet. */
   last_error: v.nullable(v.string()),
 });
@@ -151,15 +152,7 @@ export const InterfaceStatsSchema = v.object({
   /** UDP payload of matched packets. */
   bytes: count,
   /** Dropped packets by reason; ring is the kernel's count of frames that found the ring full. */
-  dropped: v.object({
-    ring: count,
-    no_match: count,
-    tagged: count,
-    fragment: count,
-    malformed: count,
-    truncated: count,
-    bad_checksum: count,
-  }),
+  dropped: v.object(v.entriesFromList(ingressReasons, count)),
 });
 
 export const StatsSchema = v.object({
@@ -171,7 +164,7 @@ export const StatsSchema = v.object({
     sent_packets: count,
     sent_bytes: count,
     ingress_dropped: count,
-    /** The sum of the three below, each packet in exactly one. Rules that are gone are in here as well. */
+    /** The sum of the four below, each packet in exactly one. Rules that are gone are in here as well. */
     egress_dropped: count,
     egress_full: count,
     egress_error: count,
@@ -237,6 +230,7 @@ export const FlowsSchema = v.object({
       vlan: count,
       kind: v.picklist(["query", "report", "leave"]),
       source: v.string(),
+      /** The group; of a query for any group 224.0.0.1, where it is sent to. */
       destination: v.string(),
       packets: count,
       last_packet: time,
@@ -349,6 +343,12 @@ export const EventSchema = v.variant("event", [
     packets: count,
   }),
   v.object({ event: v.literal("reload"), ...at, ...v.omit(ReloadSchema, ["time"]).entries }),
+  v.object({
+    event: v.literal("edit"),
+    ...at,
+    verb: v.picklist(["add", "remove", "save"]),
+    ...v.omit(EditSchema, ["time"]).entries,
+  }),
   v.object({
     event: v.literal("log-level"),
     ...at,

@@ -10,6 +10,7 @@ import type { Counters, InterfaceCounts } from "../stats/counters.ts";
 import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
 import type { Rates } from "../stats/rates.ts";
+import { egressDrops, egressReasons, ingressDrops, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { DifferenceSnapshot, EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
@@ -83,12 +84,7 @@ function egressSnapshot(
     sent_bytes: counts.sent_bytes,
     frame_packets: counts.frame_packets,
     rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
-    dropped: {
-      full: counts.full_packets,
-      error: counts.error_packets,
-      unavailable: counts.unavailable_packets,
-      expired: counts.expired_packets,
-    },
+    dropped: egressDrops(counts),
     last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
   };
 }
@@ -111,8 +107,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
       sent_packets: sent.sent_packets,
       sent_bytes: sent.sent_bytes,
       ingress_dropped: sum(interfaces.flatMap(({ dropped }) => Object.values(dropped))),
-      egress_dropped:
-        sent.full_packets + sent.error_packets + sent.unavailable_packets + sent.expired_packets,
+      egress_dropped: sumOfDrops(egressDrops(sent)),
       egress_full: sent.full_packets,
       egress_error: sent.error_packets,
       egress_unavailable: sent.unavailable_packets,
@@ -132,15 +127,7 @@ function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: numb
     packets: counts.packets,
     matched: counts.matched,
     bytes: counts.bytes,
-    dropped: {
-      ring: ringDropped,
-      no_match: counts.no_match,
-      tagged: counts.tagged,
-      fragment: counts.fragment,
-      malformed: counts.malformed,
-      truncated: counts.truncated,
-      bad_checksum: counts.bad_checksum,
-    },
+    dropped: ingressDrops(counts, ringDropped),
   };
 }
 
@@ -180,27 +167,17 @@ export function* dropCounters(
   counters: Counters,
 ): Generator<DropCounter<DropPlace>> {
   for (const { name, slot, ringDropped } of interfaces) {
-    const {
-      no_match: _,
-      tagged: _tagged,
-      ...dropped
-    } = interfaceStats(name, counters.interface(slot), ringDropped).dropped;
-    for (const [reason, total] of Object.entries(dropped))
+    const dropped = ingressDrops(counters.interface(slot), ringDropped);
+    for (const reason of lossReasons)
       yield {
         key: `${name} ${reason}`,
         place: { rule: null, interface: name, destination: null, reason },
-        total,
+        total: dropped[reason],
       };
   }
   for (const { rule, egresses } of rules)
     for (const { egress, slot } of egresses) {
-      const counts = counters.egress(slot);
-      const dropped = {
-        full: counts.full_packets,
-        error: counts.error_packets,
-        unavailable: counts.unavailable_packets,
-        expired: counts.expired_packets,
-      };
+      const dropped = egressDrops(counters.egress(slot));
       const place = {
         rule: rule.name,
         interface: egress.interface,
@@ -218,7 +195,7 @@ export function statisticsLines({ totals, interfaces, workers, latency, igmp }: 
       ({ interface: name, packets, matched, bytes, dropped }) =>
         `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(dropped, "dropped_")}`,
     ),
-    `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} dropped_full=${totals.egress_full} dropped_error=${totals.egress_error} dropped_unavailable=${totals.egress_unavailable} dropped_expired=${totals.egress_expired}`,
+    `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} ${egressReasons.map((reason) => `dropped_${reason}=${totals[`egress_${reason}`]}`).join(" ")}`,
     ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
     ...(latency ? [`[STATS:Latency] ${pairs(latency)}`] : []),
     `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,

@@ -129,12 +129,13 @@ export const layouts = {
     },
   },
   mcr_scan_options: {
-    size: 24,
+    size: 32,
     fields: {
       ifindexes: [0, "u64"],
       seed: [8, "u64"],
       interface_count: [16, "u32"],
       flows_max: [20, "u32"],
+      ingress_only: [24, "u32"],
     },
   },
   mcr_scan_state: {
@@ -194,46 +195,6 @@ export const layouts = {
       interface: [24, "u32"],
       vlan: [28, "u16"],
       bytes: [30, "u16"],
-    },
-  },
-  mcr_observer_options: {
-    size: 16,
-    fields: {
-      ifindex: [0, "u32"],
-      destination_first: [4, "u32"],
-      destination_last: [8, "u32"],
-      flows_max: [12, "u32"],
-    },
-  },
-  mcr_seen_flow: {
-    size: 144,
-    fields: {
-      source: [0, "bytes16"],
-      destination: [16, "bytes16"],
-      packets: [32, "u64"],
-      bytes: [40, "u64"],
-      first_ns: [48, "u64"],
-      last_ns: [56, "u64"],
-      size_min: [64, "u32"],
-      size_max: [68, "u32"],
-      port: [72, "u16"],
-      vlan: [74, "u16"],
-      kind: [76, "u8"],
-      ttl: [77, "u8"],
-      sample_bytes: [78, "u16"],
-      /** 64 bytes, of which decode gives the first 16: see sampleOf in shim.ts. */
-      sample: [80, "bytes16"],
-    },
-  },
-  mcr_observer_totals: {
-    size: 64,
-    fields: {
-      flows: [0, "u64"],
-      frames: [8, "u64"],
-      dropped: [16, "u64"],
-      overflow: [24, "u64"],
-      fragments: [32, "u64"],
-      malformed: [40, "u64"],
     },
   },
   mcr_peer: {
@@ -318,6 +279,9 @@ export const instrumentCounters = {
   bytes: { generator: 64, stream: 128, latency: 64 },
 } as const;
 
+/** Of one scan. */
+export const scanInterfacesMax = 64;
+export const scanFlowsMax = 16_384;
 /** Room of each announcement of a scan, its struct included. */
 export const scanAnnouncementBytes = 1536;
 

@@ -1,6 +1,7 @@
 // What the rest of mcr calls: the shim's functions with TypeScript's types, errors thrown as SystemError.
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
+import { randomBytes } from "node:crypto";
 import {
   type Decoded,
   decode,
@@ -9,6 +10,7 @@ import {
   layouts,
   type Struct,
   scanAnnouncementBytes,
+  scanFlowsMax,
 } from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
 import { checked, SystemError } from "./system-error.ts";
@@ -32,10 +34,6 @@ export type ExclusiveMethod = (typeof exclusiveMethods)[number];
 export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
 export type GeneratorHandle = Handle<"generator">;
 export type ReceiverHandle = Handle<"receiver">;
-export type ObserverHandle = Handle<"observer">;
-export type ObserverOptions = Struct<"mcr_observer_options">;
-export type SeenFlow = Omit<Decoded<"mcr_seen_flow">, "sample"> & { readonly sample: Uint8Array };
-export type ObserverTotals = Decoded<"mcr_observer_totals">;
 export type StreamSpec = Struct<"mcr_stream_spec">;
 /** Without what points into memory: that is given beside it. */
 export type GeneratorOptions = Omit<
@@ -176,9 +174,15 @@ export class Shim {
     checked(this.#c.mcr_ring_permitted());
   }
 
-  openRing(options: RingOptions): RingHandle {
-    const bytes = encode("mcr_ring_options", [options]);
-    return opened((error) => this.#c.mcr_ring_open(bytes, error));
+  /** Those of one interface stand side by side; each is there, or the reason why not. */
+  openRings(options: readonly RingOptions[]): readonly (RingHandle | SystemError)[] {
+    const rings = new BigUint64Array(options.length);
+    const errors = new Int32Array(options.length);
+    if (options.length > 0)
+      this.#c.mcr_rings_open(encode("mcr_ring_options", options), options.length, rings, errors);
+    return [...rings].map((ring, i) =>
+      ring === 0n ? new SystemError(-(errors[i] ?? 0)) : (Number(ring) as RingHandle),
+    );
   }
 
   ringFanoutId(ring: RingHandle): number {
@@ -373,45 +377,22 @@ export class Shim {
     return new BigUint64Array(toArrayBuffer(start as Pointer, 0, bytes));
   }
 
-  // -- observe.c
-
-  openObserver(options: ObserverOptions): ObserverHandle {
-    const bytes = encode("mcr_observer_options", [options]);
-    return opened((error) => this.#c.mcr_observer_open(bytes, error));
-  }
-
-  /** Takes what came since the last call. */
-  readObserver(observer: ObserverHandle): void {
-    checked(this.#c.mcr_observer_read(observer));
-  }
-
-  /** What has been seen so far. */
-  observed(observer: ObserverHandle): {
-    readonly totals: ObserverTotals;
-    readonly flows: readonly SeenFlow[];
-  } {
-    const [totals] = this.#structs("mcr_observer_totals", this.#c.mcr_observer_totals(observer), 1);
-    if (!totals) throw new RangeError("an observer has totals");
-    const start = this.#c.mcr_observer_flows(observer);
-    const { size, fields } = layouts.mcr_seen_flow;
-    const flows = this.#structs("mcr_seen_flow", start, totals.flows).map((flow, index) => {
-      const sample = toArrayBuffer(start as Pointer, index * size + fields.sample[0], flow.sample_bytes);
-      return { ...flow, sample: new Uint8Array(sample).slice() };
-    });
-    return { totals, flows };
-  }
-
-  closeObserver(observer: ObserverHandle): void {
-    this.#c.mcr_observer_close(observer);
-  }
-
   // -- scan.c
 
-  /** Listens from now on. Throws ListenError where one interface is to blame. */
-  openScan(ifindexes: readonly number[], flowsMax: number, seed: bigint): ScanHandle {
+  /**
+   * Listens from now on; `ingressOnly`: only to what arrives anyway, and to the beginning of each packet. Throws
+   * ListenError where one interface is to blame.
+   */
+  openScan(ifindexes: readonly number[], { ingressOnly = false } = {}): ScanHandle {
     const indexes = new Uint32Array(ifindexes);
     const options = encode("mcr_scan_options", [
-      { ifindexes: ptr(indexes), seed, interface_count: indexes.length, flows_max: flowsMax },
+      {
+        ifindexes: ptr(indexes),
+        seed: randomBytes(8).readBigUInt64LE(),
+        interface_count: indexes.length,
+        flows_max: scanFlowsMax,
+        ingress_only: Number(ingressOnly),
+      },
     ]);
     const failed = new Uint32Array(1);
     try {
@@ -425,7 +406,7 @@ export class Shim {
     }
   }
 
-  /** Blocks for about budgetMs. */
+  /** Blocks for about budgetMs; 0: takes what has come. */
   runScan(scan: ScanHandle, budgetMs: number): void {
     checked(this.#c.mcr_scan_run(scan, budgetMs));
   }

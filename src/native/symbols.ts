@@ -18,7 +18,7 @@ export const symbols = {
   mcr_worker_run: { args: [T.ptr, T.u32, T.i32], returns: T.i32 },
 
   mcr_ring_permitted: { args: [], returns: T.i32 },
-  mcr_ring_open: { args: [T.ptr, T.ptr], returns: T.ptr },
+  mcr_rings_open: { args: [T.ptr, T.u32, T.ptr, T.ptr], returns: T.void },
   mcr_ring_fanout_id: { args: [T.ptr], returns: T.i32 },
   mcr_ring_filter: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_ring_drops: { args: [T.ptr], returns: T.i64_fast },
@@ -54,12 +54,6 @@ export const symbols = {
   mcr_receiver_latency: { args: [T.ptr], returns: T.ptr },
   mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_receiver_close: { args: [T.ptr], returns: T.void },
-
-  mcr_observer_open: { args: [T.ptr, T.ptr], returns: T.ptr },
-  mcr_observer_read: { args: [T.ptr], returns: T.i32 },
-  mcr_observer_totals: { args: [T.ptr], returns: T.ptr },
-  mcr_observer_flows: { args: [T.ptr], returns: T.ptr },
-  mcr_observer_close: { args: [T.ptr], returns: T.void },
 
   mcr_scan_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
   mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },

@@ -1,7 +1,9 @@
 // Capture of one ingress interface: a ring for each worker, all in one fanout group, one filter for all of them.
 // Opened and closed by the relay on the main thread; the workers read the rings through the rule table.
 
+import { assert } from "../error.ts";
 import type { AddressRange, RingHandle, Shim } from "../native/shim.ts";
+import { SystemError } from "../native/system-error.ts";
 import { parseAddressRange } from "./address.ts";
 import type { InterfaceState } from "./interfaces.ts";
 import type { RingShape } from "./profile.ts";
@@ -12,34 +14,52 @@ const newFanoutGroup = 0xffff_ffff; // MCR_FANOUT_NEW
  * a socket (net.core.optmem_max): the filter may admit more than the rules want. */
 const filterRangesMax = 128;
 
-export type RingShim = Pick<Shim, "openRing" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops">;
+export type RingShim = Pick<
+  Shim,
+  "openRings" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops"
+>;
+
+/**
+ * A capture of each interface, or the kernel's reason why there is none. All rings are opened at once: the kernel makes
+ * every one of them wait.
+ */
+export function openCaptures(
+  shim: RingShim,
+  states: readonly InterfaceState[],
+  workerCount: number,
+  shape: RingShape,
+): readonly (Capture | SystemError)[] {
+  const options = states.flatMap(({ ifindex }) =>
+    Array.from({ length: workerCount }, () => ({ ...shape, ifindex, fanout_id: newFanoutGroup })),
+  );
+  const opened = shim.openRings(options);
+  return states.map((state, i) => {
+    const rings: RingHandle[] = [];
+    let refusal: SystemError | undefined;
+    for (const ring of opened.slice(i * workerCount, (i + 1) * workerCount)) {
+      if (ring instanceof SystemError) refusal ??= ring;
+      else rings.push(ring);
+    }
+    if (!refusal) return new Capture(shim, state, rings);
+    for (const ring of rings) shim.closeRing(ring);
+    return refusal;
+  });
+}
 
 export class Capture {
-  readonly rings: readonly RingHandle[];
-  readonly fanoutId: number;
   #ranges = "";
 
-  /** Throws SystemError; nothing stays open then. Admits nothing until `admit`. */
+  /** Takes over the rings, which are of one fanout group and admit nothing until `admit`. */
   constructor(
     readonly shim: RingShim,
     readonly state: InterfaceState,
-    workerCount: number,
-    shape: RingShape,
-  ) {
-    const rings: RingHandle[] = [];
-    let fanoutId = newFanoutGroup;
-    try {
-      for (let worker = 0; worker < workerCount; worker += 1) {
-        const ring = shim.openRing({ ...shape, ifindex: state.ifindex, fanout_id: fanoutId });
-        rings.push(ring);
-        fanoutId = shim.ringFanoutId(ring);
-      }
-    } catch (error) {
-      for (const ring of rings) shim.closeRing(ring);
-      throw error;
-    }
-    this.rings = rings;
-    this.fanoutId = fanoutId;
+    readonly rings: readonly RingHandle[],
+  ) {}
+
+  get fanoutId(): number {
+    const [first] = this.rings;
+    assert(first !== undefined, "a capture has a ring for each worker");
+    return this.shim.ringFanoutId(first);
   }
 
   /** Admits IPv4 UDP to these groups (`A` or `A-B`), and nothing else. */

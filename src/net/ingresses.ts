@@ -1,9 +1,10 @@
 // Every interface that rules capture from: opens and closes its rings, keeps its filter, adds up its ring drops.
 // An ingress keeps its counter slot for as long as the process lives, so that its counters only grow.
+import { assert } from "../error.ts";
 import type { Log } from "../log.ts";
 import { counterArea } from "../native/layouts.ts";
 import { SystemError } from "../native/system-error.ts";
-import { Capture, type RingShim } from "./capture.ts";
+import { type Capture, openCaptures, type RingShim } from "./capture.ts";
 import { type InterfaceReader, type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
 import { describeRing, type RingSettings, ringShape } from "./profile.ts";
 import type { TableInterface } from "./rule-table.ts";
@@ -43,11 +44,12 @@ export class Ingresses {
       ingress.capture = undefined;
       stale.push(capture);
     }
-    for (const name of wanted) {
+    const missing = [...wanted].flatMap((name) => {
       const state = interfaces.get(name);
       const ingress = this.#ingressOf(name);
-      if (ingress && !ingress.capture && state && isUsable(state)) this.#open(ingress, state);
-    }
+      return ingress && !ingress.capture && state && isUsable(state) ? [{ ingress, state }] : [];
+    });
+    this.#open(missing);
     return stale;
   }
 
@@ -149,21 +151,24 @@ export class Ingresses {
     return ingress;
   }
 
-  #open(ingress: Ingress, state: InterfaceState): void {
-    try {
-      ingress.capture = new Capture(this.shim, state, this.workerCount, ringShape(this.settings));
-    } catch (error) {
-      if (!(error instanceof SystemError)) throw error;
-      ingress.failure = openFailure(state.name, this.settings, error);
-      return;
+  #open(missing: readonly { readonly ingress: Ingress; readonly state: InterfaceState }[]): void {
+    const states = missing.map(({ state }) => state);
+    const opened = openCaptures(this.shim, states, this.workerCount, ringShape(this.settings));
+    for (const [i, { ingress, state }] of missing.entries()) {
+      const capture = opened[i];
+      assert(capture, "every interface has its capture, or the reason why not");
+      if (capture instanceof SystemError) {
+        ingress.failure = openFailure(state.name, this.settings, capture);
+        continue;
+      }
+      ingress.capture = capture;
+      ingress.hasCaptured = true;
+      ingress.failure = undefined;
+      this.log.info(
+        "Ingress",
+        `capturing on ${state.name}: fanout id ${capture.fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
+      );
     }
-    ingress.hasCaptured = true;
-    ingress.failure = undefined;
-    const { fanoutId } = ingress.capture;
-    this.log.info(
-      "Ingress",
-      `capturing on ${state.name}: fanout id ${fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
-    );
   }
 }
 

@@ -3,12 +3,12 @@
 
 import { describe, expect, test } from "bun:test";
 import { offsetAddress } from "../../src/net/address.ts";
-import { expectEveryPacket, receivedTogether, sentTogether } from "../support/accounting.ts";
+import { expectEveryPacket, expectIntact, receivedTogether, sentTogether } from "../support/accounting.ts";
 import { cross, crossAll, paced } from "../support/crossing.ts";
 import { snoopedGroups } from "../support/igmp.ts";
 import { type RelayUnderTest, ruleText, startRelay, streamRules } from "../support/relay.ts";
 import { address, openTopology, type Topology } from "../support/topology.ts";
-import { faultsOf, noFaults, startReceiver, startSender } from "../support/traffic.ts";
+import { startReceiver, startSender } from "../support/traffic.ts";
 import { waitUntil } from "../support/wait.ts";
 
 const streams = 4;
@@ -248,7 +248,7 @@ describe("two relays back to back", () => {
         { ...generator, namespace: "sink-ns", interfaceAddress: "10.0.1.3" },
         { ...sink, namespace: "gen-ns", interfaceAddress: "10.0.0.1" },
       );
-      expect(faultsOf(answer.received)).toEqual(noFaults);
+      expectIntact(answer.received);
       expect(answer.received.received).toBe(answer.sent.sent);
       expect((await second.stats()).totals).toMatchObject({ matched: 5_000, sent_packets: 5_000 });
       expect((await first.stats()).totals).toMatchObject({ matched: 5_000, sent_packets: 5_000 });
@@ -295,7 +295,7 @@ test(
         { ...ingress, interfaceAddress: address.gen, ratePps: 10_000, countPerStream: 10_000 },
         { interfaceAddress: address.sink, streams: egress },
       );
-      expect(faultsOf(received)).toEqual(noFaults);
+      expectIntact(received);
       expect(received.received).toBe(sent.sent);
       expect((await relay.stats()).totals.sent_packets).toBe(turn * 10_000);
       await topology.output("relay-ns", ["topo/late.sh", "unplug"]);

@@ -1,9 +1,10 @@
 // One group and port in three VLANs of one trunk: each relays its own, and nothing leaks from one into another.
 
 import { expect, test } from "bun:test";
+import { expectIntact } from "../support/accounting.ts";
 import { ruleText, startRelay } from "../support/relay.ts";
 import { openTopology, whyNoTopology } from "../support/topology.ts";
-import { faultsOf, noFaults, startReceiver, startSender } from "../support/traffic.ts";
+import { startReceiver, startSender } from "../support/traffic.ts";
 
 const stream = { group: "239.1.1.1", port: 5001 };
 const count = 10_000;
@@ -55,7 +56,7 @@ test.skipIf(obstacle !== undefined)(
     await Promise.all(senders.map((sender) => sender.finished()));
     const received = await Promise.all(receivers.map((receiver) => receiver.finished()));
     for (const each of received) {
-      expect(faultsOf(each)).toEqual(noFaults);
+      expectIntact(each);
       expect(each.received).toBe(count);
     }
     const stats = await relay.stats();

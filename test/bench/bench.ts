@@ -9,11 +9,13 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { formatTable } from "../../src/table.ts";
 import { whyNoTopology } from "../support/topology.ts";
+import { askingFigures, formatAsking } from "./asking.ts";
 import { startBurners } from "./cpu.ts";
 import { groupFigures } from "./groups.ts";
 import { idleFigures } from "./idle.ts";
 import { type LatencyTrial, measureLatency } from "./latency.ts";
 import {
+  askingLoads,
   costLoads,
   headlineLoads,
   type Load,
@@ -43,7 +45,7 @@ import {
   spreadOver,
 } from "./report.ts";
 import { startupFigures } from "./startup.ts";
-import { comparedNames, profileNames, type SystemName, systemNames } from "./systems.ts";
+import { askedNames, comparedNames, profileNames, type SystemName, systemNames } from "./systems.ts";
 import {
   type FigureName,
   type Figures,
@@ -66,7 +68,7 @@ const rounds = values.quick ? 3 : Number(values.rounds);
 const ran = new Set(
   parts.filter((part) => {
     const isAsked = values.only?.includes(part) ?? true;
-    return isAsked && !(values.quick && ["latency", "saturation", "rising"].includes(part));
+    return isAsked && !(values.quick && ["latency", "saturation", "rising", "asking"].includes(part));
   }),
 );
 
@@ -101,7 +103,10 @@ async function bench(): Promise<number> {
     texts.push(`Loss at rising rates, 10 streams\n${formatLoss(rising)}`);
     if (values.write) await writeFile(join(import.meta.dir, "loss.svg"), plot(panelsOf(rising)));
   }
-  const figures = await measureFigures();
+  const asking = ran.has("asking") ? await runRounds(askingLoads, measure, { systems: askedNames }) : [];
+  if (ran.has("asking"))
+    texts.push(`mcr asked for all it tells, one question after the other\n${formatAsking(asking)}`);
+  const figures = new Map([...askingFigures(asking), ...(await measureFigures())]);
   const judged = judge({ cost, latency, saturation, figures }, { ran, isQuick: values.quick });
   texts.push(`Targets, by the median\n${formatTargets(judged)}`);
   console.log(`\n${texts.join("\n")}`);

@@ -7,10 +7,14 @@ import { readdirSync, readFileSync } from "node:fs";
 export const generatorCpu = 0;
 export const relayCpu = 1;
 
-/** Of all threads of a process so far. */
-export function cpuNs(pid: number): number {
+/** What the names of mcr's data-plane threads begin with. */
+export const workerThreads = "mcr-worker-";
+
+/** Of all threads of a process so far, or of those whose names begin so. */
+export function cpuNs(pid: number, name = ""): number {
   const tasks = `/proc/${pid}/task`;
   return readdirSync(tasks).reduce((sum, task) => {
+    if (!commandOf(`${pid}/task/${task}`).startsWith(name)) return sum;
     const [ran = "0"] = readFileSync(`${tasks}/${task}/schedstat`, "utf8").split(" ");
     return sum + Number(ran);
   }, 0);
@@ -20,11 +24,18 @@ export function cpuNs(pid: number): number {
 export const interruptThreads: readonly number[] = readdirSync("/proc")
   .filter((name) => /^\d+$/.test(name))
   .map(Number)
-  .filter((pid) => commandOf(pid).startsWith("ksoftirqd/"));
+  .filter((pid) => commandOf(String(pid)).startsWith("ksoftirqd/"));
 
-function commandOf(pid: number): string {
+/** All threads of an mcr but its workers go to this CPU; those that they start later, too. */
+export function moveAside(pid: number, cpu: number): void {
+  for (const thread of readdirSync(`/proc/${pid}/task`))
+    if (!commandOf(`${pid}/task/${thread}`).startsWith(workerThreads))
+      Bun.spawnSync(["taskset", "--pid", "--cpu-list", String(cpu), thread]);
+}
+
+function commandOf(task: string): string {
   try {
-    return readFileSync(`/proc/${pid}/comm`, "utf8");
+    return readFileSync(`/proc/${task}/comm`, "utf8");
   } catch {
     return ""; // it has ended
   }

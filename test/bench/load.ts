@@ -33,6 +33,7 @@ export const costLoads: readonly Load[] = [
   { ...ten, name: "10 streams, bursts of 1", burst: 1 },
   { ...ten, name: "10 streams, 64 bytes", sizeBytes: 64 },
   { ...ten, name: "10 streams, 200 bytes", sizeBytes: 200 },
+  { ...ten, name: "10 streams, 1316 bytes", sizeBytes: 1316 },
   { ...ten, name: "10 streams to 10 egresses", copies: 10, ratePps: 3_000 },
   { ...ten, name: "10 streams to 50 egresses", copies: 50, ratePps: 600 },
 ];
@@ -45,6 +46,12 @@ export const saturatingLoads: readonly Load[] = [1, 10, 200].map((streams) => ({
   ratePps: 0,
   burst: 32,
 }));
+
+/** What asking costs: a rate that is held, and all that goes. */
+export const askingLoads: readonly [paced: Load, saturating: Load] = [
+  ten,
+  { ...ten, name: "10 streams, as fast as the sender can", ratePps: 0, burst: 32 },
+];
 
 /** Loss and CPU against the rate. */
 export const risingLoads: readonly Load[] = [10, 25, 50, 75, 100, 150, 200].map((kpps) => ({

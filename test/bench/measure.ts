@@ -4,7 +4,7 @@
 import { address, openTopology } from "../support/topology.ts";
 import { startSender, startTap } from "../support/traffic.ts";
 import { waitFor } from "../support/wait.ts";
-import { cpuNs, generatorCpu, interruptThreads, onCpu, watchSteal } from "./cpu.ts";
+import { cpuNs, generatorCpu, interruptThreads, onCpu, watchSteal, workerThreads } from "./cpu.ts";
 import type { Load } from "./load.ts";
 import { type SystemName, startSystem } from "./systems.ts";
 
@@ -21,10 +21,14 @@ export interface Trial {
   readonly sinkDrops: number;
   readonly sendCpuNs: number;
   readonly relayCpuNs: number;
+  /** Of it, mcr's workers. */
+  readonly workerCpuNs: number;
   readonly interruptCpuNs: number;
   readonly seconds: number;
   /** Share of the wall time that the host took away. */
   readonly stolen: number;
+  /** What an mcr that is asked has answered while packets came. */
+  readonly answersPerSecond: number;
 }
 
 /** The relay is done when the sink has seen nothing new for so long. */
@@ -49,9 +53,15 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     prefix: onCpu(generatorCpu),
   });
   const stolen = watchSteal();
-  const before = { relay: total(running.pids), interrupts: total(interruptThreads) };
+  const before = {
+    relay: total(running.pids),
+    workers: total(running.pids, workerThreads),
+    interrupts: total(interruptThreads),
+    answers: running.answers,
+  };
   sender.go();
   const sent = await sender.finished();
+  const answersPerSecond = (running.answers - before.answers) / sent.seconds;
   let last = { count: -1, atMs: 0 };
   await waitFor(
     () => {
@@ -64,6 +74,7 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
   );
   const stolenShare = stolen();
   const relayCpuNs = total(running.pids) - before.relay;
+  const workerCpuNs = total(running.pids, workerThreads) - before.workers;
   const interruptCpuNs = total(interruptThreads) - before.interrupts;
   const received = await sink.stop();
   return {
@@ -76,12 +87,14 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     sinkDrops: received.ring_drops,
     sendCpuNs: sent.cpu_ns,
     relayCpuNs,
+    workerCpuNs,
     interruptCpuNs,
     seconds: sent.seconds,
     stolen: stolenShare,
+    answersPerSecond,
   };
 }
 
-function total(pids: readonly number[]): number {
-  return pids.reduce((sum, pid) => sum + cpuNs(pid), 0);
+function total(pids: readonly number[], threads?: string): number {
+  return pids.reduce((sum, pid) => sum + cpuNs(pid, threads), 0);
 }

@@ -2,13 +2,14 @@
 // settings, mcr with exclusive ingress, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
 // forwards and does not rewrite), and nothing at all: the bare wire.
 
+import { join } from "node:path";
 import { offsetAddress } from "../../src/net/address.ts";
 import { joinedGroups } from "../support/igmp.ts";
 import type { Process } from "../support/process.ts";
 import { executable, ruleText } from "../support/relay.ts";
 import { address, type Topology } from "../support/topology.ts";
 import { waitUntil } from "../support/wait.ts";
-import { onCpu, relayCpu } from "./cpu.ts";
+import { generatorCpu, moveAside, onCpu, relayCpu } from "./cpu.ts";
 import type { Load } from "./load.ts";
 
 /** What every load is measured with. */
@@ -26,8 +27,10 @@ export const profileNames = [
   "mcr latency, sleep 250 µs",
 ] as const satisfies readonly (keyof typeof profiles)[];
 export const systemNames = [...comparedNames, ...profileNames] as const;
+/** mcr whose workers have a CPU for themselves: left alone, asked for all it tells, or for the flows on the wire. */
+export const askedNames = ["mcr alone", "mcr asked", "mcr watching flows"] as const;
 export type ComparedName = (typeof comparedNames)[number];
-export type SystemName = (typeof systemNames)[number];
+export type SystemName = (typeof systemNames)[number] | (typeof askedNames)[number];
 
 const namespace = "relay-ns";
 
@@ -54,15 +57,25 @@ export function sinkStreams(system: SystemName, { streams, copies }: Load): read
 }
 
 export class RunningSystem {
-  constructor(readonly processes: readonly Process[]) {}
+  constructor(
+    readonly processes: readonly Process[],
+    /** asker.ts, which is no part of the system. */
+    readonly asker?: Process,
+  ) {}
 
   get pids(): readonly number[] {
     return this.processes.map(({ pid }) => pid);
   }
 
+  /** So far. */
+  get answers(): number {
+    return Number(this.asker?.stdout.trimEnd().split("\n").at(-1) ?? 0);
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const each of this.processes) each.kill("SIGKILL");
-    await Promise.all(this.processes.map(({ exited }) => exited));
+    const all = [...this.processes, ...(this.asker ? [this.asker] : [])];
+    for (const each of all) each.kill("SIGKILL");
+    await Promise.all(all.map(({ exited }) => exited));
   }
 }
 
@@ -83,6 +96,12 @@ export async function startSystem(
       return startSocat(topology, load);
     case "smcroute":
       return load.copies === 1 ? startSmcroute(topology, load) : undefined;
+    case "mcr alone":
+      return startAsked(topology, load);
+    case "mcr asked":
+      return startAsked(topology, load, "all");
+    case "mcr watching flows":
+      return startAsked(topology, load, "flows");
     default:
       return startMcr(topology, load, { settings: profiles[name], isExclusive: false });
   }
@@ -99,6 +118,22 @@ async function startMcr(
   const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
   await relay.waitForOutput(/running \d+ rules/, 15_000);
   return new RunningSystem([relay]);
+}
+
+/** What answers runs beside the generator, and so does who asks. */
+async function startAsked(topology: Topology, load: Load, what?: "all" | "flows"): Promise<RunningSystem> {
+  const { processes } = await startMcr(topology, load, {
+    settings: 'metrics = ":9477"\n',
+    isExclusive: false,
+  });
+  for (const { pid } of processes) moveAside(pid, generatorCpu);
+  if (what === undefined) return new RunningSystem(processes);
+  const asker = topology.spawn(namespace, [
+    ...[...onCpu(generatorCpu), process.execPath, join(import.meta.dir, "asker.ts")],
+    ...["/run/mcr/mcr.sock", "http://127.0.0.1:9477/metrics", what],
+  ]);
+  await asker.waitForOutput(/^\d+$/m);
+  return new RunningSystem(processes, asker);
 }
 
 /** A rule for each stream. */

@@ -32,7 +32,15 @@ function costRound(name: string, costs: Partial<Record<SystemName, number>>): Ro
     if (us === undefined) return [];
     const trial: Trial = {
       ...{ system, load, sent: 1000, received: 1000, duplicated: 0, reordered: 0, sinkDrops: 0 },
-      ...{ sendCpuNs: 1e6, relayCpuNs: us * 1e6, interruptCpuNs: 0, seconds: 1, stolen: 0 },
+      ...{
+        sendCpuNs: 1e6,
+        relayCpuNs: us * 1e6,
+        workerCpuNs: 0,
+        interruptCpuNs: 0,
+        seconds: 1,
+        stolen: 0,
+        answersPerSecond: 0,
+      },
     };
     return [[system, trial]];
   });

@@ -28,6 +28,7 @@ export const parts = [
   "groups",
   "reload",
   "idle",
+  "asking",
 ] as const;
 export type Part = (typeof parts)[number];
 
@@ -49,6 +50,9 @@ export const figureNames = [
   "ms to the first packet",
   "idle CPU",
   "resident MB",
+  "CPU per packet, asked ÷ alone",
+  "packets out per core, asked ÷ alone",
+  "lost while asked",
 ] as const;
 export type FigureName = (typeof figureNames)[number];
 export type Figures = ReadonlyMap<FigureName, Spread | undefined>;
@@ -151,6 +155,20 @@ export const targets: readonly Target[] = [
   {
     ...{ row: "resident memory, rings apart, 2 workers, 500 rules", part: "idle", isQuick: true },
     ...{ better: "less", unit: " MB", digits: 0, floor: 80, aim: 60, reading: figure("resident MB") },
+  },
+  {
+    ...{ row: "CPU per packet of the workers, asked ÷ alone", part: "asking", isQuick: false },
+    ...{ better: "less", unit: "×", digits: 2, floor: 1.15, aim: 1.05 },
+    reading: figure("CPU per packet, asked ÷ alone"),
+  },
+  {
+    ...{ ...ratio, row: "packets out per core of the workers, asked ÷ alone", part: "asking" },
+    ...{ isQuick: false, floor: 0.85, aim: 0.95, reading: figure("packets out per core, asked ÷ alone") },
+  },
+  {
+    ...{ ...none, row: "lost while asked without pause", part: "asking", isQuick: false },
+    ...{ unit: " %", digits: 2 },
+    reading: figure("lost while asked"),
   },
 ];
 

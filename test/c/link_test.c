@@ -533,6 +533,95 @@ static void test_refused_run(int fd)
 	mcr_link_close(link);
 }
 
+/* The datagrams at the far end, each whole; they are recognised by their first byte and length. */
+static uint32_t arrived(uint32_t at_least)
+{
+	static uint8_t got[65536];
+	uint32_t count = 0;
+	ssize_t bytes;
+
+	while ((bytes = receive(receiver, got, sizeof(got), count < at_least ? 2000 : 0)) >= 0) {
+		uint32_t number = (uint32_t)bytes - 100;
+
+		if (!EXPECT_TRUE(number < COUNT(numbered)) ||
+		    !EXPECT(memcmp(got, numbered[number], (size_t)bytes), 0))
+			break;
+		count++;
+	}
+	return count;
+}
+
+/*
+ * A queue so slow that what it holds stays there. ENOBUFS: it is full. EAGAIN:
+ * it is not, but the socket may have no more on its way.
+ */
+static void test_full(int fd)
+{
+	struct mcr_link *link = link_open();
+	struct mcr_table *table = build(link, fd, 1500, 0);
+	uint8_t byte;
+
+	if (!run("tc qdisc add dev near root tbf rate 8kbit burst 10000 limit 100000")) {
+		skip("no tbf queue here", "a full egress is not tested");
+		goto close;
+	}
+	begin("a device queue that is full: what it refuses is counted, what it took arrives");
+	for (uint32_t i = 0; i < 600; i++) /* growing: no two in a run */
+		queue(table, i, 100 + i);
+	send_queue(table);
+	EXPECT_TRUE(sent->sent_packets > 100);
+	EXPECT_TRUE(sent->full_packets > 100);
+	EXPECT(sent->sent_packets + sent->full_packets, 600);
+	EXPECT(sent->frame_packets, sent->sent_packets);
+	EXPECT(sent->error_packets, 0);
+	EXPECT(sent->last_errno, ENOBUFS);
+	need(run("tc qdisc change dev near root tbf rate 1gbit burst 100000 limit 100000"), "a "
+											    "fast "
+											    "queu"
+											    "e");
+	EXPECT(arrived((uint32_t)sent->sent_packets), sent->sent_packets);
+
+	begin("runs that find it full are counted by datagram");
+	need(run("tc qdisc replace dev near root tbf rate 8kbit burst 70000 limit 100000"), "a "
+											    "slow "
+											    "queu"
+											    "e");
+	memset(sent, 0, sizeof(*sent));
+	for (uint32_t i = 0; i < 640; i++) /* runs of 64, one of which the queue holds */
+		queue(table, 500, 600);
+	send_queue(table);
+	EXPECT_TRUE(sent->full_packets >= 64);
+	EXPECT(sent->full_packets % 64, 0);
+	EXPECT(sent->sent_packets + sent->full_packets, 640);
+	EXPECT(sent->last_errno, ENOBUFS);
+	need(run("tc qdisc change dev near root tbf rate 1gbit burst 70000 limit 100000"), "a fast "
+											   "queue");
+	EXPECT(arrived((uint32_t)sent->sent_packets), sent->sent_packets);
+
+	begin("a socket that may send no more: counted the same");
+	need(run("tc qdisc replace dev near root tbf rate 8kbit burst 10000 limit 1000mb"), "a "
+											    "deep "
+											    "queu"
+											    "e");
+	memset(sent, 0, sizeof(*sent));
+	for (int round = 0; round < 200 && sent->full_packets == 0; round++) {
+		for (uint32_t i = 0; i < 600; i++)
+			queue(table, i, 1400 - i % 2);
+		send_queue(table);
+		EXPECT(sent->sent_packets + sent->full_packets, 600u * (uint32_t)(round + 1));
+	}
+	EXPECT_TRUE(sent->full_packets > 0);
+	EXPECT(sent->error_packets, 0);
+	EXPECT(sent->last_errno, EAGAIN);
+	EXPECT(mcr_link_refusal(link), 0);
+	need(run("tc qdisc delete dev near root"), "no queue");
+	while (receive(receiver, &byte, 1, 0) >= 0) /* what came through in the meantime */
+		;
+close:
+	mcr_table_free(table);
+	mcr_link_close(link);
+}
+
 static void test_down(int fd)
 {
 	struct mcr_link *link = link_open();
@@ -601,6 +690,7 @@ static void test_sending(void)
 	mcr_link_close(link);
 	test_refused_run(fd);
 	test_refused_frame(fd);
+	test_full(fd);
 	test_down(fd);
 	mcr_close(fd);
 }

@@ -38,6 +38,8 @@ static const struct shape shapes[] = {
 	{ "by block", { .version = 3, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 	{ "by block, three of them",
 	  { .version = 3, .block_bytes = BLOCK_BYTES, .block_count = 3 } },
+	{ "by block, enough to pause between full ones",
+	  { .version = 3, .block_bytes = 128u << 10, .block_count = 64 } },
 	{ "by frame", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 	{ "by frame, one block", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 1 } },
 	{ "by frame, a slot to the block",
@@ -48,11 +50,14 @@ static const struct shape shapes[] = {
 
 static struct mcr_ring *open_ring(struct mcr_ring_options options, int32_t *error)
 {
+	struct mcr_ring *ring;
+
 	options.ifindex = LOOPBACK_IFINDEX;
 	options.retire_ms = 1;
 	if (options.fanout_id == 0)
 		options.fanout_id = MCR_FANOUT_NEW;
-	return mcr_ring_open(&options, error);
+	mcr_rings_open(&options, 1, &ring, error);
+	return ring;
 }
 
 /* The ring, admitting the ingress, in the table that the worker uses; its counters at zero. */
@@ -412,6 +417,41 @@ static void test_fanouts(void)
 	}
 }
 
+/* Opened in one call: one new group for all, and what fails costs the others nothing. */
+static void test_together(void)
+{
+	const struct mcr_ring_options good = { .ifindex = LOOPBACK_IFINDEX,
+					       .fanout_id = MCR_FANOUT_NEW,
+					       .block_bytes = BLOCK_BYTES,
+					       .block_count = 2,
+					       .version = 3,
+					       .retire_ms = 1 };
+	struct mcr_ring_options options[40]; /* more than there are threads */
+	struct mcr_ring *rings[COUNT(options)];
+	int32_t errors[COUNT(options)];
+
+	begin("opened together");
+	for (size_t i = 0; i < COUNT(options); i++)
+		options[i] = good;
+	options[COUNT(options) - 2].version = 1;
+	options[COUNT(options) - 1].ifindex = INT32_MAX;
+	mcr_rings_open(options, COUNT(options), rings, errors);
+	for (size_t i = 0; i < COUNT(options) - 2; i++) {
+		need(rings[i] != NULL, "a ring of the group");
+		EXPECT(errors[i], 0);
+		EXPECT(rings[i]->fanout_id, rings[0]->fanout_id);
+	}
+	EXPECT_TRUE(!rings[COUNT(options) - 2]);
+	EXPECT(errors[COUNT(options) - 2], -EINVAL);
+	EXPECT_TRUE(!rings[COUNT(options) - 1]);
+	EXPECT(errors[COUNT(options) - 1], -ENODEV);
+	for (size_t i = 0; i < COUNT(options); i++)
+		mcr_ring_close(rings[i]);
+
+	begin("none opened");
+	mcr_rings_open(NULL, 0, NULL, NULL);
+}
+
 int main(void)
 {
 	const struct mcr_egress_options options = { .ifindex = LOOPBACK_IFINDEX, .ttl = 1 };
@@ -452,5 +492,6 @@ int main(void)
 	}
 	test_refused();
 	test_fanouts();
+	test_together();
 	return finish();
 }

@@ -2,8 +2,8 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { formatAge } from "../../src/commands/age.ts";
 import { plain } from "../../src/commands/color.ts";
+import { formatAge } from "../../src/commands/figures.ts";
 import { showCommand } from "../../src/commands/show.ts";
 import { formatShow } from "../../src/commands/show-rules.ts";
 import { type RuleSnapshot, RulesSchema } from "../../src/control/protocol.ts";

@@ -1,13 +1,13 @@
 // The other views of `mcr show`, ping, log-level and events: their text, their JSON, their errors, their colours.
 
 import { describe, expect, test } from "bun:test";
-import { formatRate } from "../../src/commands/age.ts";
 import { eventsCommand } from "../../src/commands/events.ts";
+import { formatRate } from "../../src/commands/figures.ts";
 import { logLevelCommand } from "../../src/commands/log-level.ts";
 import { pingCommand } from "../../src/commands/ping.ts";
 import { showCommand } from "../../src/commands/show.ts";
 import { Events } from "../../src/control/events.ts";
-import { config, flows } from "../control/fake-relay.ts";
+import { config, flows, interfaces, memberships, stats } from "../control/fake-relay.ts";
 import { runRemote } from "./remote.ts";
 
 async function show(what: string): Promise<string> {
@@ -47,9 +47,13 @@ describe("mcr show", () => {
   });
   test("workers", async () => {
     expect(await show("workers")).toMatchInlineSnapshot(`
-      "WORKER  CPU  MATCHED     SENT  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
-           0    0   617283  1234533     1000    1200   5000  4000        32000
-           1    1   617284  1234534     1000    1200   5000  4000        32000
+      "WORKER  CPU  LOAD %  MATCHED     SENT  GATHER s  SEND s
+           0    0       0   617283  1234533       0.4     2.6
+           1    1    12.5   617284  1234534       0.4     2.6
+
+      WORKER  WAKEUPS  BLOCKS  SENDS  RUNS  RUN PACKETS
+           0     1000    1200   5000  4000        32000
+           1     1000    1200   5000  4000        32000
       "
     `);
   });
@@ -73,6 +77,42 @@ describe("mcr show", () => {
       egress = [{ interface = "eth1", group = "239.10.1.1", port = 6001, ttl = 1 }]
       "
     `);
+  });
+
+  test("fits 100 columns with the counters of a busy year and the names of many rules", async () => {
+    const large = 123_456_789_012_345;
+    const [eth0] = interfaces;
+    const [joined] = memberships;
+    const [worker] = stats.workers;
+    const ingress = eth0?.ingress;
+    if (!eth0 || !ingress || !joined || !worker) throw new Error("expected one of each");
+    const counts = { packets: large, matched: large };
+    const busy = {
+      interfaces: () => [
+        { ...eth0, interface: "enp129s0f0np0", ingress: { ...ingress, ...counts }, sent_packets: large },
+      ],
+      memberships: () => [{ ...joined, rules: Array.from({ length: 500 }, (_, i) => `studio-${i}`) }],
+      stats: () => ({
+        ...stats,
+        workers: [
+          {
+            ...worker,
+            ...{ matched: large, sent_packets: large, wakeups: large, blocks: large, sends: large },
+            ...{ runs: large, run_packets: large, gather_ns: large * 100, send_ns: large * 100 },
+          },
+        ],
+      }),
+    };
+    const look = async (what: string) => (await runRemote(showCommand, busy, {}, [what])).stdout;
+    for (const what of ["interfaces", "memberships", "workers"])
+      for (const line of (await look(what)).split("\n"))
+        expect([what, Bun.stringWidth(line) <= 100]).toEqual([what, true]);
+    expect(await look("interfaces")).toMatch(/^enp129s0f0np0 +active .* 123456789012345 +123456789012345 /m);
+    expect(await look("memberships")).toMatch(/ joined +studio-0, studio-1, .* and 49\d more$/m);
+    const piped = await runRemote(showCommand, busy, {}, ["memberships"], {
+      columns: Number.POSITIVE_INFINITY,
+    });
+    expect(piped.stdout).toContain(", studio-499\n");
   });
 
   test("says what there is none of", async () => {

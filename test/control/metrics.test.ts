@@ -100,6 +100,8 @@ test("rules, egresses, drops by reason, interfaces, workers, groups and the last
     'mcr_interface_dropped_packets_total{iface="eth0",reason="no_match"}': 90,
     'mcr_ring_dropped_packets_total{iface="eth0"}': 1,
     'mcr_worker_cpu_seconds_total{worker="0",cpu="0"}': 3.25,
+    'mcr_worker_gather_seconds_total{worker="0",cpu="0"}': 0.4,
+    'mcr_worker_send_seconds_total{worker="0",cpu="0"}': 2.6,
     'mcr_igmp_join{iface="eth0",group="239.1.1.1"}': 1,
     'mcr_igmp_join{iface="eth9",group="239.1.1.2"}': 0,
     mcr_igmp_active_groups: 5,

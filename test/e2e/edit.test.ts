@@ -5,12 +5,10 @@ import { readFile, writeFile } from "node:fs/promises";
 import * as v from "valibot";
 import { parseConfig } from "../../src/config/parse.ts";
 import { ConfigAnswerSchema, DifferenceSchema, EditSchema } from "../../src/control/protocol.ts";
-import { expectEveryPacket } from "../support/accounting.ts";
 import { joinedGroups } from "../support/igmp.ts";
 import { type RelayUnderTest, ruleText, startRelay } from "../support/relay.ts";
-import { address, openTopology, type Topology } from "../support/topology.ts";
-import { startReceiver, startSender } from "../support/traffic.ts";
-import { waitFor, waitUntil } from "../support/wait.ts";
+import { openTraffic } from "../support/relayed.ts";
+import { openTopology } from "../support/topology.ts";
 
 const a = ruleText({
   name: "a",
@@ -25,43 +23,13 @@ function add(relay: RelayUnderTest, octet: number, ...more: readonly string[]) {
   return relay.run("add", "--name", `r${octet}`, "--ingress", ingress, "--egress", egress, ...more);
 }
 
-/** Traffic through rule a until it is stopped, which proves that all of it arrived and all counters agree. */
-async function openTraffic(topology: Topology, relay: RelayUnderTest) {
-  const receiver = await startReceiver(topology, "sink-ns", {
-    interfaceAddress: address.sink,
-    streams: { group: "239.10.1.1", port: 6001 },
-    deadlineSeconds: 90,
-  });
-  const sender = await startSender(topology, "gen-ns", {
-    interfaceAddress: address.gen,
-    group: "239.1.1.1",
-    port: 5001,
-    ratePps: 5_000,
-    unbounded: true,
-    sizeBytes: 1024,
-  });
-  sender.go();
-  await waitUntil(() => receiver.receivedSoFar() > 0, { what: "the first packet of a" });
-  return {
-    async stop() {
-      const sent = await sender.stop();
-      await waitFor(
-        () => relay.rule("a"),
-        ({ packets }) => packets === sent.sent,
-        { what: `the relay to have counted ${sent.sent} packets of a` },
-      );
-      expectEveryPacket({ sent, received: await receiver.stop(), stats: await relay.stats() });
-    },
-  };
-}
-
 const namesOf = async (relay: RelayUnderTest) => (await relay.rules()).map(({ name }) => name);
 
 test("rules come and go under traffic; save, check --diff and reload tell the same story", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, commented);
   const original = await readFile(relay.file, "utf8");
-  const traffic = await openTraffic(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 5_000 });
 
   const added = await add(relay, 2);
   expect([added.exitCode, added.stderr]).toEqual([0, ""]);
@@ -108,7 +76,7 @@ test("100 adds and 50 removes at once: none is lost, the set is exact, and the t
     }),
   );
   await using relay = await startRelay(topology, [commented, ...old].join("\n"));
-  const traffic = await openTraffic(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 5_000 });
   // One curl each beside a few of mcr's own: 150 processes of ours would be a test of the machine.
   const requests = [
     ...Array.from({ length: 100 }, (_, i) => ({

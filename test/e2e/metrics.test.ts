@@ -43,6 +43,9 @@ const QuerySchema = v.object({
 });
 
 async function startPrometheus(topology: Topology, directory: string) {
+  for (const program of ["prometheus", "promtool"])
+    if (Bun.which(program) === null)
+      throw new Error(`${program} is missing: apt install prometheus, then test again`);
   const config = join(directory, "prometheus.yml");
   await writeFile(
     config,

@@ -3,6 +3,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { expectEveryPacket } from "../support/accounting.ts";
+import { turnOffloadsOff } from "../support/link.ts";
 import { type RelayUnderTest, ruleText, startRelay } from "../support/relay.ts";
 import { address, openTopology, type Topology } from "../support/topology.ts";
 import { type SendOptions, send, startReceiver } from "../support/traffic.ts";
@@ -18,19 +19,6 @@ function ruleWith(keys: string): string {
     ingress: 'interface = "veth1", group = "239.1.1.1-239.1.1.2", port = "5001-5002"',
     egress: [`interface = "veth2", group = "239.10.1.1-239.10.1.2", port = "6001-6002", ${keys}`],
   });
-}
-
-async function turnOffloadsOff(topology: Topology): Promise<void> {
-  for (const [namespace, name] of [
-    ["gen-ns", "veth0"],
-    ["relay-ns", "veth1"],
-    ["relay-ns", "veth2"],
-    ["sink-ns", "veth3"],
-  ] as const)
-    await topology.output(namespace, [
-      ...["ethtool", "-K", name, "tx", "off", "rx", "off", "sg", "off"],
-      ...["gso", "off", "gro", "off", "tx-udp-segmentation", "off"],
-    ]);
 }
 
 async function crossBoth(topology: Topology, relay: RelayUnderTest, shape: Partial<SendOptions>) {

@@ -1,12 +1,10 @@
 // A change touches only what it names: SIGHUP and `mcr reload` under 10,000 packets a second on rule A.
 
 import { expect, test } from "bun:test";
-import { expectEveryPacket } from "../support/accounting.ts";
 import { joinedGroups } from "../support/igmp.ts";
-import { type RelayUnderTest, ruleText, startRelay } from "../support/relay.ts";
-import { address, openTopology, type Topology } from "../support/topology.ts";
-import { startReceiver, startSender } from "../support/traffic.ts";
-import { waitFor, waitUntil } from "../support/wait.ts";
+import { ruleText, startRelay } from "../support/relay.ts";
+import { openTraffic } from "../support/relayed.ts";
+import { openTopology, type Topology } from "../support/topology.ts";
 
 interface Stream {
   readonly name: string;
@@ -26,42 +24,10 @@ function rule({ name, octet }: Stream, port = 6000 + octet): string {
   });
 }
 
-/** Traffic on A until stop(), which proves that all of it arrived and that all counters agree. */
-async function openTrafficOnA(topology: Topology, relay: RelayUnderTest) {
-  const receiver = await startReceiver(topology, "sink-ns", {
-    interfaceAddress: address.sink,
-    streams: { group: "239.10.1.1", port: 6001 },
-    deadlineSeconds: 60,
-  });
-  const sender = await startSender(topology, "gen-ns", {
-    interfaceAddress: address.gen,
-    group: "239.1.1.1",
-    port: 5001,
-    ratePps: 10_000,
-    unbounded: true,
-    sizeBytes: 1024,
-  });
-  sender.go();
-  await waitUntil(() => receiver.receivedSoFar() > 0, { what: "the first packet of A" });
-  return {
-    async stop() {
-      const sent = await sender.stop();
-      await waitFor(
-        () => relay.rule("a"),
-        ({ packets }) => packets === sent.sent,
-        { what: `the relay to have counted ${sent.sent} packets of A` },
-      );
-      const received = await receiver.stop();
-      expectEveryPacket({ sent, received, stats: await relay.stats() });
-      return sent;
-    },
-  };
-}
-
 test("SIGHUP adds, changes and removes rules; an unchanged rule loses nothing and keeps its counters", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, [a, c, d].map((each) => rule(each)).join("\n"));
-  const traffic = await openTrafficOnA(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 10_000 });
   const before = await relay.rule("a");
 
   await relay.write([rule(a), rule(b), rule(c, 7003)].join("\n"));
@@ -81,7 +47,7 @@ test("SIGHUP adds, changes and removes rules; an unchanged rule loses nothing an
 test("a broken file changes nothing and is refused with its line and column", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, [a, c].map((each) => rule(each)).join("\n"));
-  const traffic = await openTrafficOnA(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 10_000 });
   const before = await relay.rules();
 
   await relay.write(`${rule(a)}\n${rule(b).replace("port = 5002", 'port = "many"')}`);
@@ -107,7 +73,7 @@ test("a changed rule carries its packets to the new place without leaving its gr
   const result = await relay.reload();
   expect(result).toMatchObject({ ok: true, added: [], removed: [], changed: ["c"], unchanged: 1 });
   expect((await relay.stats()).igmp.attempted).toBe(joins);
-  const traffic = await openTrafficOnA(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 10_000 });
   await traffic.stop();
 }, 60_000);
 
@@ -122,7 +88,7 @@ test("200 SIGHUPs in 10 s, each with another file, lose nothing and leave memory
     rules.join("\n"),
   );
   await using relay = await startRelay(topology, files[0] ?? "");
-  const traffic = await openTrafficOnA(topology, relay);
+  const traffic = await openTraffic(topology, relay, { rule: "a", ratePps: 10_000 });
   let memoryKiB = 0;
   for (let i = 1; i <= 200; i += 1) {
     await relay.write(files[i % 2] ?? "");

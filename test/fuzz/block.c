@@ -1,13 +1,14 @@
 /*
- * Fuzzes c/forward.c from ring block to batch, with a real table and no
- * socket: the egresses are unavailable, so packets end in a counter. The block
- * lies in memory of exactly its size.
+ * Fuzzes c/forward.c from ring memory to batch, with a real table and no
+ * socket: the egresses are unavailable, so packets end in a counter. A block
+ * (TPACKET_V3), or each slot (TPACKET_V2), lies in memory of exactly its size.
  *
  *   input: | frames | flags | payload bytes, 2 | cut at, 2 | edit, 3 | edit, 3 | ...
  *   edit:  | place in the block, 2 | value |
  *
- * The block is written as the kernel would, then edited: inputs get past the
- * checks of headers from the start, and every field can lie.
+ * Frames are written as the kernel would, then edited: inputs get past the
+ * checks of headers from the start, and every field can lie. Slots are edited
+ * as if they lay one behind the other.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -30,6 +31,7 @@
 
 enum {
 	MEND_CHECKSUMS = 1, /* of the IPv4 headers, after the edits */
+	BY_FRAME = 2, /* slots, not a block */
 };
 
 static struct mcr_relay *relay;
@@ -96,28 +98,47 @@ static void mend_checksum(uint8_t *ip)
 	memcpy(ip + 10, &sum, 2);
 }
 
-static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool last)
+/* Everything of a frame but its header, which the two kinds of ring write differently. */
+static void write_datagram(uint8_t *base, size_t link_at, uint32_t payload_bytes, uint32_t cut)
 {
 	const uint16_t total = htons((uint16_t)(28 + payload_bytes));
 	const uint16_t udp = htons((uint16_t)(8 + payload_bytes));
 	const uint8_t ip[28] = { 0x45, [8] = 4, 17, [12] = 10, 0,    0,	   1,	239,
 				 1,    1,	1,  0x0f,      0xa0, 0x13, 0x89 };
+	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
+	const struct virtio_net_hdr offload = { .gso_type = cut ? GSO_UDP_L4 : 0,
+						.gso_size = (uint16_t)cut };
+
+	memcpy(base + link_at, &link, sizeof(link));
+	memcpy(base + MAC_AT - sizeof(offload), &offload, sizeof(offload));
+	memcpy(base + NET_AT, ip, sizeof(ip));
+	memcpy(base + NET_AT + 2, &total, 2);
+	memcpy(base + NET_AT + 24, &udp, 2);
+}
+
+static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool last)
+{
 	const struct tpacket3_hdr header = { .tp_next_offset = last ? 0 :
 								      frame_bytes(payload_bytes),
 					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
 					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
 					     .tp_mac = MAC_AT,
 					     .tp_net = NET_AT };
-	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
-	const struct virtio_net_hdr offload = { .gso_type = cut ? GSO_UDP_L4 : 0,
-						.gso_size = (uint16_t)cut };
 
 	memcpy(base, &header, sizeof(header));
-	memcpy(base + LINK_AT, &link, sizeof(link));
-	memcpy(base + MAC_AT - sizeof(offload), &offload, sizeof(offload));
-	memcpy(base + NET_AT, ip, sizeof(ip));
-	memcpy(base + NET_AT + 2, &total, 2);
-	memcpy(base + NET_AT + 24, &udp, 2);
+	write_datagram(base, LINK_AT, payload_bytes, cut);
+}
+
+static void write_slot(uint8_t *base, uint32_t payload_bytes, uint32_t cut)
+{
+	const struct tpacket2_hdr header = { .tp_status = TP_STATUS_USER,
+					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
+					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
+					     .tp_mac = MAC_AT,
+					     .tp_net = NET_AT };
+
+	memcpy(base, &header, sizeof(header));
+	write_datagram(base, TPACKET_ALIGN(sizeof(header)), payload_bytes, cut);
 }
 
 /* Reads what would be sent, then counts it: the batch is consistent. */
@@ -148,40 +169,86 @@ static void require_accounts(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
+/* What one input says. */
+struct plan {
+	uint32_t frame_count, payload_bytes, cut;
+	bool mends;
+	const uint8_t *edits;
+	size_t edit_bytes;
+};
+
+/* The edits of plan that fall into these bytes, which begin at `first` of all. */
+static void edit(const struct plan *plan, uint8_t *bytes, size_t count, size_t first, size_t total)
+{
+	for (size_t at = 0; at + 3 <= plan->edit_bytes; at += 3) {
+		size_t place = get16_le(plan->edits + at) % total;
+
+		if (place >= first && place - first < count)
+			bytes[place - first] = plan->edits[at + 2];
+	}
+}
+
+static void gather_block(const struct plan *plan)
+{
+	const uint32_t stride = frame_bytes(plan->payload_bytes);
+	const size_t block_bytes = BLOCK_HEADER_BYTES + plan->frame_count * (size_t)stride;
+	uint8_t *memory = calloc(1, block_bytes);
+	struct tpacket_block_desc *block = (void *)memory;
+
+	require(memory != NULL);
+	block->hdr.bh1.num_pkts = plan->frame_count;
+	block->hdr.bh1.offset_to_first_pkt = BLOCK_HEADER_BYTES;
+	for (uint32_t i = 0; i < plan->frame_count; i++)
+		write_frame(memory + BLOCK_HEADER_BYTES + i * stride, plan->payload_bytes,
+			    plan->cut, i + 1 == plan->frame_count);
+	edit(plan, memory, block_bytes, 0, block_bytes);
+	for (uint32_t i = 0; i < plan->frame_count && plan->mends; i++)
+		mend_checksum(memory + BLOCK_HEADER_BYTES + i * stride + NET_AT);
+	block->hdr.bh1.num_pkts %= 256; /* more only takes time */
+
+	mcr_block_gather(table, worker, &table->scratch[0], 0, block, block_bytes);
+	finish_batch();
+	free(memory);
+}
+
+static void gather_slots(const struct plan *plan)
+{
+	const size_t slot_bytes = frame_bytes(plan->payload_bytes);
+	uint8_t *slots[FRAMES_MAX];
+
+	for (uint32_t i = 0; i < plan->frame_count; i++) {
+		slots[i] = calloc(1, slot_bytes);
+		require(slots[i] != NULL);
+		write_slot(slots[i], plan->payload_bytes, plan->cut);
+		edit(plan, slots[i], slot_bytes, i * slot_bytes, plan->frame_count * slot_bytes);
+		if (plan->mends)
+			mend_checksum(slots[i] + NET_AT);
+		mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slots[i],
+				slot_bytes);
+	}
+	finish_batch(); /* the payloads lie in the slots until here */
+	for (uint32_t i = 0; i < plan->frame_count; i++)
+		free(slots[i]);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
-	uint32_t frame_count, payload_bytes, cut;
-	struct tpacket_block_desc *block;
-	size_t block_bytes;
-	uint8_t *memory;
+	struct plan plan;
 
 	if (size < EDITS_AT)
 		return 0;
 	if (!relay)
 		table_open();
-	frame_count = 1 + input[0] % FRAMES_MAX;
-	payload_bytes = get16_le(input + 2) % 65508;
-	cut = get16_le(input + 4);
-	block_bytes = BLOCK_HEADER_BYTES + frame_count * (size_t)frame_bytes(payload_bytes);
-	memory = calloc(1, block_bytes);
-	require(memory != NULL);
-	block = (void *)memory;
-	block->hdr.bh1.num_pkts = frame_count;
-	block->hdr.bh1.offset_to_first_pkt = BLOCK_HEADER_BYTES;
-	for (uint32_t i = 0; i < frame_count; i++)
-		write_frame(memory + BLOCK_HEADER_BYTES + i * frame_bytes(payload_bytes),
-			    payload_bytes, cut, i + 1 == frame_count);
-
-	for (size_t at = EDITS_AT; at + 3 <= size; at += 3)
-		memory[get16_le(input + at) % block_bytes] = input[at + 2];
-	for (uint32_t i = 0; i < frame_count && input[1] & MEND_CHECKSUMS; i++)
-		mend_checksum(memory + BLOCK_HEADER_BYTES + i * frame_bytes(payload_bytes) +
-			      NET_AT);
-	block->hdr.bh1.num_pkts %= 256; /* more only takes time */
-
-	mcr_block_gather(table, worker, &table->scratch[0], 0, block, block_bytes);
-	finish_batch();
+	plan = (struct plan){ .frame_count = 1 + input[0] % FRAMES_MAX,
+			      .payload_bytes = get16_le(input + 2) % 65508,
+			      .cut = get16_le(input + 4),
+			      .mends = input[1] & MEND_CHECKSUMS,
+			      .edits = input + EDITS_AT,
+			      .edit_bytes = size - EDITS_AT };
+	if (input[1] & BY_FRAME)
+		gather_slots(&plan);
+	else
+		gather_block(&plan);
 	require_accounts();
-	free(memory);
 	return 0;
 }

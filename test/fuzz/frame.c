@@ -4,33 +4,13 @@
  *
  *   input: | flags | bytes of the wire beyond what was captured | frame ... |
  */
-#include "frame.h"
-
-#include <stdlib.h>
+#include "fuzz.h"
 
 enum {
 	CHECKSUM_KNOWN = 1,
-	MEND_CHECKSUM = 2, /* or hardly an input would come behind it */
+	MEND_CHECKSUM = 2,
 	WIRE_IS_SHORTER = 4
 };
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
-
-static void mend_checksum(uint8_t *ip, size_t bytes)
-{
-	size_t header_bytes = bytes ? (ip[0] & 0x0fu) * 4 : 0;
-	uint16_t sum;
-
-	if (header_bytes < 20 || header_bytes > bytes)
-		return;
-	memset(ip + 10, 0, 2);
-	sum = (uint16_t)~mcr_fold(mcr_sum(ip, header_bytes, 0));
-	memcpy(ip + 10, &sum, 2);
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

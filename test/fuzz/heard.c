@@ -5,41 +5,20 @@
  *
  *   input: | flags | length | frame ... | flags | length | frame ... |
  */
+#include "fuzz.h"
 #include "heard.h"
 
 #include <linux/if_ether.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "frame.h"
 
 enum {
 	IPV6 = 1,
 	IS_EGRESS = 2,
 	SUPER_FRAME = 4,
-	MEND_CHECKSUM = 8, /* or hardly an input would come behind it */
+	MEND_CHECKSUM = 8,
 	TAGGED = 16
 };
 
 #define FLOWS_MAX 8
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
-
-static void mend_checksum(uint8_t *ip, size_t bytes)
-{
-	size_t header_bytes = bytes ? (ip[0] & 0x0fu) * 4 : 0;
-	uint16_t sum;
-
-	if (header_bytes < 20 || header_bytes > bytes)
-		return;
-	memset(ip + 10, 0, 2);
-	sum = (uint16_t)~mcr_fold(mcr_sum(ip, header_bytes, 0));
-	memcpy(ip + 10, &sum, 2);
-}
 
 static void hear(struct mcr_heard *heard, uint8_t flags, const uint8_t *bytes, size_t length)
 {

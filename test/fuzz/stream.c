@@ -8,10 +8,9 @@
  * An mcr payload gets its check mended where the flags say so, and a transport
  * packet its sync bytes: else hardly an input would come behind them.
  */
+#include "fuzz.h"
 #include "measure.h"
 #include "payload.h"
-
-#include <stdlib.h>
 
 #define TS_PACKET_BYTES 188
 #define CLOCK 7
@@ -25,12 +24,6 @@ static struct mcr_latency latency;
 static struct mcr_stream_counters counters;
 static struct mcr_pid pids[MCR_PIDS];
 static uint64_t bits[MCR_SEQUENCE_WINDOW / 64];
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void mend(uint8_t *bytes, size_t length, uint8_t flags)
 {

@@ -6,19 +6,12 @@
  *   input: | counts, 5 | one byte for each field of each entry ... | finds ... |
  */
 #define _GNU_SOURCE
+#include "fuzz.h"
 #include "relay.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 static struct mcr_relay *relay;
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 static const uint8_t *next, *end;
 

@@ -6,7 +6,14 @@ import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { counterArea, instrumentCounters, layouts } from "../../src/native/layouts.ts";
+import {
+  counterArea,
+  instrumentCounters,
+  layouts,
+  scanAnnouncementBytes,
+  scanFlowsMax,
+  scanInterfacesMax,
+} from "../../src/native/layouts.ts";
 import { symbols } from "../../src/native/symbols.ts";
 
 const root = join(import.meta.dir, "../..");
@@ -108,7 +115,8 @@ describe("the structs of c/mcr.h", () => {
 
   test("are counted by the same limits", () => {
     const { interfacesMax, rulesMax, egressesMax } = counterArea;
-    expect(compiled.limits).toEqual([interfacesMax, rulesMax, egressesMax]);
+    const scan = [scanInterfacesMax, scanFlowsMax, scanAnnouncementBytes];
+    expect(compiled.limits).toEqual([interfacesMax, rulesMax, egressesMax, ...scan]);
   });
 
   test("belong to the ABI version that library.ts asks for", () => {
@@ -167,8 +175,9 @@ function layoutProgram(): string {
 	TYPE(((struct name *)0)->field))
 int main(void)
 {
-	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
-	       MCR_RULES_MAX, MCR_EGRESSES_MAX);
+	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
+	       MCR_RULES_MAX, MCR_EGRESSES_MAX, MCR_SCAN_INTERFACES_MAX, MCR_SCAN_FLOWS_MAX,
+	       MCR_SCAN_ANNOUNCEMENT_BYTES);
 ${prints.join('\nprintf(",");\n')}
 	printf("}}");
 }

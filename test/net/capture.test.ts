@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import type { AddressRange } from "../../src/native/shim.ts";
-import { Capture, mergeRanges } from "../../src/net/capture.ts";
+import { Capture, mergeRanges, openCaptures } from "../../src/net/capture.ts";
 import { ringShape } from "../../src/net/profile.ts";
 import { Random } from "../config/random.ts";
 import { FakeRings, interfaceState, ringHandle } from "../support/fakes.ts";
@@ -23,22 +23,28 @@ function merged(groups: readonly string[], rangesMax = 128): readonly string[] {
   return mergeRanges(groups, rangesMax).map(textOf);
 }
 
+function opened(shim: FakeRings, workerCount: number, itsShape = shape): Capture {
+  const [capture] = openCaptures(shim, [veth1], workerCount, itsShape);
+  if (!(capture instanceof Capture)) throw capture ?? new Error("nothing was opened");
+  return capture;
+}
+
 describe("a capture", () => {
-  test("has a ring for each worker, all in the fanout group the kernel chose for the first", () => {
+  test("has a ring for each worker, all in the new fanout group of the first", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3, shape);
+    const capture = opened(shim, 3);
     expect(capture.rings).toEqual([ringHandle(1), ringHandle(2), ringHandle(3)]);
     expect(capture.fanoutId).toBe(7);
     expect(shim.opened.map(({ ifindex, fanout_id }) => [ifindex, fanout_id])).toEqual([
       [3, 0xffff_ffff],
-      [3, 7],
-      [3, 7],
+      [3, 0xffff_ffff],
+      [3, 0xffff_ffff],
     ]);
   });
 
   test("opens every ring in the shape it is told", () => {
     const shim = new FakeRings();
-    new Capture(shim, veth1, 2, { ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
+    opened(shim, 2, { ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
     for (const opened of shim.opened)
       expect(opened).toMatchObject({ ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
   });
@@ -46,22 +52,32 @@ describe("a capture", () => {
   test("closes the first ring when the second cannot be opened", () => {
     const shim = new FakeRings();
     shim.failAt = 1;
-    expect(() => new Capture(shim, veth1, 2, shape)).toThrow("not enough memory (ENOMEM)");
+    expect(() => opened(shim, 2)).toThrow("not enough memory (ENOMEM)");
     expect(shim.closed).toEqual([ringHandle(1)]);
   });
 
-  test("closes a ring whose fanout group cannot be read", () => {
+  test("that cannot be opened costs no other interface its rings", () => {
     const shim = new FakeRings();
-    shim.ringFanoutId = () => {
-      throw new RangeError("no fanout group");
-    };
-    expect(() => new Capture(shim, veth1, 2, shape)).toThrow("no fanout group");
-    expect(shim.closed).toEqual([ringHandle(1)]);
+    shim.failAt = 1;
+    const captures = openCaptures(shim, [veth1, interfaceState({ name: "veth5", ifindex: 8 })], 1, shape);
+    expect(captures[0]).toBeInstanceOf(Capture);
+    expect(captures[1]).toMatchObject({ code: "ENOMEM" });
+    expect(shim.closed).toEqual([]);
+  });
+
+  test("of several interfaces gets the rings of its own", () => {
+    const shim = new FakeRings();
+    const captures = openCaptures(shim, [veth1, interfaceState({ name: "veth5", ifindex: 8 })], 2, shape);
+    expect(captures.map((capture) => capture instanceof Capture && capture.rings)).toEqual([
+      [ringHandle(1), ringHandle(2)],
+      [ringHandle(3), ringHandle(4)],
+    ]);
+    expect(shim.opened.map(({ ifindex }) => ifindex)).toEqual([3, 3, 8, 8]);
   });
 
   test("gives every ring the same filter", () => {
     const shim = new FakeRings();
-    new Capture(shim, veth1, 2, shape).admit(["239.1.1.1", "239.1.1.2", "239.1.9.9"]);
+    opened(shim, 2).admit(["239.1.1.1", "239.1.1.2", "239.1.9.9"]);
     const ranges = [
       { first: numberOf("239.1.1.1"), last: numberOf("239.1.1.2") },
       { first: numberOf("239.1.9.9"), last: numberOf("239.1.9.9") },
@@ -74,7 +90,7 @@ describe("a capture", () => {
 
   test("sends only a filter that differs from the last one", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 1, shape);
+    const capture = opened(shim, 1);
     capture.admit(["239.1.1.1", "239.1.1.2"]);
     capture.admit(["239.1.1.2", "239.1.1.1", "239.1.1.1"]);
     capture.admit(["239.1.1.1-239.1.1.2"]);
@@ -87,7 +103,7 @@ describe("a capture", () => {
 
   test("admits nothing when there are no groups, and says so to the rings once", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 1, shape);
+    const capture = opened(shim, 1);
     capture.admit([]);
     capture.admit([]);
     expect(shim.filters).toEqual([{ ring: ringHandle(1), ranges: [] }]);
@@ -95,7 +111,7 @@ describe("a capture", () => {
 
   test("tries a filter again that one ring refused", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 2, shape);
+    const capture = opened(shim, 2);
     const filterRing = shim.filterRing.bind(shim);
     shim.filterRing = () => {
       throw new RangeError("refused");
@@ -108,7 +124,7 @@ describe("a capture", () => {
 
   test("adds up the drops of its rings since the last call", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3, shape);
+    const capture = opened(shim, 3);
     shim.drops.set(ringHandle(1), 5);
     shim.drops.set(ringHandle(3), 37);
     expect(capture.takeDrops()).toBe(42);
@@ -117,7 +133,7 @@ describe("a capture", () => {
 
   test("closes every ring", () => {
     const shim = new FakeRings();
-    const capture = new Capture(shim, veth1, 3, shape);
+    const capture = opened(shim, 3);
     capture.close();
     expect(shim.closed).toEqual([...capture.rings]);
   });

@@ -35,7 +35,7 @@ class FakeHost extends FakeRings {
   }
   override openRing(options: RingOptions) {
     const refusal = this.refused.get(options.ifindex);
-    if (refusal) throw systemError(refusal);
+    if (refusal) return systemError(refusal);
     return super.openRing(options);
   }
 }

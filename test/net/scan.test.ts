@@ -2,7 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import * as v from "valibot";
-import { formatBitRate } from "../../src/commands/age.ts";
+import { formatBitRate } from "../../src/commands/figures.ts";
 import { planRules, streamsOn } from "../../src/commands/init-plan.ts";
 import { markRelayed } from "../../src/commands/relayed.ts";
 import { formatScan, formatScanToml } from "../../src/commands/scan-report.ts";
@@ -154,7 +154,7 @@ describe("rules from a scan", () => {
 });
 
 test("bit rates have three digits", () => {
-  expect([0, 999, 328_000, 2_304_000, 17_600_000, 1.25e9].map(formatBitRate)).toEqual([
-    ...["0 bit/s", "999 bit/s", "328 kbit/s", "2.30 Mbit/s", "17.6 Mbit/s", "1.25 Gbit/s"],
+  expect([0, 999, 328_000, 999_600, 2_304_000, 17_600_000, 1.25e9].map(formatBitRate)).toEqual([
+    ...["0 bit/s", "999 bit/s", "328 kbit/s", "1.00 Mbit/s", "2.30 Mbit/s", "17.6 Mbit/s", "1.25 Gbit/s"],
   ]);
 });

@@ -4,6 +4,7 @@
 import { expect } from "bun:test";
 import type { Stats } from "../../src/control/protocol.ts";
 import { faultsOf, noFaults, type ReceiveResult, type SendResult } from "./traffic.ts";
+import { mayReorder, variant } from "./variant.ts";
 
 export interface Case {
   readonly sent: SendResult;
@@ -11,11 +12,19 @@ export interface Case {
   readonly stats: Stats;
   /** How many egresses each stream goes to. */
   readonly copies?: number;
+  /** Does the relay promise the order of each stream? By default as the variant does. */
+  readonly isOrdered?: boolean;
+}
+
+/** Nothing doubled, damaged, astray or dropped by the receiver; and in order, where that is promised. */
+export function expectIntact(received: ReceiveResult, isOrdered = !mayReorder(variant.settings)): void {
+  const faults = faultsOf(received);
+  expect(isOrdered ? faults : { ...faults, reordered: 0 }).toEqual(noFaults);
 }
 
 /** 0 lost, 0 duplicated, in order, identical; and the relay's counters equal the receiver's. */
-export function expectEveryPacket({ sent, received, stats, copies = 1 }: Case): void {
-  expect(faultsOf(received)).toEqual(noFaults);
+export function expectEveryPacket({ sent, received, stats, copies = 1, isOrdered }: Case): void {
+  expectIntact(received, isOrdered);
   expect(received.received).toBe(sent.sent * copies);
   if (copies === 1)
     expect(received.streams.map((stream) => stream.received)).toEqual(
@@ -50,6 +59,20 @@ export function receivedTogether(results: readonly ReceiveResult[]): ReceiveResu
     wrong_stream: total((result) => result.wrong_stream),
     socket_drops: total((result) => result.socket_drops),
     streams: results.flatMap((result) => result.streams),
+  };
+}
+
+/** The same streams, sent several times with higher sequence numbers each time. */
+export function sentInTurn(results: readonly SendResult[]): SendResult {
+  const [first] = results;
+  if (!first) throw new Error("there is a sender");
+  return {
+    ...first,
+    sent: sum(results.map((result) => result.sent)),
+    streams: first.streams.map((stream, i) => ({
+      ...stream,
+      sent: sum(results.map((result) => result.streams[i]?.sent ?? 0)),
+    })),
   };
 }
 

@@ -284,8 +284,11 @@ export class FakeRings implements RingShim {
   readonly filters: { readonly ring: RingHandle; readonly ranges: readonly AddressRange[] }[] = [];
   readonly drops = new Map<RingHandle, number>();
 
-  openRing(options: RingOptions): RingHandle {
-    if (this.opened.length === this.failAt) throw systemError("ENOMEM");
+  openRings(options: readonly RingOptions[]): readonly (RingHandle | SystemError)[] {
+    return options.map((each) => this.openRing(each));
+  }
+  openRing(options: RingOptions): RingHandle | SystemError {
+    if (this.opened.length === this.failAt) return systemError("ENOMEM");
     this.opened.push(options);
     return ringHandle(this.opened.length);
   }

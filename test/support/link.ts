@@ -1,5 +1,5 @@
-// Packet and byte counters of an interface, as the kernel keeps them: for what no socket can show, such as a port
-// that must stay silent or a frame the virtual link itself dropped.
+// Interfaces of a topology: their packet and byte counters, for what no socket can show, such as a port that must
+// stay silent or a frame the virtual link itself dropped; and their offloads.
 
 import * as v from "valibot";
 import type { Topology } from "./topology.ts";
@@ -21,4 +21,21 @@ export async function linkCounters(
 ): Promise<LinkCounters> {
   const argv = ["ip", "-json", "-statistics", "link", "show", "dev", interfaceName];
   return v.parse(LinkSchema, JSON.parse(await topology.output(namespace, argv)))[0].stats64;
+}
+
+const NamesSchema = v.array(v.object({ ifname: v.optional(v.string()) }));
+
+/** From now on every veth sends whole checksums and frames no larger than its MTU. */
+export async function turnOffloadsOff(topology: Topology): Promise<void> {
+  for (const namespace of topology.namespaces()) {
+    const links = await topology.output(namespace, ["ip", "-json", "link", "show", "type", "veth"]);
+    for (const { ifname } of v.parse(NamesSchema, JSON.parse(links))) {
+      if (ifname === undefined) continue;
+      const off = ["tx", "rx", "sg", "tso", "gso", "gro", "tx-udp-segmentation"].flatMap((key) => [
+        key,
+        "off",
+      ]);
+      await topology.output(namespace, ["ethtool", "-K", ifname, ...off]);
+    }
+  }
 }

@@ -19,6 +19,7 @@ import { offsetAddress } from "../../src/net/address.ts";
 import type { Completed, Process } from "./process.ts";
 import { repository, type Topology } from "./topology.ts";
 import type { StreamRange } from "./traffic.ts";
+import { relayLines, variant } from "./variant.ts";
 import { waitFor } from "./wait.ts";
 
 export const executable = `${repository}/dist/mcr`;
@@ -29,14 +30,12 @@ export interface RuleText {
   readonly egress: readonly string[];
 }
 
-/** MCR_TEST_PATH=socket make test: every rule below takes this path where it names none. */
-const testedPath = process.env["MCR_TEST_PATH"];
-
-/** One `[[rule]]` of a rule file. */
+/** One `[[rule]]` of a rule file, with the variant's keys where it has none of its own. */
 export function ruleText({ name, ingress, egress }: RuleText): string {
-  const path = testedPath === undefined ? "" : `, path = "${testedPath}"`;
+  const exclusive = variant.isExclusive && !ingress.includes("exclusive =") ? ", exclusive = true" : "";
+  const path = variant.path === "auto" ? "" : `, path = "${variant.path}"`;
   const egresses = egress.map((each) => `{ ${each}${each.includes("path =") ? "" : path} }`);
-  return `[[rule]]\nname = "${name}"\ningress = { ${ingress} }\negress = [${egresses.join(", ")}]\n`;
+  return `[[rule]]\nname = "${name}"\ningress = { ${ingress}${exclusive} }\negress = [${egresses.join(", ")}]\n`;
 }
 
 /** A rule for each stream: group and port counted up on both sides, `from` → `to`. */
@@ -153,10 +152,12 @@ export async function startRelay(
 ): Promise<RelayUnderTest> {
   const directory = await mkdtemp(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
-  const settings = `[relay]\ncontrol = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}${more}`;
-  await writeFile(file, `${settings}\n${rules}`);
+  const own = `control = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}${more}`;
+  await writeFile(file, `[relay]\n${relayLines(own, variant)}\n${rules}`);
   const started = topology.spawn(namespace, [...prefix, executable, "run", file], { env });
   await started.waitForOutput(/running \d+ rules/, 15_000);
+  if (variant.isExclusive && started.stderr.includes("but not exclusive"))
+    throw new Error(`this host cannot run the exclusive variant: ${started.stderr}`);
   return new RelayUnderTest(topology, file, started, namespace, directory);
 }
 

@@ -14,9 +14,14 @@ export class Terminal {
     readonly namespace: string,
   ) {}
 
-  static async open(topology: Topology, namespace: string): Promise<Terminal> {
+  static async open(
+    topology: Topology,
+    namespace: string,
+    { columns = 120, rows = 50 } = {},
+  ): Promise<Terminal> {
     const terminal = new Terminal(topology, namespace);
-    await terminal.#tmux("new-session", "-d", "-x", "120", "-y", "50", "PS1='$ ' exec sh");
+    const size = ["-x", String(columns), "-y", String(rows)];
+    await terminal.#tmux("new-session", "-d", ...size, "PS1='$ ' exec sh");
     await terminal.waitFor("$");
     return terminal;
   }
@@ -35,6 +40,15 @@ export class Terminal {
   /** What is on the screen, and above it. */
   screen(): Promise<string> {
     return this.#tmux("capture-pane", "-p", "-J", "-S", "-500");
+  }
+
+  /** What is on the screen now, line by line. */
+  async lines(): Promise<readonly string[]> {
+    return (await this.#tmux("capture-pane", "-p")).replace(/\n$/, "").split("\n");
+  }
+
+  async resize(columns: number, rows: number): Promise<void> {
+    await this.#tmux("resize-window", "-x", String(columns), "-y", String(rows));
   }
 
   async waitFor(seen: string, deadlineMs = 20_000): Promise<string> {

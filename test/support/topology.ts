@@ -2,9 +2,11 @@
 // its stdin closes, so they vanish with this process however it ends. Programs started inside die with it as well
 // (PDEATHSIG), and the pid of each is the program's own, so signals reach it.
 
-import { readlinkSync } from "node:fs";
+import { readdirSync, readlinkSync } from "node:fs";
 import { resolve } from "node:path";
+import { turnOffloadsOff } from "./link.ts";
 import { type Completed, Process, type SpawnOptions } from "./process.ts";
+import { variant } from "./variant.ts";
 
 export const repository = resolve(import.meta.dir, "../..");
 
@@ -48,7 +50,9 @@ export function whyNoTopology(name: TopologyName = "chain", ...parameters: strin
 export async function openTopology(name: TopologyName, ...parameters: string[]): Promise<Topology> {
   const holder = new Process([script(name), ...parameters, "sh", "-c", "echo ready; exec cat"]);
   await holder.waitForOutput("ready", 15_000);
-  return new Topology(name, holder);
+  const topology = new Topology(name, holder);
+  if (variant.offloads === "off") await turnOffloadsOff(topology);
+  return topology;
 }
 
 function script(name: TopologyName): string {
@@ -81,6 +85,11 @@ export class Topology {
 
   get holderPid(): number {
     return this.#holder.pid;
+  }
+
+  /** Their names: a file for each, ip-netns(8). */
+  namespaces(): readonly string[] {
+    return readdirSync(`/proc/${this.#holder.pid}/root/run/netns`).sort();
   }
 
   /** Starts argv in the namespace and returns at once. */

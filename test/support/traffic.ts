@@ -23,7 +23,8 @@ export interface SendOptions extends StreamRange {
   readonly countPerStream?: number;
   readonly durationSeconds?: number;
   readonly unbounded?: boolean;
-  readonly sizeBytes?: number;
+  /** Of each datagram; or a list that each stream goes through again and again. */
+  readonly sizeBytes?: number | readonly number[];
   /** Datagrams per wake-up. */
   readonly burst?: number;
   /** Datagrams of one stream in a row; with gso they leave as one super-frame. */
@@ -289,7 +290,7 @@ function sendArguments(options: SendOptions): string[] {
     ...value("count", options.countPerStream),
     ...value("duration", options.durationSeconds),
     ...flag("unbounded", options.unbounded),
-    ...value("size", options.sizeBytes),
+    ...value("size", options.sizeBytes?.toString()),
     ...value("burst", options.burst),
     ...value("run", options.run),
     ...flag("gso", options.gso),

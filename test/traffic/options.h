@@ -30,6 +30,31 @@ static inline void parse_number(const struct option_row *row, const char *text)
 	*(uint64_t *)row->target = value;
 }
 
+#define NUMBERS_MAX 16
+
+struct number_list {
+	size_t count;
+	uint64_t values[NUMBERS_MAX];
+};
+
+/* Target: struct number_list; between commas. */
+static inline void parse_numbers(const struct option_row *row, const char *text)
+{
+	struct number_list *list = row->target;
+	char copy[256], *rest = copy, *part;
+
+	if (snprintf(copy, sizeof(copy), "%s", text) >= (int)sizeof(copy))
+		die(EXIT_USAGE, "--%s %s: too long", row->name, text);
+	for (list->count = 0; (part = strsep(&rest, ",")); list->count++) {
+		struct option_row one = *row;
+
+		if (list->count == NUMBERS_MAX)
+			die(EXIT_USAGE, "--%s %s: more than %d", row->name, text, NUMBERS_MAX);
+		one.target = &list->values[list->count];
+		parse_number(&one, part);
+	}
+}
+
 /* Target: uint64_t, in nanoseconds. */
 static inline void parse_seconds(const struct option_row *row, const char *text)
 {

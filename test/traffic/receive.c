@@ -10,6 +10,7 @@
 #include "common.h"
 #include "options.h"
 #include "payload.h"
+#include "seen.h"
 #include "sha256.h"
 
 #include <linux/sock_diag.h>
@@ -59,8 +60,7 @@ struct stream {
 	uint64_t received, source_changes, bytes;
 	struct faults faults;
 	uint32_t first_sequence, highest_sequence;
-	uint8_t *seen; /* one bit per sequence number */
-	uint64_t seen_bits;
+	struct seen seen;
 	struct sha256 digest; /* of the payloads in the order of arrival, with --digest */
 };
 
@@ -254,29 +254,6 @@ static void open_streams(struct receiver *receiver)
 	}
 }
 
-/* Marks the sequence number; true when it was marked before. */
-static bool was_seen(struct stream *stream, uint32_t sequence)
-{
-	uint8_t bit = (uint8_t)(1u << (sequence % 8));
-	bool seen;
-
-	if (sequence >= stream->seen_bits) {
-		uint64_t bits = stream->seen_bits ? stream->seen_bits : 8192;
-
-		while (bits <= sequence)
-			bits *= 2;
-		stream->seen = realloc(stream->seen, bits / 8);
-		if (!stream->seen)
-			die(EXIT_FAILED, "out of memory for %llu sequence numbers",
-			    (unsigned long long)bits);
-		memset(stream->seen + stream->seen_bits / 8, 0, (bits - stream->seen_bits) / 8);
-		stream->seen_bits = bits;
-	}
-	seen = stream->seen[sequence / 8] & bit;
-	stream->seen[sequence / 8] |= bit;
-	return seen;
-}
-
 static void account(struct receiver *receiver, struct stream *stream, const uint8_t *bytes,
 		    size_t size, const struct sockaddr_in *source)
 {
@@ -295,7 +272,7 @@ static void account(struct receiver *receiver, struct stream *stream, const uint
 					stream->source.sin_port != source->sin_port))
 		stream->source_changes++;
 	stream->source = *source;
-	if (was_seen(stream, payload.sequence)) {
+	if (was_seen(&stream->seen, payload.sequence)) {
 		stream->faults.duplicated++;
 		return;
 	}
@@ -434,7 +411,7 @@ static void print_missing(const struct stream *stream)
 	     stream->received && i < stream->highest_sequence && ranges < MISSING_RANGES_MAX; i++) {
 		uint64_t first = i;
 
-		while (!(stream->seen[i / 8] & (1u << (i % 8))))
+		while (!(stream->seen.bits[i / 8] & (1u << (i % 8))))
 			i++;
 		if (i > first)
 			printf("%s[%llu,%llu]", ranges++ ? "," : "", (unsigned long long)first,

@@ -3,8 +3,9 @@
  * through a plain kernel socket, and an exact count of what the kernel took.
  *
  * Streams take turns; a turn is --run datagrams of one stream (default 1),
- * and with --gso the run leaves as one UDP_SEGMENT super-frame. Prints JSON
- * lines: ready, progress (with --progress), result.
+ * and with --gso the run leaves as one UDP_SEGMENT super-frame. With several
+ * sizes each stream takes them in turn. Prints JSON lines: ready, progress
+ * (with --progress), result.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -33,7 +34,8 @@
 struct options {
 	struct in_addr interface_address, group, source;
 	uint64_t port, streams, group_step, port_step;
-	uint64_t rate_pps, count, duration_ns, size, burst, run;
+	uint64_t rate_pps, count, duration_ns, burst, run;
+	struct number_list sizes;
 	uint64_t source_port, ttl, first_stream, first_sequence, corrupt_every;
 	bool unbounded, gso, digest, wait, progress;
 };
@@ -42,6 +44,7 @@ struct sender {
 	const struct options *options;
 	int fd;
 	uint64_t turn_batch; /* turns per wake-up */
+	size_t size_max;
 	uint32_t segments; /* datagrams per message */
 	uint64_t turns; /* completed so far */
 	uint64_t sent, retries, corrupted;
@@ -71,7 +74,7 @@ static void read_options(struct options *options, int argc, char **argv)
 		{ "count", "N", "datagrams per stream, or", parse_number, &options->count, 1, UINT32_MAX },
 		{ "duration", "SECONDS", "or", parse_seconds, &options->duration_ns, 0, 0 },
 		{ "unbounded", NULL, "until SIGTERM", parse_flag, &options->unbounded, 0, 0 },
-		{ "size", "BYTES", "of UDP payload (1024)", parse_number, &options->size, PAYLOAD_SIZE_MIN, PAYLOAD_SIZE_MAX },
+		{ "size", "BYTES,...", "of UDP payload, in turn (1024)", parse_numbers, &options->sizes, PAYLOAD_SIZE_MIN, PAYLOAD_SIZE_MAX },
 		{ "burst", "N", "datagrams per wake-up (rate / 5000)", parse_number, &options->burst, 1, BURST_MAX },
 		{ "run", "N", "datagrams of one stream in a row (1)", parse_number, &options->run, 1, BURST_MAX },
 		{ "gso", NULL, "each run is one UDP_SEGMENT send", parse_flag, &options->gso, 0, 0 },
@@ -93,7 +96,7 @@ static void read_options(struct options *options, int argc, char **argv)
 		.group_step = 1,
 		.port_step = 1,
 		.rate_pps = 1000,
-		.size = 1024,
+		.sizes = { .count = 1, .values = { 1024 } },
 		.run = 1,
 		.ttl = 8,
 	};
@@ -104,8 +107,10 @@ static void read_options(struct options *options, int argc, char **argv)
 		die(EXIT_USAGE, "one of --count, --duration and --unbounded is required");
 	if (options->count % options->run)
 		die(EXIT_USAGE, "--count must be a multiple of --run");
-	if (options->gso &&
-	    (options->run > GSO_SEGMENTS_MAX || options->run * options->size > GSO_BYTES_MAX))
+	if (options->gso && options->sizes.count > 1)
+		die(EXIT_USAGE, "--gso: a run has one size");
+	if (options->gso && (options->run > GSO_SEGMENTS_MAX ||
+			     options->run * options->sizes.values[0] > GSO_BYTES_MAX))
 		die(EXIT_USAGE, "--gso: a run holds at most %d datagrams and %d bytes",
 		    GSO_SEGMENTS_MAX, GSO_BYTES_MAX);
 }
@@ -159,7 +164,10 @@ static void prepare(struct sender *sender)
 	sender->destinations = allocate(options->streams, sizeof(*sender->destinations));
 	sender->messages = allocate(messages, sizeof(*sender->messages));
 	sender->vectors = allocate(messages, sizeof(*sender->vectors));
-	sender->buffers = allocate(messages, options->size);
+	for (size_t i = 0; i < options->sizes.count; i++)
+		if (options->sizes.values[i] > sender->size_max)
+			sender->size_max = options->sizes.values[i];
+	sender->buffers = allocate(messages, sender->size_max);
 	for (uint32_t i = 0; i < options->streams; i++)
 		sender->destinations[i] = (struct sockaddr_in){
 			.sin_family = AF_INET,
@@ -171,17 +179,25 @@ static void prepare(struct sender *sender)
 		.cmsg_type = UDP_SEGMENT,
 		.cmsg_len = CMSG_LEN(sizeof(uint16_t)),
 	};
-	memcpy(CMSG_DATA(&sender->segment.header), &(uint16_t){ (uint16_t)options->size },
+	memcpy(CMSG_DATA(&sender->segment.header), &(uint16_t){ (uint16_t)sender->size_max },
 	       sizeof(uint16_t));
+}
+
+static size_t size_of(const struct sender *sender, uint64_t sequence)
+{
+	const struct number_list *sizes = &sender->options->sizes;
+
+	return sizes->values[sequence % sizes->count];
 }
 
 static void write_datagram(struct sender *sender, uint8_t *bytes, uint32_t stream,
 			   uint64_t sequence, uint64_t sent_ns)
 {
 	const struct options *options = sender->options;
+	const size_t size = size_of(sender, sequence);
 	const struct payload header = {
 		.magic = PAYLOAD_MAGIC,
-		.size = (uint32_t)options->size,
+		.size = (uint32_t)size,
 		.stream = (uint32_t)(options->first_stream + stream),
 		.sequence = (uint32_t)(options->first_sequence + sequence),
 		.sent_ns = sent_ns,
@@ -192,17 +208,17 @@ static void write_datagram(struct sender *sender, uint8_t *bytes, uint32_t strea
 	if (options->corrupt_every && (sequence + 1) % options->corrupt_every == 0) {
 		uint64_t bit = sender->corrupted++;
 
-		bytes[bit % options->size] ^= (uint8_t)(1u << (bit % 8));
+		bytes[bit % size] ^= (uint8_t)(1u << (bit % 8));
 	}
 }
 
 static void address_message(struct sender *sender, uint32_t message, uint32_t stream,
-			    uint8_t *bytes)
+			    uint64_t sequence, uint8_t *bytes)
 {
 	bool is_segmented = sender->segments > 1;
 
 	sender->vectors[message] =
-		(struct iovec){ bytes, sender->segments * sender->options->size };
+		(struct iovec){ bytes, sender->segments * size_of(sender, sequence) };
 	sender->messages[message].msg_hdr = (struct msghdr){
 		.msg_name = &sender->destinations[stream],
 		.msg_namelen = sizeof(sender->destinations[stream]),
@@ -225,9 +241,9 @@ static uint32_t fill(struct sender *sender, uint64_t turns)
 		uint64_t sequence = turn / options->streams * options->run;
 		uint32_t stream = (uint32_t)(turn % options->streams);
 
-		for (uint64_t k = 0; k < options->run; k++, bytes += options->size) {
+		for (uint64_t k = 0; k < options->run; k++, bytes += sender->size_max) {
 			if (k % sender->segments == 0)
-				address_message(sender, messages++, stream, bytes);
+				address_message(sender, messages++, stream, sequence + k, bytes);
 			write_datagram(sender, bytes, stream, sequence + k, sent_ns);
 		}
 	}

@@ -12,6 +12,7 @@
 #include "common.h"
 #include "options.h"
 #include "payload.h"
+#include "seen.h"
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -34,8 +35,7 @@ struct stream {
 	uint32_t address, port; /* address 0: a free slot */
 	uint64_t received;
 	uint32_t highest;
-	uint8_t *seen;
-	uint64_t seen_bits;
+	struct seen seen;
 };
 
 struct tap {
@@ -132,29 +132,6 @@ static struct stream *find_stream(struct tap *tap, uint32_t address, uint32_t po
 	return &tap->streams[slot];
 }
 
-/* Marks the sequence number; true when it was marked before. */
-static bool was_seen(struct stream *stream, uint32_t sequence)
-{
-	uint8_t bit = (uint8_t)(1u << (sequence % 8));
-	bool seen;
-
-	if (sequence >= stream->seen_bits) {
-		uint64_t bits = stream->seen_bits ? stream->seen_bits : 8192;
-
-		while (bits <= sequence)
-			bits *= 2;
-		stream->seen = realloc(stream->seen, bits / 8);
-		if (!stream->seen)
-			die(EXIT_FAILED, "out of memory for %llu sequence numbers",
-			    (unsigned long long)bits);
-		memset(stream->seen + stream->seen_bits / 8, 0, (bits - stream->seen_bits) / 8);
-		stream->seen_bits = bits;
-	}
-	seen = stream->seen[sequence / 8] & bit;
-	stream->seen[sequence / 8] |= bit;
-	return seen;
-}
-
 static void count_datagram(struct tap *tap, struct stream *stream, const uint8_t *bytes,
 			   size_t size)
 {
@@ -169,7 +146,7 @@ static void count_datagram(struct tap *tap, struct stream *stream, const uint8_t
 		tap->foreign++;
 		return;
 	}
-	if (was_seen(stream, payload.sequence)) {
+	if (was_seen(&stream->seen, payload.sequence)) {
 		tap->duplicated++;
 		return;
 	}

@@ -1,4 +1,4 @@
-// How long ago, and how much a second: numbers as people read them in a narrow column.
+// Numbers as people read them: how long ago, how much a second, how many.
 
 /** The two largest units: 12s, 3m, 2h 5m, 3d 4h. A clock that was set back makes it 0s. */
 export function formatAge(ms: number): string {
@@ -28,9 +28,19 @@ const units = [
 
 /** `4.21 Mbit/s` */
 export function formatBitRate(bitsPerSecond: number): string {
-  const units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s"];
+  const prefixes = ["", "k", "M", "G", "T"];
   let value = bitsPerSecond;
-  let unit = 0;
-  for (; value >= 1000 && unit < units.length - 1; unit += 1) value /= 1000;
-  return `${unit === 0 ? Math.round(value) : value.toPrecision(3)} ${units[unit]}`;
+  let prefix = 0;
+  for (; value >= 999.5 && prefix < prefixes.length - 1; prefix += 1) value /= 1000;
+  return `${prefix === 0 ? Math.round(value) : value.toPrecision(3)} ${prefixes[prefix]}bit/s`;
+}
+
+/** 1,234,567 */
+export function formatNumber(value: number): string {
+  return Math.round(value).toLocaleString("en-US");
+}
+
+/** `1 stream`, `1,234 streams`. */
+export function plural(count: number, noun: string): string {
+  return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;
 }

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { formatRule } from "../../src/config/format.ts";
 import { parseConfig } from "../../src/config/parse.ts";
-import { addToRunning, removeFromRunning } from "../../src/config/run-time.ts";
+import { addToRunning, removeFromRunning } from "../../src/config/running-edit.ts";
 import { McrError } from "../../src/error.ts";
 import { file, mistakesIn, parseRule, parseRules } from "./rules.ts";
 

@@ -1,6 +1,7 @@
-// What the rules stand on, as the control socket tells it: interfaces and memberships. Pure.
+// What the rules stand on, as the control socket tells it: interfaces and memberships. Beside snapshot.ts. Pure.
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 import type { FailedJoin, Membership } from "../net/memberships.ts";
+import { sumOfDrops } from "../stats/reasons.ts";
 import type { InterfaceSnapshot, MembershipSnapshot, Stats } from "./protocol.ts";
 
 export function membershipSnapshot(entry: {
@@ -40,7 +41,7 @@ export function interfaceSnapshots(
       ingress: interfaces.find((each) => each.interface === state.name) ?? null,
       sent_packets: sum((egress) => egress.sent_packets),
       sent_bytes: sum((egress) => egress.sent_bytes),
-      egress_dropped: sum(({ dropped }) => dropped.full + dropped.error + dropped.unavailable),
+      egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
     };
   });
 }
