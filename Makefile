@@ -178,6 +178,7 @@ needs_ethtool = PATH=$$PATH:/usr/sbin:/sbin command -v ethtool >/dev/null || ech
 needs_curl = command -v curl >/dev/null || echo curl
 needs_prometheus = command -v prometheus >/dev/null && command -v promtool >/dev/null || echo prometheus
 needs_tmux = command -v tmux >/dev/null || echo tmux
+needs_ffmpeg = command -v ffmpeg >/dev/null || echo ffmpeg
 needs_format = command -v clang-format >/dev/null || echo clang-format
 needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=libclang_rt.fuzzer-$(machine).a)" ] || echo clang libclang-rt-dev
 
@@ -187,7 +188,7 @@ needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
 needs += $(if $(filter demo test bench bench-quick profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
-needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus); $(needs_tmux))
+needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus); $(needs_tmux); $(needs_ffmpeg))
 needs += $(if $(filter check format,$(goals)),; $(needs_format))
 needs += $(if $(filter fuzz,$(goals)),; $(needs_clang))
 

@@ -13,6 +13,8 @@ export interface Choice {
   readonly value: string;
   readonly label: string;
   readonly hint?: string;
+  /** The label when it has been chosen, and nobody compares it any more. */
+  readonly short?: string;
   /** Shown, and why it cannot be chosen. */
   readonly disabled?: boolean;
 }
@@ -25,13 +27,18 @@ export interface TextQuestion {
   readonly validate: (text: string) => string | undefined;
 }
 
+/** clack's frame around a choice, in which it counts colours too; what is longer it breaks into several lines. */
+const frameColumns = 16;
+
 export class Prompts {
   readonly #ended = new AbortController();
   readonly #end = () => this.#ended.abort();
+  /** The last key was Enter: what clack shows now is the answer, or why there is none. */
+  #isEntered = false;
 
   constructor(
     readonly input: Readable,
-    readonly output: Writable,
+    readonly output: Writable & { readonly columns?: number },
   ) {
     input.once("end", this.#end);
     input.once("close", this.#end);
@@ -51,7 +58,7 @@ export class Prompts {
       clack.select({
         ...common,
         message,
-        options: choices.map((choice) => ({ ...choice })),
+        options: this.#options(choices),
         ...(initial === undefined ? {} : { initialValue: initial }),
       }),
     );
@@ -67,7 +74,7 @@ export class Prompts {
       clack.multiselect({
         ...common,
         message,
-        options: choices.map((choice) => ({ ...choice })),
+        options: this.#options(choices),
         initialValues: initial,
         required: isRequired,
       }),
@@ -95,11 +102,11 @@ export class Prompts {
   }
 
   say(text: string): void {
-    clack.log.info(text, { output: this.output });
+    clack.log.info(this.#wrap(text), { output: this.output });
   }
 
   warn(text: string): void {
-    clack.log.warn(text, { output: this.output });
+    clack.log.warn(this.#wrap(text), { output: this.output });
   }
 
   /** As it is: no box, which would break lines that people copy. */
@@ -119,6 +126,36 @@ export class Prompts {
     this.output.write("\x1b[?25h");
   }
 
+  get #columns(): number {
+    return this.output.columns || 80;
+  }
+
+  /** One line each, at any width. */
+  #options(choices: readonly Choice[]) {
+    const isEntered = () => this.#isEntered;
+    const width = this.#columns - frameColumns;
+    return choices.map(({ value, label, hint = "", short = label, disabled = false }) => {
+      const hintWidth = width - Bun.stringWidth(label) - 3; // " (…)"
+      return {
+        value,
+        disabled,
+        ...(hint === "" || hintWidth < 10 ? {} : { hint: cut(hint, hintWidth) }),
+        get label() {
+          return isEntered() ? short : cut(label, width);
+        },
+      };
+    });
+  }
+
+  /** Between words, so that a narrow terminal does not break them. */
+  #wrap(text: string): string {
+    const width = Math.max(20, this.#columns - 4);
+    return text
+      .split("\n")
+      .flatMap((line) => wrapLine(line, width))
+      .join("\n");
+  }
+
   async #ask<T>(
     ask: (common: {
       input: Readable;
@@ -132,8 +169,10 @@ export class Prompts {
     const leave = () => abort.abort();
     this.#ended.signal.addEventListener("abort", leave);
     let isInterrupted = false;
+    this.#isEntered = false;
     const watch = (_: unknown, key: { readonly name?: string; readonly ctrl?: boolean } | undefined) => {
       isInterrupted = key?.ctrl === true && key.name === "c";
+      this.#isEntered = key?.name === "return";
     };
     this.input.prependListener("keypress", watch);
     try {
@@ -145,4 +184,22 @@ export class Prompts {
       this.#ended.signal.removeEventListener("abort", leave);
     }
   }
+}
+
+function cut(text: string, width: number): string {
+  if (Bun.stringWidth(text) <= width) return text;
+  const characters = Array.from(text);
+  while (Bun.stringWidth(characters.join("")) >= width) characters.pop();
+  return `${characters.join("").trimEnd()}…`;
+}
+
+function wrapLine(line: string, width: number): readonly string[] {
+  if (Bun.stringWidth(line) <= width) return [line];
+  const lines = [""];
+  for (const word of line.split(" ")) {
+    const longer = `${lines.at(-1)}${lines.at(-1) === "" ? "" : " "}${word}`;
+    if (Bun.stringWidth(longer) <= width) lines[lines.length - 1] = longer;
+    else lines.push(word);
+  }
+  return lines;
 }

@@ -154,11 +154,11 @@ async function askStreams(draft: Draft, prompts: Prompts, { file }: World): Prom
   const choices = heard.map((stream): Choice => {
     const rule = taker(stream);
     const refusal = rule === undefined ? stream.refusal : `rule "${rule}" takes it already`;
-    return {
-      value: keyOf(stream),
-      label: [labelOf(stream), describe(stream)].filter((text) => text !== "").join("  "),
-      ...(refusal === undefined ? {} : { hint: refusal, disabled: true }),
-    };
+    const [value, label] = [keyOf(stream), labelOf(stream)];
+    // A refusal is more to say than all that would be relayed.
+    return refusal === undefined
+      ? { value, label, short: value, hint: sendersOf(stream) }
+      : { value, label: value, hint: refusal.replace(/^[\w.[\]]+: (?:"[^"]*" )?/, ""), disabled: true };
   });
   const free = choices
     .filter(({ value, disabled }) => !disabled && byKey.get(value)?.heard?.relayedBy === undefined)
@@ -335,15 +335,17 @@ function keyOf({ group, port, vlan }: Stream): string {
   return vlan === null ? target : `${target} vlan ${vlan}`;
 }
 
+/** The name last: it is what a narrow terminal cuts. */
 function labelOf(stream: Stream): string {
-  return `${keyOf(stream)}${stream.name === null ? "" : `  ${stream.name}`}`;
+  const { heard, name } = stream;
+  const by = heard?.relayedBy === undefined ? "" : `relayed by rule "${heard.relayedBy}", `;
+  const what = heard ? `${by}${heard.text}, ${formatBitRate(heard.bits_per_second)}` : "";
+  return [keyOf(stream), what, name ?? ""].filter((text) => text !== "").join("  ");
 }
 
-function describe({ heard }: Stream): string {
+function sendersOf({ heard }: Stream): string {
   if (!heard) return "";
-  const from = heard.sources.length === 1 ? `from ${heard.sources[0]}` : `${heard.sources.length} senders`;
-  const by = heard.relayedBy === undefined ? "" : `, relayed by rule "${heard.relayedBy}"`;
-  return `${heard.text}, ${formatBitRate(heard.bits_per_second)}, ${from}${by}`;
+  return heard.sources.length === 1 ? `from ${heard.sources[0]}` : `${heard.sources.length} senders`;
 }
 
 /** In the label, not in the hint, which only the line under the cursor shows. */

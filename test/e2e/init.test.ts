@@ -1,10 +1,15 @@
-// `mcr init` in a real terminal, against live RTP, MPEG-TS and plain UDP: what it writes relays exactly those streams,
+// `mcr init` in a real terminal, against live RTP, MPEG-TS (of ffmpeg, and counted ones) and plain UDP: what it writes
+// relays exactly those streams,
 // and however it ends, the process is gone and the terminal is as it was.
 
 import { describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import * as v from "valibot";
+import { parseStat } from "../../src/stats/cpu.ts";
+import { rtpVideo, startFfmpeg, ts as tsVideo } from "../support/ffmpeg.ts";
+import type { Process } from "../support/process.ts";
 import { executable, RelayUnderTest } from "../support/relay.ts";
 import { Terminal } from "../support/tmux.ts";
 import { address, openTopology, repository, type Topology } from "../support/topology.ts";
@@ -36,15 +41,36 @@ interface Target {
   readonly port: number;
 }
 
+/** Video by ffmpeg for so long, and plain UDP beside it. */
+function liveSources(topology: Topology, seconds: number) {
+  return [
+    startFfmpeg(
+      topology,
+      "gen-ns",
+      seconds,
+      rtpVideo({ ...rtp, from: address.gen }),
+      tsVideo({ ...ts, from: address.gen }),
+    ),
+    topology.spawn("gen-ns", [
+      ...[executable, "send", `${plain.group}:${plain.port}`, "--interface", "veth0"],
+      ...["--rate", "2000", "--count", String(2000 * seconds)],
+    ]),
+  ];
+}
+
+async function relayBy(topology: Topology, file: string): Promise<RelayUnderTest> {
+  const started = topology.spawn("relay-ns", [executable, "run", file]);
+  await started.waitForOutput(/running \d+ rules/, 15_000);
+  return new RelayUnderTest(topology, file, started);
+}
+
 /** Relays by the file, and counts at the sink what the three sources send from now on. */
 async function expectNothingLost(
   topology: Topology,
   file: string,
   targets: readonly Target[],
 ): Promise<void> {
-  const started = topology.spawn("relay-ns", [executable, "run", file]);
-  await started.waitForOutput(/running \d+ rules/, 15_000);
-  await using relay = new RelayUnderTest(topology, file, started);
+  await using relay = await relayBy(topology, file);
   const receivers = targets.map(({ group, port }) =>
     topology.spawn("sink-ns", [
       ...[executable, "receive", `${group}:${port}`, "--interface", "veth3"],
@@ -63,19 +89,83 @@ async function expectNothingLost(
   expect((await relay.stop()).exitCode).toBe(0);
 }
 
+const CountedSchema = v.pipe(
+  v.string(),
+  v.parseJson(),
+  v.object({
+    streams: v.tuple([
+      v.object({ kind: v.string(), received: v.number(), lost: v.number(), duplicated: v.number() }),
+    ]),
+  }),
+);
+
+/**
+ * The same of sources that do not tell how much they send: counted by a receiver of the ingress's link as well. RTP and
+ * transport packets are numbered, so both know of gaps.
+ */
+async function expectNothingLostLive(topology: Topology, file: string, targets: readonly Target[]) {
+  await using relay = await relayBy(topology, file);
+  const receiversOn = (namespace: string, interfaceName: string) =>
+    targets.map(({ group, port }) =>
+      topology.spawn(namespace, [
+        ...[executable, "receive", `${group}:${port}`, "--interface", interfaceName, "--json"],
+      ]),
+    );
+  const [before, behind] = [receiversOn("relay-ns", "veth1"), receiversOn("sink-ns", "veth3")];
+  for (const receiver of [...before, ...behind]) await receiver.waitForOutput("ready");
+  for (const source of liveSources(topology, 4)) {
+    const { exitCode, stderr } = await source.exited;
+    expect([exitCode, stderr]).toEqual([0, expect.any(String)]);
+  }
+  const counted = async (receivers: readonly Process[]) => {
+    for (const receiver of receivers) receiver.kill("SIGINT");
+    const ended = await Promise.all(receivers.map(({ exited }) => exited));
+    return ended.map(({ stdout }) => v.parse(CountedSchema, stdout).streams[0]);
+  };
+  const came = await counted(before);
+  await waitFor(
+    () => relay.rules(),
+    (rules) =>
+      came.every(({ received }, i) =>
+        rules.some(
+          ({ ingress, packets: taken, egress }) =>
+            ingress === `${targets[i]?.group}:${targets[i]?.port}` &&
+            taken >= received &&
+            egress.every(({ sent_packets }) => sent_packets === taken),
+        ),
+      ),
+    { what: "everything that came to be sent" },
+  );
+  expect(came.map(({ kind, lost }) => [kind, lost])).toEqual([
+    ["rtp", 0],
+    ["ts", 0],
+    ["mcr", 0],
+  ]);
+  expect(came.every(({ received }) => received > 100)).toBe(true);
+  expect(await counted(behind)).toEqual(came);
+  expect((await relay.stop()).exitCode).toBe(0);
+}
+
+interface Sources {
+  /** While the wizard listens. */
+  alive(topology: Topology): readonly Process[];
+  /** By the file that it wrote. */
+  check(topology: Topology, file: string): Promise<void>;
+}
+
 /** A directory of its own, and the sources alive while the wizard listens. */
 async function withWizard(
   arguments_: string,
   given: string | undefined,
   walk: (terminal: Terminal, topology: Topology) => Promise<void>,
-  targets: readonly Target[],
-): Promise<string> {
+  { alive, check }: Sources,
+): Promise<{ text: string; backup: string | undefined }> {
   await using topology = await openTopology("chain");
   const directory = mkdtempSync(join(tmpdir(), "mcr-test-"));
   const file = join(directory, "rules.toml");
   if (given !== undefined) writeFileSync(file, given);
   try {
-    const alive = sources(topology, 1_000_000);
+    const started = alive(topology);
     await using terminal = await Terminal.open(topology, "relay-ns");
     const modes = await terminal.modes();
     await terminal.command(
@@ -85,20 +175,32 @@ async function withWizard(
     await terminal.waitFor("ended with 0");
     expect(await terminal.modes()).toBe(modes);
     expect(await terminal.isCursorShown()).toBe(true);
-    for (const sender of alive) {
-      sender.kill("SIGKILL");
-      await sender.exited;
+    for (const source of started) {
+      source.kill("SIGKILL");
+      await source.exited;
     }
-    await expectNothingLost(topology, file, targets);
-    return readFileSync(file, "utf8");
+    await check(topology, file);
+    const backup = `${file}.bak`;
+    return {
+      text: readFileSync(file, "utf8"),
+      backup: existsSync(backup) ? readFileSync(backup, "utf8") : undefined,
+    };
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
+/** Those that are counted to the last packet. */
+function countedTo(targets: readonly Target[]): Sources {
+  return {
+    alive: (topology) => sources(topology, 1_000_000),
+    check: (topology, file) => expectNothingLost(topology, file, targets),
+  };
+}
+
 describe("the file that the wizard wrote relays the streams that it heard, 0 lost", () => {
-  test("to the same groups", async () => {
-    const text = await withWizard(
+  test("of ffmpeg, to the same groups", async () => {
+    const { text, backup } = await withWizard(
       "",
       undefined,
       async (terminal) => {
@@ -109,16 +211,20 @@ describe("the file that the wizard wrote relays the streams that it heard, 0 los
         await terminal.answer("Anything special?", "Enter");
         await terminal.answer("Write ", "Enter");
         await terminal.answer("And now?", "Down", "Enter");
-        await terminal.waitFor("3 rules, 3 flows, 3 egresses: ok");
+        await terminal.waitFor(" egresses: ok");
       },
-      [rtp, ts, plain],
+      {
+        alive: (topology) => liveSources(topology, 600),
+        check: (topology, file) => expectNothingLostLive(topology, file, [rtp, ts, plain]),
+      },
     );
-    expect(text).toContain("RTP 8 (PCMA)");
-    expect(text).toContain("MPEG-TS");
+    expect(text).toContain("# RTP 32 (MPEG video)");
+    expect(text).toContain("# MPEG-TS, 1 program,");
+    expect(backup).toBeUndefined();
   }, 120_000);
 
-  test("to other groups and ports", async () => {
-    await withWizard(
+  test("to other groups, by the relay that the wizard started first", async () => {
+    const { text } = await withWizard(
       "",
       undefined,
       async (terminal) => {
@@ -129,19 +235,23 @@ describe("the file that the wizard wrote relays the streams that it heard, 0 los
         await terminal.answer("The first group", "239.10.1.1", "Enter");
         await terminal.answer("Anything special?", "Enter");
         await terminal.answer("Write ", "Enter");
-        await terminal.answer("And now?", "Enter");
+        await terminal.answer("And now?", "Down", "Down", "Enter");
+        await terminal.waitFor("running 3 rules");
+        await terminal.press("C-c");
       },
-      [
+      countedTo([
         { ...rtp, group: "239.10.1.1" },
         { ...ts, group: "239.10.2.1" },
         { ...plain, group: "239.10.3.1" },
-      ],
+      ]),
     );
+    expect(text).toContain("# RTP 8 (PCMA)");
+    expect(text).toContain("# MPEG-TS, 2 programs,");
   }, 120_000);
 
   test("behind the rules of an existing file, to a host", async () => {
     const existing = `# ours\n[[rule]]\nname = "before" # stays\ningress = { interface = "veth1", group = "239.1.3.1", port = 7000 }\negress = [{ interface = "veth2", address = "${address.sink}" }]\n`;
-    const text = await withWizard(
+    const { text, backup } = await withWizard(
       "--backup",
       existing,
       async (terminal) => {
@@ -154,9 +264,10 @@ describe("the file that the wizard wrote relays the streams that it heard, 0 los
         await terminal.answer("Write ", "Enter");
         await terminal.answer("And now?", "Enter");
       },
-      [rtp, ts, plain].map(({ port }) => ({ group: address.sink, port })),
+      countedTo([rtp, ts, plain].map(({ port }) => ({ group: address.sink, port }))),
     );
     expect(text).toStartWith(existing);
+    expect(backup).toBe(existing);
   }, 120_000);
 });
 
@@ -207,15 +318,18 @@ describe("however it ends", () => {
       return true;
     }
   };
+  const cpuSeconds = (pid: number) =>
+    parseStat(readFileSync(`/proc/${pid}/stat`, "utf8"))[0]?.seconds ?? Number.NaN;
   const questions: readonly [string, readonly string[]][] = [
     ["Where do the streams come from?", ["Enter"]],
     ["Which groups and ports?", ["239.1.1.1:5004", "Enter"]],
     ["Where do they go?", ["Enter"]],
     ["To which groups?", ["Down", "Enter"]],
     ["The first group", ["239.10.1.1", "Enter"]],
-    ["Anything special?", ["Down", "Enter"]],
-    ["TTL", ["Enter"]],
-    ["DSCP", ["Enter"]],
+    ["Anything special?", ["Space", "Down", "Space", "Down", "Down", "Space", "Enter"]],
+    ["TTL: 1-255", ["Enter"]],
+    ["DSCP: 0-63", ["Enter"]],
+    ["Which send path?", ["Down", "Enter"]],
     ["Write ", ["Enter"]],
     ["And now?", []],
   ];
@@ -257,6 +371,27 @@ describe("however it ends", () => {
       }
     }, 240_000);
   }
+
+  test("and until then it takes no CPU while it waits for an answer, in every prompt", async () => {
+    await using topology = await openTopology("chain");
+    const directory = mkdtempSync(join(tmpdir(), "mcr-test-"));
+    try {
+      await using terminal = await Terminal.open(topology, "relay-ns");
+      await terminal.command(`${executable} init ${join(directory, "rules.toml")} --duration 100ms`);
+      for (const [seen, keys] of questions) {
+        await terminal.waitFor(seen);
+        const pid = (await wizardPid(terminal)) ?? 0;
+        const before = cpuSeconds(pid);
+        // A second without a key: what spins takes most of it.
+        await Bun.sleep(1_000);
+        expect([seen, cpuSeconds(pid) - before < 0.25]).toEqual([seen, true]);
+        await terminal.press(...keys);
+      }
+      await terminal.press("C-c");
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }, 120_000);
 
   test("by an end of the input: 64, and at once", async () => {
     await using topology = await openTopology("chain");

@@ -1,7 +1,7 @@
 /*
  * media: sends what media gateways send, RTP (RFC 3550) or MPEG transport
- * packets (7 in a datagram, two PIDs and stuffing), at 2,000 datagrams a
- * second, without a fault.
+ * packets (7 in a datagram: two PIDs, stuffing, and every 16th time a table
+ * of two programs), at 2,000 datagrams a second, without a fault.
  */
 #define _GNU_SOURCE
 #include "common.h"
@@ -10,6 +10,7 @@
 #define RTP_BYTES 172
 #define TS_BYTES 188
 #define TS_PACKETS 7
+#define TABLE_EVERY 16
 #define PAUSE_NS 500000
 
 struct options {
@@ -52,7 +53,42 @@ static size_t write_rtp(uint8_t *bytes, uint64_t index)
 	return RTP_BYTES;
 }
 
-/* Five packets of video, one of audio, one of stuffing; their counters go on for ever. */
+/* CRC-32 of ISO/IEC 13818-1 annex A. */
+static uint32_t crc_of(const uint8_t *bytes, size_t length)
+{
+	uint32_t crc = UINT32_MAX;
+
+	for (size_t i = 0; i < length; i++) {
+		crc ^= (uint32_t)bytes[i] << 24;
+		for (int bit = 0; bit < 8; bit++)
+			crc = crc << 1 ^ (crc >> 31 ? 0x04c11db7 : 0);
+	}
+	return crc;
+}
+
+/* A program association table, ISO/IEC 13818-1 section 2.4.4.3, of two programs. */
+static void write_table(uint8_t *packet, uint64_t counter)
+{
+	static const uint8_t section[] = {
+		0x00, 0xb0, 21, /* table 0, of 21 more bytes */
+		0x00, 0x01, 0xc1, 0x00, 0x00, /* stream 1, version 0, the one section */
+		0x00, 0x00, 0xe0, 0x10, /* network: PID 0x10 */
+		0x00, 0x01, 0xe1, 0x00, /* program 1: PID 0x100 */
+		0x00, 0x02, 0xe2, 0x00, /* program 2: PID 0x200 */
+	};
+	uint32_t crc = htonl(crc_of(section, sizeof(section)));
+
+	memset(packet, 0xff, TS_BYTES);
+	packet[0] = 0x47;
+	packet[1] = 0x40; /* a section begins; PID 0 */
+	packet[2] = 0;
+	packet[3] = (uint8_t)(0x10 | (counter & 0xf));
+	packet[4] = 0; /* and begins at once */
+	memcpy(packet + 5, section, sizeof(section));
+	memcpy(packet + 5 + sizeof(section), &crc, sizeof(crc));
+}
+
+/* Five packets of video, one of audio, one of stuffing or the table; their counters go on for ever. */
 static size_t write_ts(uint8_t *bytes, uint64_t index)
 {
 	for (uint64_t i = 0; i < TS_PACKETS; i++) {
@@ -67,6 +103,8 @@ static size_t write_ts(uint8_t *bytes, uint64_t index)
 		packet[2] = (uint8_t)pid;
 		packet[3] = (uint8_t)(0x10 | (counter & 0xf)); /* payload only */
 	}
+	if (index % TABLE_EVERY == 0)
+		write_table(bytes + (TS_PACKETS - 1) * TS_BYTES, index / TABLE_EVERY);
 	return TS_PACKETS * TS_BYTES;
 }
 
