@@ -54,6 +54,7 @@ import {
   judge,
   type Part,
   parts,
+  targets,
 } from "./targets.ts";
 
 const { values } = parseArgs({
@@ -62,6 +63,7 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     write: { type: "boolean", default: false },
     only: { type: "string", multiple: true },
+    floors: { type: "boolean", default: false },
   },
 });
 const rounds = values.quick ? 3 : Number(values.rounds);
@@ -80,7 +82,7 @@ async function bench(): Promise<number> {
   }
   using _burners = startBurners();
   const texts: string[] = [];
-  const cost = ran.has("cost") ? await runRounds(values.quick ? headlineLoads : costLoads, measure) : [];
+  const cost = ran.has("cost") ? await runRounds(wantedCostLoads(), measure) : [];
   if (ran.has("cost"))
     texts.push(
       `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
@@ -114,6 +116,15 @@ async function bench(): Promise<number> {
   const failures = judged.filter(isFailure);
   for (const { target, verdict } of failures) console.error(`${target.row}: ${verdict}`);
   return failures.length === 0 ? 0 : 1;
+}
+
+/** With `--floors` only those that a floor is held against. */
+function wantedCostLoads(): readonly Load[] {
+  if (values.quick) return headlineLoads;
+  if (!values.floors) return costLoads;
+  return costLoads.filter(({ name }) =>
+    targets.some(({ reading }) => reading.kind === "cost" && reading.load === name),
+  );
 }
 
 function unknownPart(): string | undefined {
