@@ -33,7 +33,6 @@ export const costLoads: readonly Load[] = [
   { ...ten, name: "10 streams, bursts of 1", burst: 1 },
   { ...ten, name: "10 streams, 64 bytes", sizeBytes: 64 },
   { ...ten, name: "10 streams, 200 bytes", sizeBytes: 200 },
-  { ...ten, name: "10 streams, 1316 bytes", sizeBytes: 1316 },
   { ...ten, name: "10 streams to 10 egresses", copies: 10, ratePps: 3_000 },
   { ...ten, name: "10 streams to 50 egresses", copies: 50, ratePps: 600 },
 ];
