@@ -17,6 +17,7 @@ import { SystemError } from "../native/system-error.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
 import { Relay } from "../relay.ts";
 import { type Command, parseOptions } from "./command.ts";
+import { plural } from "./figures.ts";
 import { Instance } from "./values.ts";
 
 const OptionsSchema = v.object({ instance: v.optional(Instance), i: v.optional(v.unknown()) });
@@ -82,7 +83,10 @@ export const runCommand: Command = {
     const ticker =
       notifier.tickMs === undefined ? undefined : setInterval(() => notifier.tick(), notifier.tickMs);
     const fatal = await relayUntil(ended, relay, config, () => {
-      log.notice("Supervisor", `running ${config.rules.length} rules of ${file}, pid ${process.pid}`);
+      log.notice(
+        "Supervisor",
+        `running ${plural(config.rules.length, "rule")} of ${file}, pid ${process.pid}`,
+      );
       notifier.ready();
     }).finally(async () => {
       notifier.stopping();

@@ -116,7 +116,7 @@ async function startMcr(
   const file = `[relay]\n${workers}${settings}\n${rulesOf(load, isExclusive)}`;
   await writeInside(topology, "/run/rules.toml", file);
   const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
-  await relay.waitForOutput(/running \d+ rules/, 15_000);
+  await relay.waitForOutput(/running [\d,]+ rules? of/, 15_000);
   return new RunningSystem([relay]);
 }
 

@@ -351,7 +351,7 @@ test("several relays run side by side, each with its name, socket and log", asyn
   const other = `${relay.file}.other`;
   await Bun.write(other, late);
   const named = topology.spawn("relay-ns", [executable, "run", "-i", "studio", other]);
-  await named.waitForOutput(/notice studio \[Supervisor\] running 1 rules/, 15_000);
+  await named.waitForOutput(/notice studio \[Supervisor\] running 1 rule of/, 15_000);
   const rules = await topology.output("relay-ns", [executable, "show", "-i", "studio", "--json"]);
   expect(v.parse(RulesSchema, JSON.parse(rules)).rules.map(({ name }) => name)).toEqual(["late"]);
   expect((await relay.rules()).map(({ name }) => name)).toEqual(["studio-a"]);

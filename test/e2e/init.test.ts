@@ -60,7 +60,7 @@ function liveSources(topology: Topology, seconds: number) {
 
 async function relayBy(topology: Topology, file: string): Promise<RelayUnderTest> {
   const started = topology.spawn("relay-ns", [executable, "run", file]);
-  await started.waitForOutput(/running \d+ rules/, 15_000);
+  await started.waitForOutput(/running [\d,]+ rules? of/, 15_000);
   return new RelayUnderTest(topology, file, started);
 }
 

@@ -155,7 +155,7 @@ export async function startRelay(
   const own = `control = "${socketOf(namespace)}"\n${workers === undefined ? "" : `workers = ${workers}\n`}${more}`;
   await writeFile(file, `[relay]\n${relayLines(own, variant)}\n${rules}`);
   const started = topology.spawn(namespace, [...prefix, executable, "run", file], { env });
-  await started.waitForOutput(/running \d+ rules/, 15_000);
+  await started.waitForOutput(/running [\d,]+ rules? of/, 15_000);
   if (variant.isExclusive && started.stderr.includes("but not exclusive"))
     throw new Error(`this host cannot run the exclusive variant: ${started.stderr}`);
   return new RelayUnderTest(topology, file, started, namespace, directory);
