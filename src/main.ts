@@ -2,7 +2,9 @@
 //
 // Where things are, each part using only those below it:
 //   commands/   one file per command, all of the shape in command.ts: options in, text or JSON and an exit code out
-//   relay.ts    the control plane of `mcr run`: wanted rules → rings, sockets, rule table, memberships, workers
+//   answers.ts  what a running mcr answers to its control socket and to who scrapes its metrics
+//   edits.ts    its rules changed while they run: reload, add, remove, save
+//   relay.ts    its control plane: wanted rules → rings, sockets, rule table, memberships, workers
 //   control/    how a running mcr is asked: its socket, what server and client say, metrics, the service manager
 //   config/     the rule file: TOML → Config, every mistake with its line and column, the difference of two files
 //   net/        addresses, interfaces, captures, scans, egresses, memberships, and rules as they run

@@ -2,113 +2,73 @@
 // Start, reload and an interface that comes or goes are the same path, `#settle`, with other rules or other
 // interfaces: what is new is opened, the table is published, workers pass a batch boundary, then groups are joined
 // and left, and only then is closed what nobody uses any more. Steps run one after the other, never two at once.
-import packageJson from "../package.json" with { type: "json" };
-import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { destinationOf } from "./config/destination.ts";
-import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
-import { addToRunning, removeFromRunning } from "./config/running-edit.ts";
+import { diffRules } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
-import { Events } from "./control/events.ts";
-import { flowsSnapshot } from "./control/flows.ts";
-import { PastCounts, type RuleMetrics, renderMetrics } from "./control/metrics.ts";
-import { interfaceSnapshots, membershipSnapshot } from "./control/network-snapshot.ts";
-import type {
-  ConfigAnswer,
-  ControlledRelay,
-  EditResult,
-  Event,
-  Flows,
-  InterfaceSnapshot,
-  LogLevelChange,
-  LogLevels,
-  MembershipSnapshot,
-  ReloadResult,
-  RuleSnapshot,
-  Stats,
-  Status,
-  Unsaved,
-} from "./control/protocol.ts";
-import {
-  type DropPlace,
-  differenceSnapshot,
-  dropCounters,
-  isoTime,
-  ruleSnapshot,
-  statisticsLines,
-  statsSnapshot,
-} from "./control/snapshot.ts";
-import { assert, ExitCode, McrError, messageOf } from "./error.ts";
+import type { Events } from "./control/events.ts";
+import type { Stats } from "./control/protocol.ts";
+import { statisticsLines } from "./control/snapshot.ts";
+import { type Counting, Statistics } from "./control/statistics.ts";
+import { assert, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
 import type { RuleState } from "./net/state.ts";
-import { membershipsOf, wantedMemberships } from "./net/wanted.ts";
-import { watchWire } from "./net/watch.ts";
+import { type Interfaces, membershipsOf, wantedMemberships } from "./net/wanted.ts";
 import { Counters } from "./stats/counters.ts";
-import { readCpuSeconds } from "./stats/cpu.ts";
-import { DropWatch } from "./stats/drops.ts";
-import { cumulativeBuckets, samplesOf } from "./stats/latency.ts";
-import { LoadMeter } from "./stats/load.ts";
-import { Rates } from "./stats/rates.ts";
-import { Retired } from "./stats/retired.ts";
 import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
 
 const tickMs = 500;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
-/** The load of a worker is that of so long. */
-const loadWindowMs = 5_000;
 /** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
 const drainMs = 10;
-/** How long `mcr show flows` watches the wire. */
-const watchMs = 1_000;
 
 export interface RelayDependencies {
   readonly shim: Shim;
   readonly log: Log;
-  readonly file: string;
-  /** Tells several relays on one host apart. */
-  readonly instance?: string | undefined;
-  /** Reads and checks the rule file again; throws McrError. */
-  readonly readConfig: () => Promise<Config>;
-  /** Writes what runs into the rule file, which had `loaded`; throws McrError. */
-  readonly saveRules: (options: {
-    readonly loaded: readonly Rule[];
-    readonly running: readonly Rule[];
-    readonly force: boolean;
-  }) => Promise<readonly Change[]>;
+  readonly events: Events;
   readonly nowMs: () => number;
   readonly pause: (ms: number) => Promise<void>;
-  /** A reload begins, or has ended: well or refused. */
-  readonly onReload: (phase: "begun" | "ended") => void;
-  /** Serves metrics there from now on; throws McrError where it cannot, and goes on as before. */
-  readonly serveMetrics: (address: string | undefined) => void;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
   /** The process cannot go on: it has to end, and the service manager starts it again. */
   readonly onFatal: (reason: string) => void;
 }
 
-export class Relay implements ControlledRelay {
+/** Brings about that these rules run, and no others. Returns when they do. */
+export type Apply = (rules: readonly Rule[]) => Promise<void>;
+
+/** The relay at one moment. */
+export interface RelayView {
+  readonly rules: readonly RunningRule[];
+  /** Removed from the rules, and still in a table that a worker uses. */
+  readonly leaving: readonly RunningRule[];
+  /** Every one that a rule names. */
+  readonly interfaces: Interfaces;
+  /** Of the interfaces that capture. */
+  readonly fanoutIds: ReadonlyMap<string, number>;
+}
+
+export class Relay {
   readonly #deps: RelayDependencies;
   /** What only a restart changes. */
-  readonly #startedWith: Config["relay"];
-  readonly #startedMs: number;
+  readonly settings: Config["relay"];
+  readonly startedMs: number;
+  /** CPU of each worker, in order. */
+  readonly cpus: readonly number[];
+  readonly statistics: Statistics;
   readonly #handle: RelayHandle;
   readonly #counters: Counters;
-  readonly #load: LoadMeter;
-  readonly #retired: Retired;
-  readonly #past = new PastCounts();
-  readonly #cpus: readonly number[];
   readonly #memberships: Memberships;
   readonly #workers: Workers;
   readonly #ingresses: Ingresses;
@@ -116,25 +76,12 @@ export class Relay implements ControlledRelay {
   readonly #exclusives: Exclusives;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
-  #interfaces: ReadonlyMap<string, InterfaceState | Unusable> = new Map();
+  #interfaces: Interfaces = new Map();
   #rules: readonly RunningRule[] = [];
-  /** What the rule file had when it was read or saved: the running rules, but for edits at run time. */
-  #loaded: readonly Rule[] = [];
-  /** Edits wait for the rules of the file. */
-  readonly #started = Promise.withResolvers<void>();
-  /** Removed from the rules, and still in a table that a worker uses. */
   #leaving: readonly RunningRule[] = [];
   #table: TableHandle | undefined;
   #epoch = 0;
-  readonly #events: Events;
-  readonly #rates = new Rates(() => performance.now());
-  readonly #dropWatch = new DropWatch<DropPlace>();
-  #watching: Promise<Flows> | undefined;
   #queue: Promise<unknown> = Promise.resolve();
-  #pendingReload: Promise<ReloadResult> | undefined;
-  #lastReload: ReloadResult | null = null;
-  /** The start counts as one. */
-  #lastSuccessMs: number;
   #retryAtMs = 0;
   #ticker: ReturnType<typeof setInterval> | undefined;
   #isTicking = false;
@@ -144,23 +91,20 @@ export class Relay implements ControlledRelay {
 
   /** Opens what all workers share; nothing runs before `start`. */
   constructor(settings: Config["relay"], dependencies: RelayDependencies) {
-    const { shim, nowMs, log, pause, joinedGroups } = dependencies;
+    const { shim, nowMs, log, events, pause, joinedGroups, onFatal } = dependencies;
     this.#deps = dependencies;
-    this.#startedWith = settings;
-    this.#startedMs = nowMs();
-    this.#lastSuccessMs = this.#startedMs;
+    this.settings = settings;
+    this.startedMs = nowMs();
     const cpus = shim.cpus();
     const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
-    this.#cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
+    this.cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
-    this.#counters = new Counters(this.#cpus.map((_, worker) => shim.counters(this.#handle, worker)));
-    this.#load = new LoadMeter(this.#counters, loadWindowMs, this.#startedMs);
-    this.#retired = new Retired(this.#counters);
-    this.#workers = new Workers(shim, this.#handle, this.#cpus, log, dependencies.onFatal);
+    this.#counters = new Counters(this.cpus.map((_, worker) => shim.counters(this.#handle, worker)));
+    this.statistics = new Statistics(this.#counters, this.cpus, nowMs);
+    this.#workers = new Workers(shim, this.#handle, this.cpus, log, onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
-    this.#events = new Events(nowMs);
     this.#memberships = new Memberships({
       shim,
       log,
@@ -168,7 +112,7 @@ export class Relay implements ControlledRelay {
       joinedGroups,
       pause: () => pause(1),
       onChange: (change, { interface: name, group, source }, reason) =>
-        this.#events.tell({
+        events.tell({
           event: "membership",
           change,
           interface: name,
@@ -182,9 +126,7 @@ export class Relay implements ControlledRelay {
   /** When this returns, what can be relayed is. The workers start while rings and sockets are opened. */
   async start(rules: readonly Rule[]): Promise<void> {
     const workers = this.#workers.start();
-    await Promise.all([workers, this.#enqueue(() => this.#apply(rules))]);
-    this.#loaded = rules;
-    this.#started.resolve();
+    await Promise.all([workers, this.inTurn((apply) => apply(rules))]);
     if (!this.#isStopping) this.#ticker = setInterval(() => this.#tick(), tickMs);
   }
 
@@ -192,10 +134,9 @@ export class Relay implements ControlledRelay {
   async stop(): Promise<void> {
     if (this.#isStopping) return;
     this.#isStopping = true;
-    this.#started.resolve();
     clearInterval(this.#ticker);
-    this.#events.tell({ event: "stopping" });
-    const { pause, log } = this.#deps;
+    const { pause, log, events } = this.#deps;
+    events.tell({ event: "stopping" });
     await this.#queue;
     this.#groupsAtStop = this.#memberships.activeGroups;
     this.#exclusives.close();
@@ -216,276 +157,48 @@ export class Relay implements ControlledRelay {
     return this.#workers.beats;
   }
 
-  // -- what the control socket asks
+  /** One step at a time, in the order they were asked for; rules are changed only so. */
+  inTurn<T>(step: (apply: Apply) => Promise<T>): Promise<T> {
+    const result = this.#queue.then(() => step((rules) => this.#apply(rules)));
+    this.#queue = result.catch(() => undefined);
+    return result;
+  }
 
-  status(): Status {
-    const rules = { waiting: 0, joining: 0, active: 0, silent: 0, failed: 0 };
+  // -- what can be seen of it
+
+  get rules(): readonly RunningRule[] {
+    return this.#rules;
+  }
+
+  get memberships(): Pick<Memberships, "list" | "joins"> {
+    return this.#memberships;
+  }
+
+  /** With the states of this moment. */
+  look(): RelayView {
     this.#updateStates();
-    for (const { status } of this.#rules) rules[status.state] += 1;
-    const nowMs = this.#deps.nowMs();
     return {
-      version: packageJson.version,
-      instance: this.#deps.instance ?? null,
-      pid: process.pid,
-      file: this.#deps.file,
-      started: isoTime(this.#startedMs),
-      uptime_s: Math.floor((nowMs - this.#startedMs) / 1000),
-      profile: this.#startedWith.profile,
-      fanout: this.#startedWith.fanout,
-      workers: this.#cpus.map((cpu, worker) => ({ worker, cpu })),
-      interfaces: [...this.#ingresses.capturing].map(([name, { fanoutId }]) => ({
-        interface: name,
-        fanout_id: fanoutId,
-      })),
-      rules,
-      last_reload: this.#lastReload,
+      rules: this.#rules,
+      leaving: this.#leaving,
+      interfaces: this.#interfaces,
+      fanoutIds: new Map([...this.#ingresses.capturing].map(([name, { fanoutId }]) => [name, fanoutId])),
     };
-  }
-
-  rules(): readonly RuleSnapshot[] {
-    this.#updateStates();
-    return this.#rules.map((rule) => ruleSnapshot(rule, this.#counters, this.#rates));
-  }
-
-  /** Who asks while the wire is watched gets what comes of that. */
-  flows(): Promise<Flows> {
-    this.#watching ??= this.#watch().finally(() => {
-      this.#watching = undefined;
-    });
-    return this.#watching;
-  }
-
-  async #watch(): Promise<Flows> {
-    const { shim, pause, nowMs } = this.#deps;
-    const names = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
-    const states = [...names].map((name) => this.#interface(name));
-    const watched = await watchWire({
-      shim,
-      interfaces: states.filter(isUsable),
-      durationMs: watchMs,
-      nowMs: () => performance.now(),
-      pause,
-    });
-    const unusable = states.flatMap((state) =>
-      isUsable(state) ? [] : [{ interface: state.name, reason: state.unusable }],
-    );
-    const failures = [...unusable, ...watched.failures];
-    return flowsSnapshot({ ...watched, failures }, this.#rules, nowMs());
-  }
-
-  memberships(): readonly MembershipSnapshot[] {
-    return this.#memberships.list().map(membershipSnapshot);
-  }
-
-  interfaces(): readonly InterfaceSnapshot[] {
-    const fanoutIds = new Map([...this.#ingresses.capturing].map(([name, { fanoutId }]) => [name, fanoutId]));
-    return interfaceSnapshots([...this.#interfaces.values()], fanoutIds, this.stats());
-  }
-
-  config(): ConfigAnswer {
-    const { file, instance = null, log } = this.#deps;
-    const { level, format, facility } = log.settings;
-    return {
-      file,
-      instance,
-      relay: { ...this.#startedWith },
-      log: { level, format, facility },
-      rules: this.#running().map((rule) => ({ ...rule })),
-      unsaved: this.unsaved(),
-    };
-  }
-
-  logLevels(): LogLevels {
-    const { level, facility } = this.#deps.log.settings;
-    return { level, facility };
-  }
-
-  setLogLevel({ level, facility }: LogLevelChange): LogLevels {
-    const { log } = this.#deps;
-    const before = log.settings;
-    if (facility === undefined) log.configure({ ...before, level });
-    else log.configure({ ...before, facility: { ...before.facility, [facility]: level } });
-    log.notice("Supervisor", `log level${facility === undefined ? "" : ` of ${facility}`}: ${level}`);
-    this.#events.tell({ event: "log-level", level, facility: facility ?? null });
-    return this.logLevels();
-  }
-
-  subscribe(listener: (event: Event) => void): () => void {
-    return this.#events.subscribe(listener);
   }
 
   stats(): Stats {
     this.#updateStates();
     this.#ingresses.takeRingDrops();
-    const source = {
-      counters: this.#counters,
-      rates: this.#rates,
-      rules: this.#rules,
-      leaving: this.#leaving,
-      interfaces: this.#ingresses.statistics,
-      retired: this.#retired.workers,
-      cpus: this.#cpus,
-      loadPercent: this.#load.percent(this.#deps.nowMs()),
-    };
-    const igmp = {
+    return this.statistics.stats(this.#counting, {
       ...this.#memberships.statistics,
       active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
-    };
-    return statsSnapshot(source, igmp, this.#deps.nowMs());
-  }
-
-  /** As Prometheus reads it. */
-  metrics(): string {
-    const stats = this.stats();
-    const snapshots = new Map(stats.rules.map((rule) => [rule.name, rule]));
-    return renderMetrics({
-      version: packageJson.version,
-      startedMs: this.#startedMs,
-      stats,
-      rules: this.#rules.map((running) => this.#metricsOf(running, snapshots.get(running.rule.name))),
-      leaving: this.#leaving.map((running) => this.#metricsOf(running)),
-      past: this.#past,
-      joins: this.#memberships.joins,
-      reload: { successful: this.#lastReload?.ok ?? true, lastSuccessMs: this.#lastSuccessMs },
-      cpuSeconds: readCpuSeconds(this.#cpus.length),
-      residentBytes: process.memoryUsage.rss(),
     });
   }
 
-  #metricsOf(running: RunningRule, rule = ruleSnapshot(running, this.#counters)): RuleMetrics {
-    const latency = this.#counters.latency(running.slot);
-    const cumulative = cumulativeBuckets(latency);
-    return { rule, latency: { sum_ns: latency.sum_ns, samples: samplesOf(latency), cumulative } };
-  }
-
-  /** Requests that come while one is waiting share it: each gets the result of a reading that began after it asked. */
-  reload(): Promise<ReloadResult> {
-    const { onReload } = this.#deps;
-    this.#pendingReload ??= this.#enqueue(() => {
-      this.#pendingReload = undefined;
-      onReload("begun");
-      return this.#reload().finally(() => onReload("ended"));
-    });
-    return this.#pendingReload;
-  }
-
-  unsaved(): Unsaved {
-    const { added, changed, removed } = findUnsaved(this.#loaded, this.#running());
-    return { added: [...added], changed: [...changed], removed: [...removed] };
-  }
-
-  add(rules: readonly unknown[]): Promise<EditResult> {
-    return this.#edit("add", () => this.#change(addToRunning(this.#running(), rules)));
-  }
-
-  remove(names: readonly string[]): Promise<EditResult> {
-    return this.#edit("remove", () => this.#change(removeFromRunning(this.#running(), names)));
-  }
-
-  save(force: boolean): Promise<EditResult> {
-    return this.#edit("save", async () => {
-      const running = this.#running();
-      const changes = await this.#deps.saveRules({ loaded: this.#loaded, running, force });
-      this.#loaded = running;
-      return changes;
-    });
-  }
-
-  // -- edits at run time, in one queue with reloads: each begins with the rules that the one before has left
-
-  #running(): readonly Rule[] {
-    return this.#rules.map(({ rule }) => rule);
-  }
-
-  async #change(wanted: readonly Rule[]): Promise<readonly Change[]> {
-    const changes = describeChanges(diffRules(this.#running(), wanted));
-    await this.#apply(wanted);
-    return changes;
-  }
-
-  async #edit(verb: "add" | "remove" | "save", step: () => Promise<readonly Change[]>): Promise<EditResult> {
-    await this.#started.promise;
-    return this.#enqueue(async () => {
-      const { log, nowMs, file } = this.#deps;
-      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => {
-        const told = { file, unsaved: this.unsaved(), ...outcome };
-        this.#events.tell({ event: "edit", verb, ...told });
-        return { time: isoTime(nowMs()), ...told };
-      };
-      try {
-        if (this.#isStopping)
-          throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);
-        const changes = await step();
-        for (const { kind, name, details } of changes)
-          log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
-        const copy = changes.map((change) => ({ ...change, details: [...change.details] }));
-        return result({ ok: true, changes: copy, errors: [], refusal: null });
-      } catch (error) {
-        if (!(error instanceof McrError)) throw error;
-        for (const line of error.lines) log.warning("Supervisor", `${verb} refused: ${line}`);
-        return result({ ok: false, changes: [], errors: [...error.lines], refusal: refusalOf(error) });
-      }
-    });
+  get #counting(): Counting {
+    return { rules: this.#rules, leaving: this.#leaving, interfaces: this.#ingresses.statistics };
   }
 
   // -- rules
-
-  async #reload(): Promise<ReloadResult> {
-    const { log, nowMs } = this.#deps;
-    const nothing = {
-      difference: null,
-      added: [],
-      removed: [],
-      changed: [],
-      unchanged: 0,
-      changes: [],
-      unchanged_flows: 0,
-      errors: [],
-      notes: [],
-    };
-    try {
-      const config = await this.#deps.readConfig();
-      const difference = diffRules(this.#running(), config.rules);
-      const dropped = describeDropped(this.unsaved(), difference, "done");
-      log.configure(config.log);
-      await this.#apply(config.rules);
-      this.#loaded = config.rules;
-      const notes = [
-        ...dropped,
-        ...restartNotes(this.#startedWith, config.relay),
-        ...this.#moveMetrics(config.relay.metrics),
-      ];
-      const text = formatDiff(difference);
-      log.notice("Supervisor", `reload: ${text}`);
-      for (const note of notes) log.warning("Supervisor", `reload: ${note}`);
-      this.#lastSuccessMs = nowMs();
-      this.#lastReload = {
-        time: isoTime(this.#lastSuccessMs),
-        ok: true,
-        ...differenceSnapshot(difference),
-        errors: [],
-        notes,
-      };
-    } catch (error) {
-      if (!(error instanceof McrError)) throw error;
-      for (const line of error.lines) log.error("Supervisor", `reload refused: ${line}`);
-      this.#lastReload = { ...nothing, time: isoTime(nowMs()), ok: false, errors: [...error.lines] };
-    }
-    const { time: _, ...result } = this.#lastReload;
-    this.#events.tell({ event: "reload", ...result });
-    return this.#lastReload;
-  }
-
-  /** An address that cannot be served costs no rule its reload. */
-  #moveMetrics(address: string | undefined): readonly string[] {
-    try {
-      this.#deps.serveMetrics(address);
-      return [];
-    } catch (error) {
-      if (!(error instanceof McrError)) throw error;
-      return error.lines.map((line) => `${line}; metrics stay as they were`);
-    }
-  }
 
   /** Unchanged rules keep their RunningRule, so their counters, sockets and states. */
   async #apply(rules: readonly Rule[]): Promise<void> {
@@ -544,12 +257,9 @@ export class Relay implements ControlledRelay {
     for (const link of staleLinks) shim.closeLink(link);
     for (const running of leaving) {
       const { slot, egresses } = running;
-      this.#past.add(this.#metricsOf(running));
+      this.statistics.retire(running);
       this.#ruleSlots.release(slot);
-      for (const egress of egresses) {
-        this.#retired.add(egress.slot);
-        this.#egressSlots.release(egress.slot);
-      }
+      for (const egress of egresses) this.#egressSlots.release(egress.slot);
     }
     this.#leaving = [];
     this.#updateStates();
@@ -572,7 +282,7 @@ export class Relay implements ControlledRelay {
 
   // -- interfaces and sockets
 
-  #readInterfaces(): ReadonlyMap<string, InterfaceState | Unusable> {
+  #readInterfaces(): Interfaces {
     const names = this.#rules.flatMap(({ rule }) => [
       rule.ingress.interface,
       ...rule.egress.map((egress) => egress.interface),
@@ -589,7 +299,7 @@ export class Relay implements ControlledRelay {
   #tellEgress({ rule }: RunningRule, { egress, status: { state, reason } }: RunningEgress): void {
     const destination = destinationOf(rule, egress);
     const where = { rule: rule.name, interface: egress.interface, destination };
-    this.#events.tell({ event: "egress", ...where, state, reason });
+    this.#deps.events.tell({ event: "egress", ...where, state, reason });
   }
 
   // -- states
@@ -604,7 +314,7 @@ export class Relay implements ControlledRelay {
       const level = state === "failed" ? "error" : state === "waiting" ? "warning" : "info";
       const why = reason === null ? "" : `: ${reason}`;
       this.#deps.log.write("RuleDispatch", level, `rule "${running.rule.name}": ${state}${why}`);
-      this.#events.tell({ event: "rule", rule: running.rule.name, state, reason });
+      this.#deps.events.tell({ event: "rule", rule: running.rule.name, state, reason });
     }
   }
 
@@ -627,28 +337,16 @@ export class Relay implements ControlledRelay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
-    this.#load.take(this.#deps.nowMs());
     warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
-    this.#measure();
+    this.statistics.take(this.#counting, this.#deps.events);
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;
-    this.#enqueue(() => this.#settle())
+    this.inTurn(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
       .finally(() => {
         this.#isTicking = false;
       });
-  }
-
-  #measure(): void {
-    if (this.#rates.isDue) this.#rates.sample(countingOf(this.#rules, this.#counters));
-    if (!this.#events.hasListeners) {
-      this.#dropWatch.forget();
-      return;
-    }
-    const counters = dropCounters(this.#rules, this.#ingresses.statistics, this.#counters);
-    for (const { change, place, packets } of this.#dropWatch.look(counters, performance.now()))
-      this.#events.tell({ event: "drops", change, ...place, packets });
   }
 
   /** An interface has come, gone or changed, or something that failed is due again. */
@@ -664,30 +362,4 @@ export class Relay implements ControlledRelay {
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }
-
-  /** One step at a time, in the order they were asked for. */
-  #enqueue<T>(step: () => Promise<T>): Promise<T> {
-    const result = this.#queue.then(step);
-    this.#queue = result.catch(() => undefined);
-    return result;
-  }
-}
-
-function* countingOf(
-  rules: readonly RunningRule[],
-  counters: Counters,
-): Generator<[what: object, packets: number, bytes: number]> {
-  for (const running of rules) {
-    const { packets, bytes } = counters.ruleTraffic(running.slot);
-    yield [running, packets, bytes];
-    for (const egress of running.egresses) {
-      const sent = counters.egressTraffic(egress.slot);
-      yield [egress, sent.packets, sent.bytes];
-    }
-  }
-}
-
-function refusalOf({ exitCode }: McrError): EditResult["refusal"] {
-  if (exitCode === ExitCode.config) return "config";
-  return exitCode === ExitCode.noPermission ? "noPermission" : "failed";
 }

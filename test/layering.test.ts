@@ -8,6 +8,8 @@ import { dirname, join, normalize } from "node:path";
 const rows: readonly (readonly string[])[] = [
   ["main.ts"],
   ["commands/"],
+  ["answers.ts"],
+  ["edits.ts"],
   ["relay.ts", "workers.ts"],
   ["control/"],
   ["config/", "net/", "stats/"],

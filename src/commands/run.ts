@@ -3,13 +3,16 @@
 // the same socket is refused before it relays anything twice.
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
+import { Answers } from "../answers.ts";
 import { readConfig } from "../config/parse.ts";
 import { saveRules } from "../config/rule-file.ts";
 import type { Config } from "../config/schema.ts";
 import { instanceSocketPath } from "../control/client.ts";
+import { Events } from "../control/events.ts";
 import { MetricsServer } from "../control/metrics-server.ts";
 import { Notifier } from "../control/notify.ts";
 import { openControlServer } from "../control/server.ts";
+import { Edits } from "../edits.ts";
 import { ExitCode, fail } from "../error.ts";
 import { Log } from "../log.ts";
 import { Shim } from "../native/shim.ts";
@@ -40,32 +43,50 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const metrics = new MetricsServer({ render: () => relay.metrics(), log, nowMs: Date.now });
-    const relay: Relay = new Relay(config.relay, {
+    const events = new Events(Date.now);
+    const relay = new Relay(config.relay, {
       shim,
       log,
-      file,
-      instance,
-      readConfig: () => readConfig(file),
-      saveRules: (options) => saveRules({ file, ...options }),
+      events,
       nowMs: Date.now,
       pause: (ms) => Bun.sleep(ms),
-      onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
-      serveMetrics: (address) => metrics.listen(address),
       joinedGroups: readJoinedGroups,
       onFatal: end,
     });
+    const edits = new Edits({
+      relay,
+      log,
+      events,
+      file,
+      readConfig: () => readConfig(file),
+      saveRules: (options) => saveRules({ file, ...options }),
+      onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
+      serveMetrics: (address) => metrics.listen(address),
+      nowMs: Date.now,
+    });
+    const answers = new Answers({
+      relay,
+      edits,
+      log,
+      events,
+      file,
+      instance,
+      shim,
+      nowMs: Date.now,
+      pause: (ms) => Bun.sleep(ms),
+    });
+    const metrics = new MetricsServer({ render: () => answers.metrics(), log, nowMs: Date.now });
     const notifier = new Notifier({
       shim,
       log,
       env: process.env,
       pid: process.pid,
       beats: () => relay.beats,
-      status: () => relay.status(),
+      status: () => answers.status(),
     });
     const server = await openControlServer({
       path: instance === undefined ? config.relay.control : instanceSocketPath(instance),
-      relay,
+      relay: answers,
       log,
       group: config.relay.control_group,
       readPeer: (fd, gid) => shim.readPeer(fd, gid),
@@ -76,13 +97,14 @@ export const runCommand: Command = {
       await server.close();
       throw thrown;
     }
-    process.on("SIGHUP", () => void relay.reload());
+    process.on("SIGHUP", () => void edits.reload());
     process.on("SIGUSR1", () => relay.logStatistics());
     process.on("SIGINT", () => end(undefined));
     process.on("SIGTERM", () => end(undefined));
     const ticker =
       notifier.tickMs === undefined ? undefined : setInterval(() => notifier.tick(), notifier.tickMs);
     const fatal = await relayUntil(ended, relay, config, () => {
+      edits.open(config.rules);
       log.notice(
         "Supervisor",
         `running ${plural(config.rules.length, "rule")} of ${file}, pid ${process.pid}`,
@@ -92,6 +114,7 @@ export const runCommand: Command = {
       notifier.stopping();
       clearInterval(ticker);
       metrics.close();
+      edits.close();
       await relay.stop();
       await server.close();
     });

@@ -1,5 +1,5 @@
 // Edits of the rules that run, as new wanted lists: everything that is asked, or a McrError that says why not.
-// Called by relay.ts for `mcr add` and `mcr remove`. What may be added is what a rule file may hold (parse.ts).
+// Called by edits.ts for `mcr add` and `mcr remove`. What may be added is what a rule file may hold (parse.ts).
 import { ExitCode, McrError } from "../error.ts";
 import { list } from "./changes.ts";
 import { addRules } from "./parse.ts";
