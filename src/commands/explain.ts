@@ -21,15 +21,9 @@ import { isUsable, readInterface } from "../net/interfaces.ts";
 import { watchWire } from "../net/watch.ts";
 import { type Colors, colorsFor } from "./color.ts";
 import { type Command, parseOptions } from "./command.ts";
-import {
-  type Evidence,
-  explain,
-  firstTrouble,
-  hostsOf,
-  type Link,
-  type Path,
-  type Running,
-} from "./explain-chain.ts";
+import { explain, firstTrouble } from "./explain-chain.ts";
+import { hostsOf } from "./explain-egress.ts";
+import type { Evidence, Link, Path, Running } from "./explain-evidence.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 import { whole } from "./values.ts";
 

@@ -1,0 +1,178 @@
+// The links of `mcr explain` behind the ingress: an egress, the route and neighbour of its host, TTL, what was sent, MTU.
+// Pure. Each egress of a rule has a chain of its own, which ends at its first broken link.
+import { destinationOf } from "../config/destination.ts";
+import type { Egress, Rule } from "../config/schema.ts";
+import { isMulticast } from "../net/address.ts";
+import { isUsable } from "../net/interfaces.ts";
+import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
+import { type Evidence, type Found, interfaceFound, type Link, sift } from "./explain-evidence.ts";
+
+export function explainEgress(evidence: Evidence, index: number): readonly Link[] {
+  const { rule } = evidence;
+  const egress = rule.egress[index];
+  if (!egress) return [];
+  const name = `${egress.interface} ${destinationOf(rule, egress)}`;
+  const links: Link[] = [];
+  for (const judge of [judgeEgress, judgeRoute, judgeNeighbour, judgeTtl, judgeSent, judgeMtu]) {
+    const found = judge(evidence, egress, index);
+    if (!found) continue;
+    links.push({ egress: name, cure: null, ...found });
+    if (found.verdict === "broken") break;
+  }
+  return links;
+}
+
+function judgeEgress({ interfaces, running }: Evidence, egress: Egress, index: number): Found {
+  const found = interfaceFound(egress.interface, interfaces, "egress");
+  const state = running?.after.egress[index];
+  if (found.verdict !== "ok" || !state || state.state === "active" || state.reason === null) return found;
+  return {
+    link: "egress",
+    verdict: "broken",
+    text: `${state.state}: ${state.reason}`,
+    cure: "mcr show rules",
+  };
+}
+
+function judgeRoute({ paths }: Evidence, egress: Egress, index: number): Found | undefined {
+  const path = paths[index];
+  if (egress.address === undefined || !path) return undefined;
+  const link = "route";
+  if (path.route) {
+    const via = path.route.gateway === undefined ? "directly" : `through ${path.route.gateway}`;
+    return { link, verdict: "ok", text: `${egress.address} is reached ${via} on ${egress.interface}` };
+  }
+  return {
+    link,
+    verdict: "broken",
+    text: `no route to ${egress.address} on ${egress.interface}${path.error === undefined ? "" : `: ${path.error}`}`,
+    cure: `ip route add ${egress.address}/32 dev ${egress.interface} (or via a gateway)`,
+  };
+}
+
+function judgeNeighbour({ paths }: Evidence, egress: Egress, index: number): Found | undefined {
+  const path = paths[index];
+  if (egress.address === undefined || !path?.route || path.neighbour === undefined) return undefined;
+  const hop = path.route.gateway ?? egress.address;
+  if (path.neighbour !== "FAILED" && path.neighbour !== "INCOMPLETE")
+    return {
+      link: "neighbour",
+      verdict: "ok",
+      text: `${hop} is known on ${egress.interface} (${path.neighbour})`,
+    };
+  return {
+    link: "neighbour",
+    verdict: "broken",
+    text: `${hop} does not answer ARP on ${egress.interface} (${path.neighbour})`,
+    cure: `ping -I ${egress.interface} ${hop}; is it switched on, and in this network? ip neigh show dev ${egress.interface}`,
+  };
+}
+
+function judgeTtl(
+  { paths, rule }: Evidence,
+  { ttl, address, interface: name }: Egress,
+  index: number,
+): Found | undefined {
+  const link = "ttl";
+  const gateway = paths[index]?.route?.gateway;
+  if (address !== undefined && gateway !== undefined && ttl === 1)
+    return {
+      link,
+      verdict: "broken",
+      text: `ttl is 1, and ${address} lies behind the router ${gateway}, which drops it`,
+      cure: `in the rule "${rule.name}", egress ${name} ${address}: ttl = 64`,
+    };
+  if (address === undefined && ttl === 1)
+    return {
+      link,
+      verdict: "ok",
+      text: "ttl 1: it stays on this network, no router passes it on (ttl = 8 lets it)",
+    };
+  return undefined;
+}
+
+function judgeSent(
+  { running, interfaces }: Evidence,
+  { interface: name }: Egress,
+  index: number,
+): Found | undefined {
+  const link = "sent";
+  const before = running?.before.egress[index];
+  const after = running?.after.egress[index];
+  if (!before || !after) return undefined;
+  const sent = after.sent_packets - before.sent_packets;
+  const lost = (reason: EgressReason) => after.dropped[reason] - before.dropped[reason];
+  const of = `of ${sent + sumOfDrops(after.dropped) - sumOfDrops(before.dropped)} packets meanwhile`;
+  if (lost("full") > 0)
+    return {
+      link,
+      verdict: "broken",
+      text: `egress full: ${lost("full")} ${of} found no room in the queue of ${name}, which is slower than the stream`,
+      cure: `tc -s qdisc show dev ${name}; ethtool ${name}`,
+    };
+  if (lost("error") > 0)
+    return {
+      link,
+      verdict: "broken",
+      text: `${lost("error")} ${of} were refused: ${after.last_error ?? "no reason given"}`,
+      cure: cureOf(after.last_error, name, interfaces),
+    };
+  if (lost("unavailable") > 0)
+    return {
+      link,
+      verdict: "broken",
+      text: `${lost("unavailable")} ${of} found no open egress: ${after.reason ?? after.state}`,
+      cure: "mcr show rules",
+    };
+  if (lost("expired") > 0)
+    return {
+      link: "ttl",
+      verdict: "broken",
+      text: `${lost("expired")} ${of} came with a TTL of 1, and the egress decrements it: nothing is left`,
+      cure: 'a larger TTL at the sender, or ttl = 8 instead of "decrement" in the rule',
+    };
+  if (sent > 0) return { link, verdict: "ok", text: `${sent} packets left meanwhile, none dropped` };
+  return { link, verdict: "unknown", text: "nothing was sent meanwhile" };
+}
+
+/** By the system's name of the error, which its words end with. */
+function cureOf(error: string | null, name: string, interfaces: Evidence["interfaces"]): string {
+  const [, code = ""] = /\((E[A-Z]+)\)/.exec(error ?? "") ?? [];
+  const state = interfaces.get(name);
+  const mtu = state && isUsable(state) ? ` (MTU ${state.mtu})` : "";
+  const cures: Readonly<Record<string, string>> = {
+    EPERM: "a firewall of this host forbids it: nft list ruleset",
+    EACCES: "a firewall of this host forbids it: nft list ruleset",
+    EMSGSIZE: `larger than ${name} takes${mtu}: ip link set ${name} mtu 1500`,
+    ENETUNREACH: `ip route show dev ${name}`,
+    EHOSTUNREACH: `ip neigh show dev ${name}; ip route show dev ${name}`,
+    ENETDOWN: `ip link set ${name} up`,
+    ECONNREFUSED: "the host is there, but no program listens on that port",
+    EINVAL: `ip address show dev ${name}`,
+  };
+  return cures[code] ?? "mcr stats";
+}
+
+const headerBytes = 28;
+
+function judgeMtu(evidence: Evidence, { interface: name }: Egress): Found | undefined {
+  const state = evidence.interfaces.get(name);
+  const { matching } = sift(evidence);
+  if (!state || !isUsable(state) || matching.length === 0) return undefined;
+  const largest = Math.max(...matching.map(({ size_max }) => size_max)) + headerBytes;
+  if (largest <= state.mtu)
+    return { link: "mtu", verdict: "ok", text: `${largest} bytes fit the MTU of ${name} (${state.mtu})` };
+  return {
+    link: "mtu",
+    verdict: "warn",
+    text: `packets of ${largest} bytes leave ${name} as IP fragments, its MTU is ${state.mtu}: many receivers and tunnels drop those`,
+    cure: `ip link set ${name} mtu ${largest}, or smaller packets at the sender`,
+  };
+}
+
+/** The targets that a route is asked for; groups need none. */
+export function hostsOf(rule: Rule): readonly (string | undefined)[] {
+  return rule.egress.map(({ address }) =>
+    address !== undefined && !isMulticast(address) ? address : undefined,
+  );
+}
