@@ -11,15 +11,12 @@
  * as if they lay one behind the other.
  */
 #define _GNU_SOURCE
+#include "fuzz.h"
 #include "relay.h"
 
 #include <arpa/inet.h>
 #include <linux/if_ether.h>
 #include <linux/virtio_net.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "frame.h"
 
 #define BLOCK_HEADER_BYTES 48u
 #define LINK_AT 48u
@@ -37,12 +34,6 @@ enum {
 static struct mcr_relay *relay;
 static struct mcr_worker *worker;
 static struct mcr_table *table;
-
-static void require(bool condition)
-{
-	if (!condition)
-		abort();
-}
 
 /* Flow 0: 239.1.1.1:5001; flow 1: the same group, any port; flow 2: VLAN 7. */
 static void table_open(void)
@@ -87,15 +78,6 @@ static uint32_t frame_bytes(uint32_t payload_bytes)
 static uint32_t get16_le(const uint8_t *bytes)
 {
 	return bytes[0] | (uint32_t)bytes[1] << 8;
-}
-
-static void mend_checksum(uint8_t *ip)
-{
-	uint16_t sum;
-
-	memset(ip + 10, 0, 2);
-	sum = (uint16_t)~mcr_fold(mcr_sum(ip, 20, 0));
-	memcpy(ip + 10, &sum, 2);
 }
 
 /* Everything of a frame but its header, which the two kinds of ring write differently. */
@@ -203,7 +185,8 @@ static void gather_block(const struct plan *plan)
 			    plan->cut, i + 1 == plan->frame_count);
 	edit(plan, memory, block_bytes, 0, block_bytes);
 	for (uint32_t i = 0; i < plan->frame_count && plan->mends; i++)
-		mend_checksum(memory + BLOCK_HEADER_BYTES + i * stride + NET_AT);
+		mend_checksum(memory + BLOCK_HEADER_BYTES + i * stride + NET_AT,
+			      28 + plan->payload_bytes);
 	block->hdr.bh1.num_pkts %= 256; /* more only takes time */
 
 	mcr_block_gather(table, worker, &table->scratch[0], 0, block, block_bytes);
@@ -222,7 +205,7 @@ static void gather_slots(const struct plan *plan)
 		write_slot(slots[i], plan->payload_bytes, plan->cut);
 		edit(plan, slots[i], slot_bytes, i * slot_bytes, plan->frame_count * slot_bytes);
 		if (plan->mends)
-			mend_checksum(slots[i] + NET_AT);
+			mend_checksum(slots[i] + NET_AT, 28 + plan->payload_bytes);
 		mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slots[i],
 				slot_bytes);
 	}
