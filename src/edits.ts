@@ -1,6 +1,6 @@
-// The rules changed while they run: reload, add, remove and save, each with the result that is answered, logged and told
-// as an event. Each is one turn of the relay, so it begins with the rules that the one before has left. What is refused
-// changes nothing.
+// The rules changed while they run: reload, add, remove and save, each with its result, which is answered, logged and
+// told as an event. Each is one turn of the relay, so it begins with the rules that the one before has left. What is
+// refused changes nothing.
 import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
 import { addToRunning, removeFromRunning } from "./config/running-edit.ts";

@@ -1,5 +1,5 @@
-// `mcr explain`: the chain from the rule to the receiver, judged link by link from evidence that explain.ts has gathered.
-// Pure. It ends at the first broken link of the ingress; behind that each egress has a chain of its own (explain-egress.ts).
+// `mcr explain`: the chain from the rule to the receiver, judged link by link from evidence that explain.ts gathered.
+// It ends at the first broken link of the ingress; behind that each egress has a chain: explain-egress.ts. Pure.
 import { ingressOf } from "../config/destination.ts";
 import { expandFlows } from "../config/flows.ts";
 import { lossReasons } from "../stats/reasons.ts";
@@ -139,7 +139,7 @@ function judgeWire(evidence: Evidence): Found {
       "right group, wrong VLAN",
       otherVlan.vlan === 0
         ? "in the rule: leave vlan out"
-        : `in the rule: interface = "${name}.${otherVlan.vlan}", or vlan = ${otherVlan.vlan}`,
+        : `in the rule: interface = "${name}.${otherVlan.vlan}"`,
     );
   if (otherInterface)
     return miss(

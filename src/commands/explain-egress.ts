@@ -1,5 +1,5 @@
-// The links of `mcr explain` behind the ingress: an egress, the route and neighbour of its host, TTL, what was sent, MTU.
-// Pure. Each egress of a rule has a chain of its own, which ends at its first broken link.
+// The links of `mcr explain` behind the ingress: an egress, the route and neighbour of its host, TTL, what was sent,
+// MTU. Each egress of a rule has a chain of its own, which ends at its first broken link. Pure.
 import { destinationOf } from "../config/destination.ts";
 import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";

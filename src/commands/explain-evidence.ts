@@ -1,5 +1,5 @@
-// What `mcr explain` knows of a rule, its interfaces and the wire, and the links of the chain that are judged by it. Pure.
-// Gathered by explain.ts, judged by explain-chain.ts and explain-egress.ts.
+// What `mcr explain` knows of a rule, its interfaces and the wire, and the links of the chain that are judged by it.
+// Gathered by explain.ts, judged by explain-chain.ts and explain-egress.ts. Pure.
 import { expandFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
 import type { Flows, InterfaceStats, MembershipSnapshot, RuleSnapshot } from "../control/protocol.ts";
