@@ -35,7 +35,7 @@ export interface EditsDependencies {
 export class Edits {
   readonly #deps: EditsDependencies;
   /** What the rule file had when it was read or saved: the running rules, but for edits at run time. */
-  #loaded: readonly Rule[] = [];
+  #loaded: readonly Rule[] | undefined;
   /** Edits wait for the rules of the file. */
   readonly #opened = Promise.withResolvers<void>();
   #isClosed = false;
@@ -49,9 +49,9 @@ export class Edits {
     this.#lastSuccessMs = dependencies.nowMs();
   }
 
-  /** The rules of the file run. */
+  /** The rules of the file run. A reload may have read it anew meanwhile. */
   open(loaded: readonly Rule[]): void {
-    this.#loaded = loaded;
+    this.#loaded ??= loaded;
     this.#opened.resolve();
   }
 
@@ -70,7 +70,7 @@ export class Edits {
   }
 
   unsaved(): Unsaved {
-    const { added, changed, removed } = findUnsaved(this.#loaded, this.#running());
+    const { added, changed, removed } = findUnsaved(this.#loaded ?? [], this.#running());
     return { added: [...added], changed: [...changed], removed: [...removed] };
   }
 
@@ -96,7 +96,7 @@ export class Edits {
   save(force: boolean): Promise<EditResult> {
     return this.#edit("save", async () => {
       const running = this.#running();
-      const changes = await this.#deps.saveRules({ loaded: this.#loaded, running, force });
+      const changes = await this.#deps.saveRules({ loaded: this.#loaded ?? [], running, force });
       this.#loaded = running;
       return changes;
     });

@@ -1,0 +1,156 @@
+// Reload, add, remove and save of running rules, on a relay that only takes turns: what waits, what is shared, what is
+// refused, and what counts as saved.
+
+import { describe, expect, test } from "bun:test";
+import { parseConfig } from "../src/config/parse.ts";
+import type { Config, Rule } from "../src/config/schema.ts";
+import { Events } from "../src/control/events.ts";
+import type { ReloadResult } from "../src/control/protocol.ts";
+import { Edits, type EditsDependencies } from "../src/edits.ts";
+import { ExitCode, McrError } from "../src/error.ts";
+import type { Apply } from "../src/relay.ts";
+import { parseRule, type RuleParts, ruleText } from "./config/rules.ts";
+import { recordedLog, runningRule, startMs } from "./support/fakes.ts";
+
+const a = partsOf("a", 1);
+const b = partsOf("b", 2);
+const c = partsOf("c", 3);
+
+function partsOf(name: string, last: number): RuleParts {
+  return { name, ingress: `interface = "eth0", group = "239.1.1.${last}", port = 5001` };
+}
+
+function configOf(...rules: readonly RuleParts[]): Config {
+  return parseConfig(rules.map(ruleText).join(""), "rules.toml");
+}
+
+/** One turn after the other, as relay.ts takes them. */
+function openRelay(loaded: Config): EditsDependencies["relay"] {
+  let running: readonly Rule[] = loaded.rules;
+  let queue: Promise<unknown> = Promise.resolve();
+  const apply: Apply = async (rules) => {
+    await Promise.resolve();
+    running = rules;
+  };
+  return {
+    settings: loaded.relay,
+    get rules() {
+      return running.map((rule, slot) => runningRule(rule, slot));
+    },
+    inTurn(step) {
+      const result = queue.then(() => step(apply));
+      queue = result.catch(() => undefined);
+      return result;
+    },
+  };
+}
+
+/** The file has `a` at first, and what the test puts into `file` later. */
+function openEdits() {
+  const relay = openRelay(configOf(a));
+  const disk = { file: configOf(a), reads: 0, onFirstRead: () => {} };
+  const phases: string[] = [];
+  const edits = new Edits({
+    relay,
+    log: recordedLog().log,
+    events: new Events(() => startMs),
+    file: "rules.toml",
+    readConfig: async () => {
+      disk.reads += 1;
+      const config = disk.file;
+      if (disk.reads === 1) disk.onFirstRead();
+      return config;
+    },
+    saveRules: async () => {
+      throw new McrError(["the disk is full"], ExitCode.failed);
+    },
+    onReload: (phase) => void phases.push(phase),
+    serveMetrics: () => {},
+    nowMs: () => startMs,
+  });
+  return { edits, disk, phases, names: () => relay.rules.map(({ rule }) => rule.name) };
+}
+
+describe("a reload", () => {
+  test("is shared by all who ask before it begins, and none gets one that began before it asked", async () => {
+    const { edits, disk, phases, names } = openEdits();
+    edits.open(disk.file.rules);
+    const shared = [edits.reload(), edits.reload(), edits.reload()];
+    const late = Promise.withResolvers<ReloadResult>();
+    disk.onFirstRead = () => {
+      late.resolve(edits.reload());
+      disk.file = configOf(a, b);
+    };
+    expect(await Promise.all(shared)).toMatchObject(Array(3).fill({ ok: true, unchanged: 1, added: [] }));
+    expect(await late.promise).toMatchObject({ ok: true, added: ["b"] });
+    expect(disk.reads).toBe(2);
+    expect(phases).toEqual(["begun", "ended", "begun", "ended"]);
+    expect(names()).toEqual(["a", "b"]);
+  });
+
+  test("returns to the file and says which edits it drops", async () => {
+    const { edits, disk, names } = openEdits();
+    edits.open(disk.file.rules);
+    await edits.add([parseRule(b)]);
+    expect(edits.unsaved()).toEqual({ added: ["b"], changed: [], removed: [] });
+    const { notes } = await edits.reload();
+    expect(notes).toEqual(["dropped 1 rule added at run time: b (mcr save before a reload keeps them)"]);
+    expect(edits.unsaved()).toEqual({ added: [], changed: [], removed: [] });
+    expect(names()).toEqual(["a"]);
+  });
+
+  test("that is done before the start is leaves its own file as the loaded one", async () => {
+    const { edits, disk } = openEdits();
+    const started = disk.file.rules;
+    disk.file = configOf(a, b);
+    await edits.reload();
+    edits.open(started);
+    expect(edits.unsaved()).toEqual({ added: [], changed: [], removed: [] });
+  });
+});
+
+describe("an edit", () => {
+  test("waits for the rules of the file", async () => {
+    const { edits, disk } = openEdits();
+    const order: string[] = [];
+    const added = edits.add([parseRule(b)]).then(() => order.push("added"));
+    await edits.reload().then(() => order.push("reloaded"));
+    edits.open(disk.file.rules);
+    await added;
+    expect(order).toEqual(["reloaded", "added"]);
+  });
+
+  test("begins with the rules that the one before has left", async () => {
+    const { edits, disk, names } = openEdits();
+    edits.open(disk.file.rules);
+    const results = await Promise.all([
+      edits.add([parseRule(b)]),
+      edits.add([parseRule(b)]),
+      edits.remove(["a"]),
+      edits.add([parseRule(c)]),
+    ]);
+    expect(results.map(({ ok }) => ok)).toEqual([true, false, true, true]);
+    expect(names()).toEqual(["b", "c"]);
+  });
+
+  test("is refused once mcr stops, and so is one that still waits for the start", async () => {
+    const { edits, names } = openEdits();
+    const waiting = edits.add([parseRule(b)]);
+    edits.close();
+    for (const result of [await waiting, await edits.remove(["a"])])
+      expect(result).toMatchObject({
+        ok: false,
+        refusal: "failed",
+        errors: ["mcr is stopping: start it again, then repeat this"],
+      });
+    expect(names()).toEqual(["a"]);
+  });
+
+  test("stays unsaved when the file cannot be written", async () => {
+    const { edits, disk } = openEdits();
+    edits.open(disk.file.rules);
+    await edits.add([parseRule(b)]);
+    expect(await edits.save(false)).toMatchObject({ ok: false, errors: ["the disk is full"] });
+    expect(edits.unsaved()).toEqual({ added: ["b"], changed: [], removed: [] });
+  });
+});
