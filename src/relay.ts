@@ -47,6 +47,7 @@ import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
+import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
@@ -112,6 +113,7 @@ export class Relay implements ControlledRelay {
   readonly #memberships: Memberships;
   readonly #workers: Workers;
   readonly #ingresses: Ingresses;
+  readonly #queriers: Queriers;
   readonly #links: Links;
   readonly #exclusives: Exclusives;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
@@ -161,6 +163,13 @@ export class Relay implements ControlledRelay {
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
     this.#events = new Events(nowMs);
+    this.#queriers = new Queriers({
+      shim,
+      log,
+      nowMs,
+      onChange: (change, name, { from, version }) =>
+        this.#events.tell({ event: "querier", change, interface: name, from, version }),
+    });
     this.#memberships = new Memberships({
       shim,
       log,
@@ -200,6 +209,7 @@ export class Relay implements ControlledRelay {
     this.#groupsAtStop = this.#memberships.activeGroups;
     this.#exclusives.close();
     this.#memberships.close();
+    this.#queriers.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
     await this.#workers.stop();
@@ -279,7 +289,8 @@ export class Relay implements ControlledRelay {
 
   interfaces(): readonly InterfaceSnapshot[] {
     const fanoutIds = new Map([...this.#ingresses.capturing].map(([name, { fanoutId }]) => [name, fanoutId]));
-    return interfaceSnapshots([...this.#interfaces.values()], fanoutIds, this.stats());
+    this.#queriers.take();
+    return interfaceSnapshots([...this.#interfaces.values()], fanoutIds, this.#queriers.all, this.stats());
   }
 
   config(): ConfigAnswer {
@@ -338,6 +349,7 @@ export class Relay implements ControlledRelay {
   metrics(): string {
     const stats = this.stats();
     const snapshots = new Map(stats.rules.map((rule) => [rule.name, rule]));
+    this.#queriers.take();
     return renderMetrics({
       version: packageJson.version,
       startedMs: this.#startedMs,
@@ -346,6 +358,9 @@ export class Relay implements ControlledRelay {
       leaving: this.#leaving.map((running) => this.#metricsOf(running)),
       past: this.#past,
       joins: this.#memberships.joins,
+      queries: [...this.#queriers.all].flatMap(([name, { last }]) =>
+        last ? [{ interface: name, timeMs: last.timeMs }] : [],
+      ),
       reload: { successful: this.#lastReload?.ok ?? true, lastSuccessMs: this.#lastSuccessMs },
       cpuSeconds: readCpuSeconds(this.#cpus.length),
       residentBytes: process.memoryUsage.rss(),
@@ -521,6 +536,7 @@ export class Relay implements ControlledRelay {
 
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
+    this.#queriers.listen(joiningNames(this.#rules), this.#ingresses.capturing);
     const staleLinks = this.#links.refresh(this.#rules, this.#interfaces);
     const linkOf = (name: string) => this.#links.of(name);
     const staleSockets = [
@@ -627,6 +643,7 @@ export class Relay implements ControlledRelay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
+    this.#queriers.take();
     this.#load.take(this.#deps.nowMs());
     warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
@@ -671,6 +688,13 @@ export class Relay implements ControlledRelay {
     this.#queue = result.catch(() => undefined);
     return result;
   }
+}
+
+/** The interfaces where rules join groups. */
+function joiningNames(rules: readonly RunningRule[]): ReadonlySet<string> {
+  return new Set(
+    rules.flatMap(({ rule: { ingress } }) => (ingress.group === undefined ? [] : ingress.interface)),
+  );
 }
 
 function* countingOf(
