@@ -100,6 +100,26 @@ static inline uint16_t mcr_fold(uint64_t sum)
 	return (uint16_t)sum;
 }
 
+/* Of a sound IPv4 header, whose packet is at least as long as itself; 0: it is none. */
+static inline size_t mcr_ipv4_header_bytes(const uint8_t *ip, size_t captured)
+{
+	size_t header_bytes;
+
+	if (captured < MCR_IPV4_HEADER_BYTES_MIN || ip[0] >> 4 != 4)
+		return 0;
+	header_bytes = (size_t)(ip[0] & 0x0f) * 4;
+	if (header_bytes < MCR_IPV4_HEADER_BYTES_MIN || header_bytes > captured ||
+	    mcr_get16(ip + 2) < header_bytes || mcr_fold(mcr_sum(ip, header_bytes, 0)) != 0xffff)
+		return 0;
+	return header_bytes;
+}
+
+/* More fragments, or an offset. */
+static inline bool mcr_ipv4_is_fragment(const uint8_t *ip)
+{
+	return mcr_get16(ip + 6) & 0x3fff;
+}
+
 /* A UDP checksum of 0 means none was computed, RFC 768. */
 static inline bool mcr_udp_checksum_ok(const uint8_t *ip, const uint8_t *udp, uint32_t udp_bytes)
 {
@@ -137,7 +157,7 @@ static inline enum mcr_verdict mcr_frame_parse(const uint8_t *ip, size_t capture
 		return MCR_FRAME_TRUNCATED;
 	if (mcr_fold(mcr_sum(ip, header_bytes, 0)) != 0xffff)
 		return MCR_FRAME_BAD_CHECKSUM;
-	if (mcr_get16(ip + 6) & 0x3fff) /* more fragments, or an offset */
+	if (mcr_ipv4_is_fragment(ip))
 		return MCR_FRAME_FRAGMENT;
 
 	udp = ip + header_bytes;

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "frame.h"
+#include "igmp.h"
 #include "payload.h"
 
 #define NONE UINT32_MAX
@@ -497,18 +498,20 @@ static void hear_igmp(struct mcr_heard *heard, const struct packet *packet)
 {
 	const uint8_t *igmp = packet->body;
 	uint64_t group[2];
+	uint8_t version;
 
-	if (packet->captured < 8) {
+	if (!mcr_igmp_is_intact(igmp, packet->captured, packet->bytes)) {
 		heard->state.malformed++;
 		return;
 	}
 	mcr_map_ipv4(group, igmp + 4);
 	switch (igmp[0]) {
-	case 0x11: /* RFC 3376 section 7.1 tells the versions apart so */
-		hear_member(heard, packet, (const uint8_t *)group, MCR_SCAN_QUERY,
-			    packet->bytes >= 12 ? 3 :
-			    igmp[1]		? 2 :
-						  1);
+	case MCR_IGMP_QUERY:
+		version = mcr_igmp_query_version(igmp, packet->captured, packet->bytes);
+		if (version)
+			hear_member(heard, packet, (const uint8_t *)group, MCR_SCAN_QUERY, version);
+		else
+			heard->state.malformed++;
 		break;
 	case 0x12:
 		hear_member(heard, packet, (const uint8_t *)group, MCR_SCAN_REPORT, 1);
@@ -554,16 +557,10 @@ static void hear_mld(struct mcr_heard *heard, const struct packet *packet)
 static bool read_ipv4(const struct mcr_heard_frame *frame, struct packet *packet)
 {
 	const uint8_t *ip = frame->network;
-	size_t header_bytes, total_bytes;
+	const size_t header_bytes = mcr_ipv4_header_bytes(ip, frame->captured);
 	uint64_t mapped[2];
 
-	if (frame->captured < MCR_IPV4_HEADER_BYTES_MIN)
-		return false;
-	header_bytes = (size_t)(ip[0] & 0x0f) * 4;
-	total_bytes = mcr_get16(ip + 2);
-	if (ip[0] >> 4 != 4 || header_bytes < MCR_IPV4_HEADER_BYTES_MIN ||
-	    header_bytes > frame->captured || total_bytes < header_bytes ||
-	    mcr_fold(mcr_sum(ip, header_bytes, 0)) != 0xffff || (ip[16] & 0xf0) != 0xe0)
+	if (!header_bytes || (ip[16] & 0xf0) != 0xe0)
 		return false;
 	mcr_map_ipv4(mapped, ip + 12);
 	memcpy(packet->source, mapped, 16);
@@ -571,7 +568,7 @@ static bool read_ipv4(const struct mcr_heard_frame *frame, struct packet *packet
 	memcpy(packet->group, mapped, 16);
 	packet->protocol = mcr_get16(ip + 6) & 0x1fff ? IPPROTO_NONE : ip[9];
 	packet->body = ip + header_bytes;
-	packet->bytes = total_bytes - header_bytes;
+	packet->bytes = mcr_get16(ip + 2) - header_bytes;
 	/* Padding of a short frame is no part of it. */
 	packet->captured = smaller(frame->captured - header_bytes, packet->bytes);
 	/* A fragment's UDP header counts the whole datagram. */

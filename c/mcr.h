@@ -416,6 +416,29 @@ MCR_EXPORT int32_t mcr_member_join(int32_t fd, uint32_t ifindex, const uint8_t g
 MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex, const uint8_t group[16],
 				    const uint8_t source[16]);
 
+/* -- query.c: who keeps the memberships of a network alive ------------------- */
+
+/* An IGMP query, of any group. */
+struct mcr_query {
+	uint8_t source[16];
+	uint64_t time_ns; /* kernel receive time, CLOCK_REALTIME */
+	uint8_t version; /* of IGMP: 1, 2 or 3 */
+	uint8_t reserved[7];
+};
+_Static_assert(sizeof(struct mcr_query) == 32, "ABI");
+
+struct mcr_query_ring;
+
+/*
+ * Hears the queries that reach this host on the interface, untagged, and says
+ * nothing. NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN,
+ * -ENOMEM.
+ */
+MCR_EXPORT struct mcr_query_ring *mcr_query_ring_open(uint32_t ifindex, int32_t *error);
+/* How many came since the last call, and the newest of them; no system call. */
+MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_query_ring *ring, struct mcr_query *newest);
+MCR_EXPORT void mcr_query_ring_close(struct mcr_query_ring *ring);
+
 /* -- generator.c, batch.c: test traffic of `mcr send` -------------------------------- */
 
 #define MCR_PAYLOAD_HEADER_BYTES 36

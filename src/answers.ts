@@ -96,6 +96,9 @@ export class Answers implements ControlledRelay {
       stats,
       ...relay.statistics.ruleMetrics(relay.look(), stats),
       joins: relay.memberships.joins,
+      queries: [...relay.queriers].flatMap(([name, { last }]) =>
+        last ? [{ interface: name, timeMs: last.timeMs }] : [],
+      ),
       reload: { successful: edits.lastReload?.ok ?? true, lastSuccessMs: edits.lastSuccessMs },
       cpuSeconds: readCpuSeconds(relay.cpus.length),
       residentBytes: process.memoryUsage.rss(),
@@ -140,7 +143,7 @@ export class Answers implements ControlledRelay {
   interfaces(): readonly InterfaceSnapshot[] {
     const { relay } = this.#deps;
     const { interfaces, fanoutIds } = relay.look();
-    return interfaceSnapshots([...interfaces.values()], fanoutIds, relay.stats());
+    return interfaceSnapshots([...interfaces.values()], fanoutIds, relay.queriers, relay.stats());
   }
 
   config(): ConfigAnswer {

@@ -19,6 +19,7 @@ import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
+import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
 import { RunningEgress, RunningRule } from "./net/running.ts";
@@ -72,6 +73,7 @@ export class Relay {
   readonly #memberships: Memberships;
   readonly #workers: Workers;
   readonly #ingresses: Ingresses;
+  readonly #queriers: Queriers;
   readonly #links: Links;
   readonly #exclusives: Exclusives;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
@@ -105,6 +107,13 @@ export class Relay {
     this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
+    this.#queriers = new Queriers({
+      shim,
+      log,
+      nowMs,
+      onChange: (change, name, { from, version }) =>
+        events.tell({ event: "querier", change, interface: name, from, version }),
+    });
     this.#memberships = new Memberships({
       shim,
       log,
@@ -141,6 +150,7 @@ export class Relay {
     this.#groupsAtStop = this.#memberships.activeGroups;
     this.#exclusives.close();
     this.#memberships.close();
+    this.#queriers.close();
     this.#ingresses.admit([]);
     await pause(drainMs);
     await this.#workers.stop();
@@ -172,6 +182,12 @@ export class Relay {
 
   get memberships(): Pick<Memberships, "list" | "joins"> {
     return this.#memberships;
+  }
+
+  /** Who has asked for members on the ingress interfaces, until this moment. */
+  get queriers(): Queriers["all"] {
+    this.#queriers.take();
+    return this.#queriers.all;
   }
 
   /** With the states of this moment. */
@@ -234,6 +250,7 @@ export class Relay {
 
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
+    this.#queriers.listen(joiningNames(this.#rules), this.#ingresses.capturing);
     const staleLinks = this.#links.refresh(this.#rules, this.#interfaces);
     const linkOf = (name: string) => this.#links.of(name);
     const staleSockets = [
@@ -337,6 +354,7 @@ export class Relay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
+    this.#queriers.take();
     warnOfDrops(this.#rules, this.#counters, this.#deps.log);
     this.#updateStates();
     this.statistics.take(this.#counting, this.#deps.events);
@@ -362,4 +380,11 @@ export class Relay {
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }
+}
+
+/** The interfaces where rules join groups. */
+function joiningNames(rules: readonly RunningRule[]): ReadonlySet<string> {
+  return new Set(
+    rules.flatMap(({ rule: { ingress } }) => (ingress.group === undefined ? [] : ingress.interface)),
+  );
 }

@@ -1,5 +1,5 @@
-// `mcr events`: what happens, as it happens, one JSON object on each line: states, memberships, drops, reloads,
-// edits. Ends when mcr does, or when nobody reads any more.
+// `mcr events`: what happens, as it happens, one JSON object on each line: states, memberships, queriers, drops,
+// reloads, edits. Ends when mcr does, or when nobody reads any more.
 import * as v from "valibot";
 import { follow } from "../control/client.ts";
 import { EventSchema } from "../control/protocol.ts";

@@ -2,6 +2,7 @@
 // It ends at the first broken link of the ingress; behind that each egress has a chain: explain-egress.ts. Pure.
 import { ingressOf } from "../config/destination.ts";
 import { expandFlows } from "../config/flows.ts";
+import { membershipMs } from "../net/queriers.ts";
 import { lossReasons } from "../stats/reasons.ts";
 import { explainEgress } from "./explain-egress.ts";
 import {
@@ -13,7 +14,7 @@ import {
   type SeenFlow,
   sift,
 } from "./explain-evidence.ts";
-import { formatNumber } from "./figures.ts";
+import { formatAge, formatNumber } from "./figures.ts";
 
 export function explain(evidence: Evidence): readonly Link[] {
   const links: Link[] = [];
@@ -88,19 +89,41 @@ function judgeMembership({ rule, running, kernelGroups }: Evidence): Found | und
   return { link, verdict: "ok", text: `${what} joined on ${name}, by the kernel's own table` };
 }
 
-function queries({ rule, wire }: Evidence) {
-  return wire.igmp.filter((each) => each.kind === "query" && each.interface === rule.ingress.interface);
+/** Heard lately, by the running mcr or on the wire just now. */
+function querier({ rule, running, wire, nowMs }: Evidence): string | undefined {
+  const last = running?.lastQuery;
+  const ageMs = last ? nowMs - Date.parse(last.time) : Number.POSITIVE_INFINITY;
+  if (last && ageMs <= membershipMs)
+    return `last query ${formatAge(ageMs)} ago from ${last.from} (IGMPv${last.version})`;
+  const { interface: name } = rule.ingress;
+  const query = wire.igmp.find((each) => each.kind === "query" && each.interface === name);
+  return query && `${query.source} sends IGMP queries on ${name}`;
+}
+
+/** For how long nobody has asked, as far as anybody has listened. */
+function querierSilence({ rule, running, wire, nowMs }: Evidence): string {
+  const what = `no IGMP query on ${rule.ingress.interface}`;
+  const { lastQuery: last = null, listeningSince: since = null } = running ?? {};
+  if (last) return `${what} for ${formatAge(nowMs - Date.parse(last.time))}, the last from ${last.from}`;
+  const listenedMs = since === null ? 0 : nowMs - Date.parse(since);
+  if (listenedMs > membershipMs) return `${what} in ${formatAge(listenedMs)}`;
+  return `${what} in ${seconds(Math.max(wire.seconds, listenedMs / 1000))}; queriers ask every 125 s, so this tells little`;
 }
 
 function judgeQuerier(evidence: Evidence): Found | undefined {
-  const { rule, wire } = evidence;
-  if (rule.ingress.group === undefined) return undefined;
-  const [query] = queries(evidence);
+  const { rule, running } = evidence;
   const link = "querier";
-  if (query) return { link, verdict: "ok", text: `${query.source} sends IGMP queries on ${query.interface}` };
-  const text = `no IGMP query on ${rule.ingress.interface} in ${seconds(wire.seconds)}; queriers ask every 125 s, so this tells little`;
-  return { link, verdict: "unknown", text };
+  if (rule.ingress.group === undefined) return undefined;
+  const heard = querier(evidence);
+  if (heard !== undefined) return { link, verdict: "ok", text: heard };
+  const text = querierSilence(evidence);
+  return running?.lastQuery
+    ? { link, verdict: "warn", text, cure: querierCure }
+    : { link, verdict: "unknown", text };
 }
+
+const querierCure =
+  "switch on an IGMP querier in the switch or router of this network (a Linux bridge: ip link set BRIDGE type bridge mcast_querier 1), then: mcr show interfaces";
 
 function judgeWire(evidence: Evidence): Found {
   const { rule, wire } = evidence;
@@ -162,7 +185,7 @@ function nothing(evidence: Evidence): Found {
       text: `${text}, but nobody has joined it either`,
       cure: "mcr run FILE",
     };
-  if (rule.ingress.group === undefined || queries(evidence).length > 0)
+  if (rule.ingress.group === undefined || querier(evidence) !== undefined)
     return {
       link: "wire",
       verdict: "broken",
@@ -173,7 +196,7 @@ function nothing(evidence: Evidence): Found {
     link: "querier",
     verdict: "broken",
     text: `${text}, and no IGMP query is heard: a switch that snoops forwards nothing without a querier; or the sender is silent`,
-    cure: `switch on an IGMP querier in the switch or router of this network (a Linux bridge: ip link set BRIDGE type bridge mcast_querier 1); to hear one: mcr explain ${JSON.stringify(rule.name)} --seconds 130`,
+    cure: querierCure,
   };
 }
 

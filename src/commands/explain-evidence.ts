@@ -2,7 +2,13 @@
 // Gathered by explain.ts, judged by explain-chain.ts and explain-egress.ts. Pure.
 import { expandFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
-import type { Flows, InterfaceStats, MembershipSnapshot, RuleSnapshot } from "../control/protocol.ts";
+import type {
+  Flows,
+  InterfaceSnapshot,
+  InterfaceStats,
+  MembershipSnapshot,
+  RuleSnapshot,
+} from "../control/protocol.ts";
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 
 export const linkNames = [
@@ -42,6 +48,9 @@ export interface Running {
   readonly interfaceBefore: InterfaceStats | undefined;
   readonly interfaceAfter: InterfaceStats | undefined;
   readonly memberships: readonly MembershipSnapshot[];
+  /** Of its ingress interface. */
+  readonly lastQuery: InterfaceSnapshot["last_query"];
+  readonly listeningSince: InterfaceSnapshot["listening_since"];
 }
 
 /** How the kernel would send to a host: ip-route(8) get, ip-neighbour(8). */
@@ -57,6 +66,8 @@ export interface Evidence {
   readonly rule: Rule;
   /** Null: no mcr runs, and the rule is the file's. */
   readonly running: Running | null;
+  /** When all of it had been gathered. */
+  readonly nowMs: number;
   readonly interfaces: ReadonlyMap<string, InterfaceState | Unusable>;
   /** /proc/net/igmp. */
   readonly kernelGroups: ReadonlyMap<string, ReadonlySet<string>>;

@@ -10,6 +10,7 @@ import {
   ConfigAnswerSchema,
   type Flows,
   FlowsSchema,
+  InterfacesSchema,
   MembershipsSchema,
   type Stats,
   StatsSchema,
@@ -79,6 +80,7 @@ async function gather(
   return {
     rule,
     running,
+    nowMs: Date.now(),
     wire,
     interfaces: new Map([...names].map((each) => [each, readInterface(shim, each)])),
     kernelGroups: parseProcIgmp(await Bun.file("/proc/net/igmp").text()),
@@ -128,6 +130,8 @@ async function watchRunning(
     looks.push((await request(socket, "GET", "/v1/flows", FlowsSchema)).value);
   const after = await stats();
   const { memberships } = (await request(socket, "GET", "/v1/memberships", MembershipsSchema)).value;
+  const { interfaces } = (await request(socket, "GET", "/v1/interfaces", InterfacesSchema)).value;
+  const ingress = interfaces.find((each) => each.interface === rule.ingress.interface);
   const of = ({ rules }: Stats) => rules.find((each) => each.name === rule.name);
   const interfaceOf = ({ interfaces }: Stats) =>
     interfaces.find((each) => each.interface === rule.ingress.interface);
@@ -141,6 +145,8 @@ async function watchRunning(
       interfaceBefore: interfaceOf(before),
       interfaceAfter: interfaceOf(after),
       memberships: memberships.filter(({ rules }) => rules.includes(rule.name)),
+      lastQuery: ingress?.last_query ?? null,
+      listeningSince: ingress?.listening_since ?? null,
     },
   };
 }

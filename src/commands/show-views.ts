@@ -3,13 +3,15 @@ import type * as v from "valibot";
 import type {
   ConfigAnswer,
   Flows,
+  InterfaceSnapshot,
   InterfacesSchema,
   MembershipsSchema,
   WorkersSchema,
 } from "../control/protocol.ts";
+import { membershipMs } from "../net/queriers.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
-import { formatRate } from "./figures.ts";
+import { formatAge, formatRate } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(
@@ -50,6 +52,7 @@ export function formatFlows(
 
 export function formatInterfaces(
   { interfaces }: v.InferOutput<typeof InterfacesSchema>,
+  nowMs: number,
   columns: number,
   colors: Colors = plain,
 ): string {
@@ -72,7 +75,21 @@ export function formatInterfaces(
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
-  return `${table}${reasons.map((reason) => `${reason}\n`).join("")}`;
+  const queriers = interfaces.flatMap((each) => describeQuerier(each, nowMs, colors));
+  return `${table}${[...reasons, ...queriers].map((line) => `${line}\n`).join("")}`;
+}
+
+function describeQuerier(
+  { interface: name, last_query: last, listening_since: since }: InterfaceSnapshot,
+  nowMs: number,
+  colors: Colors,
+): readonly string[] {
+  if (last) {
+    const ageMs = nowMs - Date.parse(last.time);
+    const text = `querier on ${name}: ${last.from} (IGMPv${last.version}), last query ${formatAge(ageMs)} ago`;
+    return [ageMs > membershipMs ? colors.warn(text) : text];
+  }
+  return since === null ? [] : [`no IGMP query on ${name} in ${formatAge(nowMs - Date.parse(since))}`];
 }
 
 export function formatMemberships(

@@ -53,7 +53,7 @@ const views: ReadonlyMap<string, View> = new Map<string, View>([
   [
     "interfaces",
     view("/v1/interfaces", InterfacesSchema, (value, look) =>
-      formatInterfaces(value, look.columns, look.colors),
+      formatInterfaces(value, look.nowMs, look.columns, look.colors),
     ),
   ],
   [

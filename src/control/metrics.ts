@@ -28,6 +28,8 @@ export interface MetricsSource {
   readonly past: PastCounts;
   /** Every (interface, group) that rules want, and whether it is joined. */
   readonly joins: readonly { readonly interface: string; readonly group: string; readonly joined: boolean }[];
+  /** The last IGMP query of each interface that has heard one. */
+  readonly queries: readonly { readonly interface: string; readonly timeMs: number }[];
   readonly reload: { readonly successful: boolean; readonly lastSuccessMs: number };
   /** CPU time of the whole process and of each worker; a worker whose time cannot be told is left out. */
   readonly cpuSeconds: { readonly process: number; readonly workers: readonly (number | undefined)[] };
@@ -90,6 +92,7 @@ const families = {
   ],
   mcr_igmp_joins_total: ["counter", "Joins tried, by result."],
   mcr_igmp_active_groups: ["gauge", "Groups that are joined, counted for each interface."],
+  mcr_igmp_last_query_timestamp_seconds: ["gauge", "When the last IGMP query arrived on the interface."],
   process_start_time_seconds: ["gauge", "When mcr started."],
   process_cpu_seconds_total: ["counter", "CPU time of all of mcr."],
   process_resident_memory_bytes: ["gauge", "Memory in use, rings included where touched."],
@@ -267,7 +270,7 @@ function workerSamples(worker: Stats["workers"][number], cpuSeconds: number | un
   ];
 }
 
-function igmpSamples({ joins, stats: { igmp } }: MetricsSource): readonly Sample[] {
+function igmpSamples({ joins, queries, stats: { igmp } }: MetricsSource): readonly Sample[] {
   return [
     ...joins.map(({ interface: iface, group, joined }) =>
       sample("mcr_igmp_join", { iface, group }, Number(joined)),
@@ -275,6 +278,9 @@ function igmpSamples({ joins, stats: { igmp } }: MetricsSource): readonly Sample
     sample("mcr_igmp_joins_total", { result: "succeeded" }, igmp.succeeded),
     sample("mcr_igmp_joins_total", { result: "failed" }, igmp.failed),
     sample("mcr_igmp_active_groups", {}, igmp.active_groups),
+    ...queries.map(({ interface: iface, timeMs }) =>
+      sample("mcr_igmp_last_query_timestamp_seconds", { iface }, timeMs / 1000),
+    ),
   ];
 }
 

@@ -1,8 +1,10 @@
 // What the rules stand on, as the control socket tells it: interfaces and memberships. Beside snapshot.ts. Pure.
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 import type { FailedJoin, Membership } from "../net/memberships.ts";
+import type { LastQuery, Listening } from "../net/queriers.ts";
 import { sumOfDrops } from "../stats/reasons.ts";
 import type { InterfaceSnapshot, MembershipSnapshot, Stats } from "./protocol.ts";
+import { isoTime } from "./snapshot.ts";
 
 export function membershipSnapshot(entry: {
   readonly membership: Membership;
@@ -26,24 +28,32 @@ export function membershipSnapshot(entry: {
 export function interfaceSnapshots(
   states: readonly (InterfaceState | Unusable)[],
   fanoutIds: ReadonlyMap<string, number>,
+  queriers: ReadonlyMap<string, Listening>,
   { rules, interfaces }: Pick<Stats, "rules" | "interfaces">,
 ): readonly InterfaceSnapshot[] {
   return states.map((state) => {
     const egresses = rules.flatMap(({ egress }) => egress).filter((each) => each.interface === state.name);
     const sum = (read: (egress: (typeof egresses)[number]) => number) =>
       egresses.reduce((total, egress) => total + read(egress), 0);
+    const { last, sinceMs } = queriers.get(state.name) ?? {};
     return {
       interface: state.name,
       ...describe(state),
       ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
       egresses: egresses.length,
       fanout_id: fanoutIds.get(state.name) ?? null,
+      last_query: last ? querySnapshot(last) : null,
+      listening_since: sinceMs === undefined ? null : isoTime(sinceMs),
       ingress: interfaces.find((each) => each.interface === state.name) ?? null,
       sent_packets: sum((egress) => egress.sent_packets),
       sent_bytes: sum((egress) => egress.sent_bytes),
       egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
     };
   });
+}
+
+function querySnapshot({ timeMs, from, version }: LastQuery): NonNullable<InterfaceSnapshot["last_query"]> {
+  return { time: isoTime(timeMs), from, version };
 }
 
 function describe(

@@ -253,6 +253,16 @@ export const MembershipSchema = v.object({
 });
 export const MembershipsSchema = v.object({ memberships: v.array(MembershipSchema) });
 
+/** An IGMP query, of any group. */
+const LastQuerySchema = v.object({
+  /** When the kernel received it. */
+  time,
+  /** 0.0.0.0: of a switch that asks for want of a router. */
+  from: v.string(),
+  /** Of IGMP. */
+  version: count,
+});
+
 export const InterfaceSchema = v.object({
   interface: v.string(),
   state: v.picklist(["active", "waiting"]),
@@ -265,6 +275,10 @@ export const InterfaceSchema = v.object({
   ingress_rules: count,
   egresses: count,
   fanout_id: v.nullable(count),
+  /** Null: none since mcr listens there. */
+  last_query: v.optional(v.nullable(LastQuerySchema), null),
+  /** Since when mcr has listened for queries without a gap; null: it does not. */
+  listening_since: v.optional(v.nullable(time), null),
   ingress: v.nullable(InterfaceStatsSchema),
   sent_packets: count,
   sent_bytes: count,
@@ -328,6 +342,16 @@ export const EventSchema = v.variant("event", [
     group: v.string(),
     source: v.nullable(v.string()),
     reason: v.nullable(v.string()),
+  }),
+  v.object({
+    event: v.literal("querier"),
+    ...at,
+    /** Another one asks than before; or nobody has for 260 s, when switches forget members. */
+    change: v.picklist(["heard", "silent"]),
+    interface: v.string(),
+    from: v.string(),
+    /** Of IGMP. */
+    version: count,
   }),
   v.object({
     event: v.literal("drops"),

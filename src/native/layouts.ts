@@ -96,6 +96,10 @@ export const layouts = {
     },
   },
   mcr_link_options: { size: 16, fields: { mac: [0, "u64"], ifindex: [8, "u32"] } },
+  mcr_query: {
+    size: 32,
+    fields: { source: [0, "bytes16"], time_ns: [16, "u64"], version: [24, "u8"] },
+  },
   mcr_stream_spec: {
     size: 40,
     fields: { address: [0, "bytes16"], source: [16, "bytes16"], port: [32, "u16"] },

@@ -32,6 +32,8 @@ export const exclusiveMethods = ["tcx", "nft"] as const;
 export type ExclusiveMethod = (typeof exclusiveMethods)[number];
 /** In the order of enum mcr_exclusive_kind. */
 export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
+export type QueryRingHandle = Handle<"query ring">;
+export type Query = Decoded<"mcr_query">;
 export type GeneratorHandle = Handle<"generator">;
 export type ReceiverHandle = Handle<"receiver">;
 export type StreamSpec = Struct<"mcr_stream_spec">;
@@ -295,6 +297,24 @@ export class Shim {
 
   leave(fd: number, ifindex: number, group: Uint8Array, source: Uint8Array): void {
     checked(this.#c.mcr_member_leave(fd, ifindex, group, source));
+  }
+
+  // -- query.c
+
+  /** Hears IGMP queries from now on. */
+  openQueryRing(ifindex: number): QueryRingHandle {
+    return opened((error) => this.#c.mcr_query_ring_open(ifindex, error));
+  }
+
+  /** The newest that came since the last call; undefined: none did. No system call. */
+  readQueryRing(ring: QueryRingHandle): Query | undefined {
+    const out = new Uint8Array(layouts.mcr_query.size);
+    const count = this.#c.mcr_query_ring_read(ring, out);
+    return count > 0 ? decode("mcr_query", new DataView(out.buffer)) : undefined;
+  }
+
+  closeQueryRing(ring: QueryRingHandle): void {
+    this.#c.mcr_query_ring_close(ring);
   }
 
   // -- generator.c

@@ -43,6 +43,10 @@ export const symbols = {
   mcr_member_join: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },
   mcr_member_leave: { args: [T.i32, T.u32, T.ptr, T.ptr], returns: T.i32 },
 
+  mcr_query_ring_open: { args: [T.u32, T.ptr], returns: T.ptr },
+  mcr_query_ring_read: { args: [T.ptr, T.ptr], returns: T.i32 },
+  mcr_query_ring_close: { args: [T.ptr], returns: T.void },
+
   mcr_generator_open: { args: [T.ptr, T.ptr], returns: T.ptr },
   mcr_generator_run: { args: [T.ptr, T.i32], returns: T.i32 },
   mcr_generator_counters: { args: [T.ptr], returns: T.ptr },

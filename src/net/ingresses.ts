@@ -18,6 +18,11 @@ interface Ingress {
   ringDropped: number;
 }
 
+export interface Capturing extends TableInterface {
+  readonly fanoutId: number;
+  readonly ifindex: number;
+}
+
 export class Ingresses {
   readonly #ingresses = new Map<string, Ingress>();
 
@@ -106,12 +111,14 @@ export class Ingresses {
     return [...this.#ingresses.values()].some(({ failure }) => failure !== undefined);
   }
 
-  /** What the rule table needs of the interfaces that capture now. */
-  get capturing(): ReadonlyMap<string, TableInterface & { readonly fanoutId: number }> {
+  /** What the rule table and others need of the interfaces that capture now. */
+  get capturing(): ReadonlyMap<string, Capturing> {
     return new Map(
-      [...this.#ingresses].flatMap(([name, { slot, capture }]) =>
-        capture ? [[name, { slot, rings: capture.rings, fanoutId: capture.fanoutId }] as const] : [],
-      ),
+      [...this.#ingresses].flatMap(([name, { slot, capture }]) => {
+        if (!capture) return [];
+        const { rings, fanoutId, state } = capture;
+        return [[name, { slot, rings, fanoutId, ifindex: state.ifindex }] as const];
+      }),
     );
   }
 

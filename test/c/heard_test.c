@@ -86,10 +86,13 @@ static void hear_udp(const char *group, uint16_t port, const uint8_t *payload, s
 	hear_bytes(frame, length, (struct mcr_heard_frame){ .protocol = ETH_P_IP, .time_ns = 5 });
 }
 
+/* With the checksum that it must have. */
 static void hear_igmp(uint8_t sender, const uint8_t *message, size_t bytes)
 {
 	size_t length = build_ipv4(frame, "224.0.0.22", sender, IPPROTO_IGMP, message, bytes);
+	uint16_t sum = (uint16_t)~mcr_fold(mcr_sum(frame + 20, bytes, 0));
 
+	memcpy(frame + 22, &sum, 2);
 	hear_bytes(frame, length, (struct mcr_heard_frame){ .protocol = ETH_P_IP });
 }
 
@@ -390,6 +393,7 @@ static void test_igmp(void)
 		  MCR_SCAN_LEAVE,
 		  3 },
 	};
+	size_t length;
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
 		begin("IGMP %s", rows[i].name);
@@ -422,6 +426,15 @@ static void test_igmp(void)
 	hear_igmp(9, (uint8_t[7]){ 0x16 }, 7);
 	EXPECT(mcr_heard_state(heard)->member_count, 1);
 	EXPECT(mcr_heard_state(heard)->malformed, 1);
+	begin("a query of a length that no version has");
+	hear_igmp(9, (uint8_t[10]){ 0x11, 100 }, 10);
+	EXPECT(mcr_heard_state(heard)->member_count, 1);
+	EXPECT(mcr_heard_state(heard)->malformed, 2);
+	begin("a message whose checksum is wrong");
+	length = build_ipv4(frame, "224.0.0.1", 9, IPPROTO_IGMP, rows[1].message, rows[1].bytes);
+	hear_bytes(frame, length, (struct mcr_heard_frame){ .protocol = ETH_P_IP });
+	EXPECT(mcr_heard_state(heard)->member_count, 1);
+	EXPECT(mcr_heard_state(heard)->malformed, 3);
 }
 
 /* IPv6 from fe80::1 to ff02::16, hop-by-hop with router alert, ICMPv6. */

@@ -1,13 +1,15 @@
 // The other views of `mcr show`, ping, log-level and events: their text, their JSON, their errors, their colours.
 
 import { describe, expect, test } from "bun:test";
+import { plain } from "../../src/commands/color.ts";
 import { eventsCommand } from "../../src/commands/events.ts";
 import { formatRate } from "../../src/commands/figures.ts";
 import { logLevelCommand } from "../../src/commands/log-level.ts";
 import { pingCommand } from "../../src/commands/ping.ts";
 import { showCommand } from "../../src/commands/show.ts";
+import { formatInterfaces } from "../../src/commands/show-views.ts";
 import { Events } from "../../src/control/events.ts";
-import { config, flows, interfaces, memberships, stats } from "../control/fake-relay.ts";
+import { config, flows, interfaces, memberships, now, stats } from "../control/fake-relay.ts";
 import { runRemote } from "./remote.ts";
 
 async function show(what: string): Promise<string> {
@@ -35,6 +37,25 @@ describe("mcr show", () => {
       interface eth9 does not exist (ip link shows the ones that do)
       "
     `);
+  });
+  test("interfaces, with who asked for members, and when", () => {
+    const [eth0] = interfaces;
+    if (!eth0) throw new Error("expected one");
+    const nowMs = now.getTime();
+    const listening_since = new Date(nowMs - 3_600_000).toISOString();
+    const asked = (name: string, agoMs: number) => ({
+      ...{ ...eth0, interface: name, listening_since },
+      last_query: { time: new Date(nowMs - agoMs).toISOString(), from: "10.10.1.1", version: 2 },
+    });
+    const paint = (text: string) => `<${text}>`;
+    const colors = { ...plain, warn: paint };
+    const shown = [asked("eth0", 34_000), asked("eth1", 600_000), { ...eth0, listening_since }];
+    expect(formatInterfaces({ interfaces: shown }, nowMs, 100, colors).split("\n").slice(-4)).toEqual([
+      "querier on eth0: 10.10.1.1 (IGMPv2), last query 34s ago",
+      "<querier on eth1: 10.10.1.1 (IGMPv2), last query 10m ago>",
+      "no IGMP query on eth0 in 1h 0m",
+      "",
+    ]);
   });
   test("memberships", async () => {
     expect(await show("memberships")).toMatchInlineSnapshot(`
@@ -89,7 +110,11 @@ describe("mcr show", () => {
     const counts = { packets: large, matched: large };
     const busy = {
       interfaces: () => [
-        { ...eth0, interface: "enp129s0f0np0", ingress: { ...ingress, ...counts }, sent_packets: large },
+        {
+          ...{ ...eth0, interface: "enp129s0f0np0", sent_packets: large },
+          ingress: { ...ingress, ...counts },
+          last_query: { time: "2020-01-01T00:00:00.000Z", from: "255.255.255.255", version: 3 },
+        },
       ],
       memberships: () => [{ ...joined, rules: Array.from({ length: 500 }, (_, i) => `studio-${i}`) }],
       stats: () => ({

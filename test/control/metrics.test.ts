@@ -30,6 +30,7 @@ function source(changes: Partial<MetricsSource> = {}): MetricsSource {
       { interface: "eth0", group: "239.1.1.1", joined: true },
       { interface: "eth9", group: "239.1.1.2", joined: false },
     ],
+    queries: [{ interface: "eth0", timeMs: now.getTime() - 34_125 }],
     reload: { successful: false, lastSuccessMs: now.getTime() - 30_500 },
     cpuSeconds: { process: 12.5, workers: [3.25, undefined] },
     residentBytes: 64 << 20,
@@ -105,6 +106,7 @@ test("rules, egresses, drops by reason, interfaces, workers, groups and the last
     'mcr_igmp_join{iface="eth0",group="239.1.1.1"}': 1,
     'mcr_igmp_join{iface="eth9",group="239.1.1.2"}': 0,
     mcr_igmp_active_groups: 5,
+    'mcr_igmp_last_query_timestamp_seconds{iface="eth0"}': now.getTime() / 1000 - 34.125,
   };
   for (const [series, value] of Object.entries(expected))
     expect([series, values.get(series)]).toEqual([series, value]);

@@ -233,11 +233,15 @@ describe("mcr explain names the broken link when", () => {
       expect(silent.broken?.text).toMatch(
         /^nothing of 239\.1\.1\.1:5001 arrives on veth1 .* its sender is silent/,
       );
-      // Without a querier this switch forgets who has joined, and floods nothing.
+      expect(silent.links.find(({ link }) => link === "querier")?.text).toMatch(/^last query \ds ago from /);
+      // Without a querier this switch forgets who has joined, and floods nothing. This mcr still remembers that one
+      // has asked a moment ago; one that was started since then has never heard it.
       await ip(topology, "ip link set br-a type bridge mcast_querier 0", "bridge-a-ns");
       await ip(topology, "bridge link set dev relay mcast_flood off", "bridge-a-ns");
+      await relay.stop();
+      await using other = await startRelay(topology, usual);
       const sender = await sending(topology);
-      const { broken } = await explained(relay);
+      const { broken } = await explained(other);
       expect(broken).toMatchObject({ link: "querier", verdict: "broken" });
       expect(broken?.cure).toContain("mcast_querier 1");
       await sender.stop();

@@ -1,12 +1,14 @@
 /*
  * Fuzzes what a scan makes of frames, c/heard.c: several frames into one set
  * of small tables, so that what an earlier frame left is met by a later one.
+ * What a query ring makes of each, c/igmp.h, as well.
  * Each lies in memory of exactly its size, for AddressSanitizer.
  *
  *   input: | flags | length | frame ... | flags | length | frame ... |
  */
 #include "fuzz.h"
 #include "heard.h"
+#include "igmp.h"
 
 #include <linux/if_ether.h>
 
@@ -23,6 +25,7 @@ enum {
 static void hear(struct mcr_heard *heard, uint8_t flags, const uint8_t *bytes, size_t length)
 {
 	uint8_t *copy = malloc(length);
+	struct mcr_query query;
 	struct mcr_heard_frame frame = {
 		.network = copy,
 		.captured = length,
@@ -39,6 +42,8 @@ static void hear(struct mcr_heard *heard, uint8_t flags, const uint8_t *bytes, s
 	if (flags & MEND_CHECKSUM)
 		mend_checksum(copy, length);
 	mcr_hear_frame(heard, &frame);
+	if (mcr_igmp_query_read(copy, length, &query))
+		require(query.version >= 1 && query.version <= 3);
 	free(copy);
 }
 

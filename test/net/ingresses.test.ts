@@ -66,8 +66,8 @@ describe("an ingress interface", () => {
     expect(refresh("veth1", "veth5")).toEqual([]);
     expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 3, 8, 8]);
     expect([...ingresses.capturing]).toEqual([
-      ["veth1", { slot: 0, rings: [first, second], fanoutId: 7 }],
-      ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7 }],
+      ["veth1", { slot: 0, rings: [first, second], fanoutId: 7, ifindex: 3 }],
+      ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7, ifindex: 8 }],
     ]);
     expect(lines).toEqual([
       "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
@@ -103,7 +103,7 @@ describe("an ingress interface", () => {
     expect(refresh("veth1")).toEqual([]);
     host.plug("veth1", 12);
     expect(refresh("veth1")).toEqual([]);
-    expect(ingresses.capturing.get("veth1")).toEqual({ slot: 0, rings: [second], fanoutId: 7 });
+    expect(ingresses.capturing.get("veth1")).toEqual({ slot: 0, rings: [second], fanoutId: 7, ifindex: 12 });
     expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 12]);
   });
 

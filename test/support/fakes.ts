@@ -11,6 +11,7 @@ import type {
   CounterArea,
   EgressOptions,
   LinkHandle,
+  QueryRingHandle,
   RingHandle,
   RingOptions,
 } from "../../src/native/shim.ts";
@@ -272,6 +273,15 @@ function isLinkHandle(value: number): value is LinkHandle {
 
 export function linkHandle(value: number): LinkHandle {
   if (!isLinkHandle(value)) throw new Error(`${value} is no handle`);
+  return value;
+}
+
+function isQueryRingHandle(value: number): value is QueryRingHandle {
+  return isRingHandle(value);
+}
+
+export function queryRingHandle(value: number): QueryRingHandle {
+  if (!isQueryRingHandle(value)) throw new Error(`${value} is no handle`);
   return value;
 }
 

@@ -1,0 +1,87 @@
+// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now.
+
+import { describe, expect, test } from "bun:test";
+import { explain } from "../../src/commands/explain-chain.ts";
+import type { Running } from "../../src/commands/explain-evidence.ts";
+import type { Flows } from "../../src/control/protocol.ts";
+import { flows, now, rule } from "../control/fake-relay.ts";
+import { interfaceState, ruleOf } from "../support/fakes.ts";
+
+const group = "239.1.1.1";
+const nowMs = now.getTime();
+const ago = (ms: number) => new Date(nowMs - ms).toISOString();
+const query = (agoMs: number) => ({ time: ago(agoMs), from: "10.0.0.1", version: 2 });
+const onTheWire: Flows = {
+  ...flows,
+  flows: flows.flows.map((flow) => ({ ...flow, interface: "veth1" })),
+  igmp: [],
+  failures: [],
+};
+const asked: Flows = { ...onTheWire, igmp: flows.igmp.map((each) => ({ ...each, interface: "veth1" })) };
+
+/** With 1000 packets that passed, or none on the wire. */
+function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | null, wire: Flows = onTheWire) {
+  const running = heard && {
+    ...heard,
+    before: rule,
+    after: { ...rule, packets: rule.packets + 1000 },
+    interfaceBefore: undefined,
+    interfaceAfter: undefined,
+    memberships: [],
+  };
+  const links = explain({
+    rule: ruleOf({ ingress: { interface: "veth1", group, port: 5001 } }),
+    running,
+    nowMs,
+    interfaces: new Map(["veth1", "veth2"].map((name) => [name, interfaceState({ name })])),
+    kernelGroups: new Map([["veth1", new Set([group])]]),
+    wire,
+    paths: [undefined],
+  });
+  return links.filter(({ link }) => link === "querier").map(({ verdict, text }) => `${verdict}: ${text}`);
+}
+
+describe("the querier is", () => {
+  test("the one that the running mcr has heard last, however short the wire was watched", () => {
+    expect(querierLinks({ lastQuery: query(34_000), listeningSince: ago(60_000) })).toEqual([
+      "ok: last query 34s ago from 10.0.0.1 (IGMPv2)",
+    ]);
+  });
+
+  test("the one on the wire, where none runs", () => {
+    expect(querierLinks(null, asked)).toEqual(["ok: 10.10.1.1 sends IGMP queries on veth1"]);
+  });
+
+  test("worth a look when it has not asked for longer than switches remember", () => {
+    expect(querierLinks({ lastQuery: query(600_000), listeningSince: ago(900_000) })).toEqual([
+      "warn: no IGMP query on veth1 for 10m, the last from 10.0.0.1",
+    ]);
+  });
+
+  test("unknown where none was heard, and for how long tells whether that means anything", () => {
+    expect(querierLinks({ lastQuery: null, listeningSince: ago(14_000) })).toEqual([
+      "unknown: no IGMP query on veth1 in 14 s; queriers ask every 125 s, so this tells little",
+    ]);
+    expect(querierLinks({ lastQuery: null, listeningSince: ago(7_200_000) })).toEqual([
+      "unknown: no IGMP query on veth1 in 2h 0m",
+    ]);
+    expect(querierLinks(null)).toEqual([
+      "unknown: no IGMP query on veth1 in 1.0 s; queriers ask every 125 s, so this tells little",
+    ]);
+  });
+});
+
+describe("where nothing arrives", () => {
+  const silence: Flows = { ...onTheWire, flows: [] };
+
+  test("a querier that has asked lately is not to blame", () => {
+    expect(querierLinks({ lastQuery: query(34_000), listeningSince: ago(60_000) }, silence)).toHaveLength(1);
+  });
+
+  test("one that has fallen silent is", () => {
+    const [, broken] = querierLinks({ lastQuery: query(600_000), listeningSince: null }, silence);
+    expect(broken).toStartWith(
+      "broken: nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s, and no IGMP query",
+    );
+  });
+});
