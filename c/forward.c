@@ -35,6 +35,9 @@ struct frame {
 	uint64_t received_ns;
 };
 
+/* PACKET_VNET_HDR: the offload header stands in front of the link header. */
+#define MAC_IN_COPY sizeof(struct virtio_net_hdr)
+
 /* base: where the frame's offsets count from; link: its address, behind the header there. */
 static bool frame_read(struct frame *frame, const struct tpacket3_hdr *header, const uint8_t *base,
 		       const struct sockaddr_ll *link, size_t available)
@@ -216,10 +219,10 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 
 void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		     struct mcr_scratch *scratch, uint32_t interface,
-		     const struct tpacket2_hdr *slot, size_t slot_bytes)
+		     const struct tpacket2_hdr *slot, size_t slot_bytes, struct mcr_copy copy)
 {
 	/* The same facts in another order. */
-	const struct tpacket3_hdr header = {
+	struct tpacket3_hdr header = {
 		.tp_sec = slot->tp_sec,
 		.tp_nsec = slot->tp_nsec,
 		.tp_snaplen = slot->tp_snaplen,
@@ -230,10 +233,18 @@ void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		.hv1.tp_vlan_tci = slot->tp_vlan_tci,
 	};
 	const uint8_t *base = (const void *)slot;
+	const struct sockaddr_ll *link = (const void *)(base + TPACKET_ALIGN(sizeof(*slot)));
 	struct frame frame;
 
-	if (frame_read(&frame, &header, base, (const void *)(base + TPACKET_ALIGN(sizeof(*slot))),
-		       slot_bytes))
+	if (copy.bytes) {
+		header.tp_net = (uint16_t)(slot->tp_net - slot->tp_mac + MAC_IN_COPY);
+		header.tp_mac = MAC_IN_COPY;
+		header.tp_snaplen = copy.length < MAC_IN_COPY ? 0 :
+								(uint32_t)copy.length - MAC_IN_COPY;
+		base = copy.bytes;
+		slot_bytes = copy.length;
+	}
+	if (frame_read(&frame, &header, base, link, slot_bytes))
 		frame_gather(table, worker, scratch, interface, &frame);
 	else
 		count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
@@ -274,7 +285,13 @@ static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker
 		taken = 1;
 	}
 	while (ring->by_frame && block) {
-		mcr_slot_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
+		const struct tpacket2_hdr *slot = block;
+		struct mcr_copy copy = { 0 };
+
+		if (__builtin_expect(slot->tp_status & TP_STATUS_COPY, 0))
+			copy = mcr_ring_copy(ring);
+		mcr_slot_gather(table, worker, scratch, port->interface, slot, ring->block_bytes,
+				copy);
 		block = ++taken < MCR_TURN_FRAMES_MAX ? mcr_ring_take(ring) : NULL;
 	}
 	MCR_COUNT(worker->counters->blocks, taken);

@@ -28,6 +28,13 @@
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
 #define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
 
+/*
+ * The longest frame: an IP datagram, its link header (VLAN tags go into the
+ * metadata), and the offload header in front of it; in whole cache lines.
+ */
+#define MCR_COPY_BYTES_MAX 65600u
+#define MCR_COPIES_BYTES (16 * MCR_COPY_BYTES_MAX)
+
 /* block: what the kernel hands over as one. By frame it is the slot of a single frame. */
 struct mcr_ring {
 	int fd;
@@ -37,7 +44,9 @@ struct mcr_ring {
 	uint32_t block_count;
 	uint32_t sleep_us;
 	uint32_t fanout_id;
-	bool by_frame; /* TPACKET_V2 */
+	bool by_frame; /* TPACKET_V2, and only there: */
+	uint8_t *copies; /* MCR_COPIES_BYTES, of frames that are longer than their slot */
+	size_t copies_held; /* bytes of it, until the slots are given back */
 	int64_t pause_ns; /* from one batch of full blocks to the next */
 	uint8_t *map;
 	size_t map_bytes;
@@ -161,25 +170,39 @@ uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key
 /*
  * The next block of the ring once the kernel has handed it over, else NULL. It
  * is held until mcr_ring_release. Half of the ring at most is held, so that a
- * small one has room for what arrives meanwhile, and no block is taken twice.
+ * small one has room for what arrives meanwhile, and no block is taken twice;
+ * and no more long frames than there is room for copies.
  */
 static inline const void *mcr_ring_take(struct mcr_ring *ring)
 {
 	const uint8_t *block = ring->map + (size_t)ring->block_next * ring->block_bytes;
 	const struct tpacket_block_desc *descriptor = (const void *)block;
 	const struct tpacket2_hdr *frame = (const void *)block;
-	const uint32_t *status = ring->by_frame ? &frame->tp_status :
-						  &descriptor->hdr.bh1.block_status;
+	uint32_t status;
 
 	if (2 * ring->blocks_held >= ring->block_count)
 		return NULL;
 	/* Acquire: the kernel fills the block before it hands over the status. */
-	if (!(__atomic_load_n(status, __ATOMIC_ACQUIRE) & TP_STATUS_USER))
+	status = __atomic_load_n(ring->by_frame ? &frame->tp_status :
+						  &descriptor->hdr.bh1.block_status,
+				 __ATOMIC_ACQUIRE);
+	if (!(status & TP_STATUS_USER))
+		return NULL;
+	if (ring->by_frame && status & TP_STATUS_COPY &&
+	    ring->copies_held + MCR_COPY_BYTES_MAX > MCR_COPIES_BYTES)
 		return NULL;
 	ring->block_next = ring->block_next + 1 == ring->block_count ? 0 : ring->block_next + 1;
 	ring->blocks_held++;
 	return block;
 }
+
+/* A frame that its slot (TP_STATUS_COPY) does not hold whole: offload header, link header, ... */
+struct mcr_copy {
+	const uint8_t *bytes; /* NULL: the slot has what there is */
+	size_t length;
+};
+/* Of the slot taken last; held as long as the slot. ring.c */
+struct mcr_copy mcr_ring_copy(struct mcr_ring *ring);
 
 /* Gives all that was taken back to the kernel. ring.c */
 void mcr_ring_release(struct mcr_ring *ring);
@@ -195,7 +218,7 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 /* The same for the one frame in a slot of a TPACKET_V2 ring. forward.c */
 void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		     struct mcr_scratch *scratch, uint32_t interface,
-		     const struct tpacket2_hdr *slot, size_t slot_bytes);
+		     const struct tpacket2_hdr *slot, size_t slot_bytes, struct mcr_copy copy);
 /* Sends what was gathered, then empties the lists. forward.c */
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);

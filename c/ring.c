@@ -25,11 +25,14 @@
 /* A length the kernel checks and V3 does not use. */
 #define FRAME_BYTES 2048u
 /*
- * What a slot of V2 must hold: the longest IP datagram, since super-frames and
- * reassembled ones come as one frame, with its link header (VLAN tags go into
- * the metadata) and what the kernel writes in front of it.
+ * A slot of V2 holds a jumbo frame, or a run of eight datagrams of 1,316 bytes.
+ * What is longer, super-frames and reassembled datagrams up to 64 KiB, the
+ * kernel queues whole on the socket beside it: packet(7), PACKET_COPY_THRESH.
+ * Slots for the longest would make the ring a sixth as deep.
  */
-#define SLOT_BYTES_MIN (65535u + 14 + 128)
+#define SLOT_BYTES 12288u
+/* Of what is queued there, beyond net.core.rmem_max where we may. */
+#define RECEIVE_BUFFER_BYTES (16 << 20)
 /*
  * Blocks that are full before their time are collected for twice that time, see
  * forward.c; not in a ring of fewer blocks, which might fill meanwhile.
@@ -201,9 +204,14 @@ int32_t mcr_ring_permitted(void)
 	return 0;
 }
 
+static int set_level_option(int fd, int level, int option, int value)
+{
+	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
+}
+
 static int set_option(int fd, int option, int value)
 {
-	return setsockopt(fd, SOL_PACKET, option, &value, sizeof(value)) < 0 ? -errno : 0;
+	return set_level_option(fd, SOL_PACKET, option, value);
 }
 
 /*
@@ -215,7 +223,7 @@ static int ring_shape(struct mcr_ring *ring, const struct mcr_ring_options *opti
 		      struct tpacket_req3 *request)
 {
 	const uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
-	const uint32_t slot_bytes = (SLOT_BYTES_MIN + page - 1) / page * page;
+	const uint32_t slot_bytes = (SLOT_BYTES + page - 1) / page * page;
 	uint32_t frame_bytes = ring->by_frame ? slot_bytes : FRAME_BYTES;
 	uint32_t frames = options->block_bytes / frame_bytes; /* of one block */
 
@@ -250,6 +258,19 @@ static int ring_map(struct mcr_ring *ring, const struct tpacket_req3 *request)
 	return 0;
 }
 
+/* Where a frame is longer than its slot; copies lie there until the batch is sent. */
+static int ring_copy_long(struct mcr_ring *ring)
+{
+	int error = set_option(ring->fd, PACKET_COPY_THRESH, 1);
+
+	ring->copies = malloc(MCR_COPIES_BYTES); /* a page exists once it is written */
+	if (!error && !ring->copies)
+		error = -ENOMEM;
+	if (!error && set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
+		error = set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
+	return error;
+}
+
 /* All that takes long; no frame comes before ring_join. */
 static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *options)
 {
@@ -263,6 +284,8 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_ring_options *opti
 		error = set_option(ring->fd, PACKET_VNET_HDR, 1);
 	if (!error)
 		error = set_option(ring->fd, PACKET_IGNORE_OUTGOING, 1);
+	if (!error && ring->by_frame)
+		error = ring_copy_long(ring);
 	/* Admit nothing until every worker's ring is in the fanout group: before
 	 * that each of them would see every frame. */
 	if (!error)
@@ -388,6 +411,17 @@ int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 	return (int32_t)ring->fanout_id;
 }
 
+struct mcr_copy mcr_ring_copy(struct mcr_ring *ring)
+{
+	uint8_t *copy = ring->copies + ring->copies_held;
+	ssize_t bytes = recv(ring->fd, copy, MCR_COPY_BYTES_MAX, MSG_DONTWAIT);
+
+	if (bytes <= 0)
+		return (struct mcr_copy){ 0 };
+	ring->copies_held += MCR_COPY_BYTES_MAX;
+	return (struct mcr_copy){ copy, (size_t)bytes };
+}
+
 void mcr_ring_release(struct mcr_ring *ring)
 {
 	uint32_t block =
@@ -404,6 +438,7 @@ void mcr_ring_release(struct mcr_ring *ring)
 		__atomic_store_n(status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 		block = block + 1 == ring->block_count ? 0 : block + 1;
 	}
+	ring->copies_held = 0;
 }
 
 int64_t mcr_ring_drops(struct mcr_ring *ring)
@@ -425,5 +460,6 @@ void mcr_ring_close(struct mcr_ring *ring)
 		munmap(ring->map, ring->map_bytes);
 	if (ring->fd >= 0)
 		close(ring->fd);
+	free(ring->copies);
 	free(ring);
 }

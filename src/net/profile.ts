@@ -11,9 +11,12 @@ const byBlock = 3; // TPACKET_V3
 const byFrame = 2; // TPACKET_V2
 const mebibyte = 1 << 20;
 
-/** Profile → how its rings hand packets over. */
+/**
+ * Profile → how its rings hand packets over. A block is used up when its time is over, however little is in it: so
+ * the more blocks, the longer a worker may stand still before a quiet stream finds the ring full.
+ */
 const handovers = {
-  balanced: { version: byBlock, block_bytes: 256 << 10, retire_ms: 1 },
+  balanced: { version: byBlock, block_bytes: 128 << 10, retire_ms: 1 },
   throughput: { version: byBlock, block_bytes: mebibyte, retire_ms: 4 },
   latency: { version: byFrame, block_bytes: mebibyte, retire_ms: 0 },
 } as const satisfies Record<RingSettings["profile"], Partial<RingShape>>;
@@ -32,7 +35,7 @@ export function ringShape({ profile, fanout, ring_bytes, latency_sleep_us }: Rin
   };
 }
 
-/** `profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms` */
+/** `profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms` */
 export function describeRing(settings: RingSettings): string {
   const { version, block_bytes, block_count, retire_ms, sleep_us } = ringShape(settings);
   const size = `profile ${settings.profile}, ${formatBytes(block_bytes * block_count)} per ring`;

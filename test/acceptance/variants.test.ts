@@ -16,10 +16,7 @@ const streams = 10;
 const ingress = { group: "239.1.1.1", port: 5001, streams };
 const egress = { group: "239.10.1.1", port: 6001, streams };
 
-/**
- * 1,000 packets of each stream each: one at a time, and 32 at once in runs that change their size. Under the latency
- * profile a ring holds 960 frames, so half the rate leaves a host that stands still as much time.
- */
+/** 1,000 packets of each stream each: one at a time, and 32 at once in runs that change their size. */
 const phases: readonly (Partial<SendOptions> & { readonly ratePps: number })[] = [
   { burst: 1, sizeBytes: [64, 1400, 1472], ratePps: 20_000 },
   { burst: 32, sizeBytes: [1400, 1400, 1400, 1472, 1472, 64, 64, 200], ratePps: 30_000 },
@@ -97,7 +94,6 @@ else
         sent.push(
           await send(topology, "gen-ns", {
             ...{ ...ingress, ...phase, interfaceAddress: address.gen },
-            ...{ ratePps: profile === "latency" ? phase.ratePps / 2 : phase.ratePps },
             ...{ countPerStream: countPerPhase, firstSequence: i * countPerPhase },
           }),
         );

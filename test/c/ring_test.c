@@ -43,7 +43,7 @@ static const struct shape shapes[] = {
 	{ "by frame", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 	{ "by frame, one block", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 1 } },
 	{ "by frame, a slot to the block",
-	  { .version = 2, .block_bytes = 128u << 10, .block_count = 61 } },
+	  { .version = 2, .block_bytes = 16u << 10, .block_count = 61 } },
 	{ "by frame, asleep in between",
 	  { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 8, .sleep_us = 50 } },
 };
@@ -208,6 +208,53 @@ static void test_super_frames(const struct shape *shape)
 	end(ring);
 }
 
+/* More of them wait than there is room for copies in one batch. */
+static void test_long_frames(const struct shape *shape)
+{
+	static const uint32_t sizes[] = { 65507, 100, 12000, 12288, 30000, 1400 };
+	const uint32_t frames = 60;
+	struct mcr_ring *ring = start("frames longer than a slot wait, whole and in order", shape);
+
+	if (ring->block_count < frames && ring->by_frame) {
+		end(ring);
+		return;
+	}
+	for (uint32_t i = 0; i < frames; i++)
+		send_one(sizes[i % COUNT(sizes)], (uint8_t)i);
+	forward(frames - (uint64_t)mcr_ring_drops(ring));
+	for (uint32_t i = 0; i < worker->interfaces->packets; i++)
+		if (!arrives(sizes[i % COUNT(sizes)], (uint8_t)i))
+			break;
+	EXPECT(worker->interfaces->truncated, 0);
+	end(ring);
+}
+
+/* What does not fit the slot and finds no room beside it is counted, and nothing else is lost. */
+static void test_no_room_for_long(const struct shape *shape)
+{
+	struct mcr_ring *ring =
+		start("a long frame that finds no room is counted as truncated", shape);
+	const uint32_t frames = 40;
+	const int smallest = 0;
+
+	if (!ring->by_frame) {
+		end(ring);
+		return;
+	}
+	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "SO_"
+											    "RCVBU"
+											    "F");
+	for (uint32_t i = 0; i < frames; i++)
+		send_one(i % 2 ? 60000 : 1400, (uint8_t)i);
+	forward(frames);
+	EXPECT(worker->interfaces->matched, frames / 2 + 1); /* the first long one finds room */
+	EXPECT(worker->interfaces->truncated, frames / 2 - 1);
+	for (uint32_t i = 0; i < frames; i += i == 0 ? 1 : i == 1 ? 1 : 2)
+		if (!arrives(i % 2 ? 60000 : 1400, (uint8_t)i))
+			break;
+	end(ring);
+}
+
 /* Several times round the ring, in bursts that it holds. */
 static void test_wrap(const struct shape *shape)
 {
@@ -365,7 +412,7 @@ static void test_refused(void)
 		{ "version 4", { .version = 4, .block_bytes = BLOCK_BYTES, .block_count = 8 } },
 		{ "no blocks", { .version = 2, .block_bytes = BLOCK_BYTES, .block_count = 0 } },
 		{ "no blocks by block", { .version = 3, .block_bytes = BLOCK_BYTES } },
-		{ "no slot fits", { .version = 2, .block_bytes = 64u << 10, .block_count = 8 } },
+		{ "no slot fits", { .version = 2, .block_bytes = 8u << 10, .block_count = 8 } },
 		{ "no frame fits", { .version = 3, .block_bytes = 1024, .block_count = 8 } },
 		{ "blocks beyond counting",
 		  { .version = 2, .block_bytes = 1u << 30, .block_count = UINT32_MAX } },
@@ -485,6 +532,8 @@ int main(void)
 		test_present(&shapes[i]);
 		test_sizes(&shapes[i]);
 		test_super_frames(&shapes[i]);
+		test_long_frames(&shapes[i]);
+		test_no_room_for_long(&shapes[i]);
 		test_wrap(&shapes[i]);
 		test_overflow(&shapes[i]);
 		test_odd_frames(&shapes[i]);

@@ -73,7 +73,7 @@ describe("mcr check", () => {
                   from 10.10.1.101
                 → eth1 239.10.1.1-239.10.1.50:6001-6050           1
 
-      profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms; fanout flow
+      profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms; fanout flow
       rules.toml: 2 rules, 51 flows, 53 egresses: ok
       "
     `);
@@ -90,7 +90,7 @@ describe("mcr check", () => {
                                                    dscp 46
                 → eth2 239.1.1.1:5001           1
 
-      profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms; fanout flow
+      profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms; fanout flow
       rules.toml: 1 rule, 1 flow, 2 egresses: ok
       "
     `);

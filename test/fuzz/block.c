@@ -29,6 +29,7 @@
 enum {
 	MEND_CHECKSUMS = 1, /* of the IPv4 headers, after the edits */
 	BY_FRAME = 2, /* slots, not a block */
+	LONG = 4, /* slots whose frames lie in copies */
 };
 
 static struct mcr_relay *relay;
@@ -154,7 +155,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 /* What one input says. */
 struct plan {
 	uint32_t frame_count, payload_bytes, cut;
-	bool mends;
+	bool mends, is_long;
 	const uint8_t *edits;
 	size_t edit_bytes;
 };
@@ -194,10 +195,22 @@ static void gather_block(const struct plan *plan)
 	free(memory);
 }
 
+/* As the kernel queues it beside the slot: from the offload header on. */
+static struct mcr_copy copy_of(const uint8_t *slot, size_t slot_bytes)
+{
+	const size_t at = MAC_AT - sizeof(struct virtio_net_hdr);
+	uint8_t *bytes = malloc(slot_bytes - at);
+
+	require(bytes != NULL);
+	memcpy(bytes, slot + at, slot_bytes - at);
+	return (struct mcr_copy){ bytes, slot_bytes - at };
+}
+
 static void gather_slots(const struct plan *plan)
 {
 	const size_t slot_bytes = frame_bytes(plan->payload_bytes);
 	uint8_t *slots[FRAMES_MAX];
+	struct mcr_copy copies[FRAMES_MAX] = { 0 };
 
 	for (uint32_t i = 0; i < plan->frame_count; i++) {
 		slots[i] = calloc(1, slot_bytes);
@@ -206,12 +219,16 @@ static void gather_slots(const struct plan *plan)
 		edit(plan, slots[i], slot_bytes, i * slot_bytes, plan->frame_count * slot_bytes);
 		if (plan->mends)
 			mend_checksum(slots[i] + NET_AT, 28 + plan->payload_bytes);
+		if (plan->is_long)
+			copies[i] = copy_of(slots[i], slot_bytes);
 		mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slots[i],
-				slot_bytes);
+				slot_bytes, copies[i]);
 	}
-	finish_batch(); /* the payloads lie in the slots until here */
-	for (uint32_t i = 0; i < plan->frame_count; i++)
+	finish_batch(); /* the payloads lie in the slots, or copies, until here */
+	for (uint32_t i = 0; i < plan->frame_count; i++) {
+		free((void *)(uintptr_t)copies[i].bytes);
 		free(slots[i]);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
@@ -226,6 +243,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 			      .payload_bytes = get16_le(input + 2) % 65508,
 			      .cut = get16_le(input + 4),
 			      .mends = input[1] & MEND_CHECKSUMS,
+			      .is_long = input[1] & LONG,
 			      .edits = input + EDITS_AT,
 			      .edit_bytes = size - EDITS_AT };
 	if (input[1] & BY_FRAME)

@@ -70,8 +70,8 @@ describe("an ingress interface", () => {
       ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7, ifindex: 8 }],
     ]);
     expect(lines).toEqual([
-      "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
-      "<6>[Ingress] capturing on veth5: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
+      "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms",
+      "<6>[Ingress] capturing on veth5: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms",
     ]);
   });
 

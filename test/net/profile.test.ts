@@ -8,17 +8,17 @@ function settings(given: Partial<RingSettings> = {}): RingSettings {
 }
 
 describe("a profile", () => {
-  test("balanced: blocks of 256 KiB, after 1 ms", () => {
+  test("balanced: blocks of 128 KiB, after 1 ms", () => {
     expect(ringShape(settings())).toEqual({
       version: 3,
-      block_bytes: 262_144,
-      block_count: 256,
+      block_bytes: 131_072,
+      block_count: 512,
       retire_ms: 1,
       sleep_us: 0,
       fanout: 0,
     });
     expect(describeRing(settings())).toBe(
-      "profile balanced, 64 MiB per ring: 256 blocks of 256 KiB, handed over within 1 ms",
+      "profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms",
     );
   });
 
@@ -50,8 +50,8 @@ describe("a profile", () => {
 
   test("an odd size is cut down to whole blocks, and what is taken is said", () => {
     const odd = settings({ ring_bytes: 5_000_001 });
-    expect(ringShape(odd).block_count).toBe(19);
-    expect(describeRing(odd)).toContain("4.75 MiB per ring: 19 blocks of 256 KiB");
+    expect(ringShape(odd).block_count).toBe(38);
+    expect(describeRing(odd)).toContain("4.75 MiB per ring: 38 blocks of 128 KiB");
     expect(ringShape({ ...odd, profile: "throughput" }).block_count).toBe(4);
   });
 
