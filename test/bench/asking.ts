@@ -1,5 +1,6 @@
 // What it costs the data plane that mcr is asked: the workers' CPU time per packet at a rate that is held, and what leaves
-// per second of it when more comes than goes, each beside an mcr that is left alone in the same round.
+// per second of it when the sender sends all it can, each beside an mcr that is left alone in the same round while
+// another one is asked as much.
 
 import { formatTable } from "../../src/table.ts";
 import { askingLoads } from "./load.ts";
@@ -22,8 +23,11 @@ export function askingFigures(all: readonly Round<Trial>[]): Figures {
   const [held, flooded] = [paced, saturating].map((load) => all.filter((round) => round.load === load));
   const lost = (held ?? []).flatMap((round) => lossPercent(round, "mcr asked") ?? []);
   return new Map([
-    ["CPU per packet, asked ÷ alone", ratioOver(held ?? [], workerUs, "mcr asked", "mcr alone")],
-    ["packets out per core, asked ÷ alone", ratioOver(flooded ?? [], outKpps, "mcr asked", "mcr alone")],
+    ["CPU per packet, asked ÷ another", ratioOver(held ?? [], workerUs, "mcr asked", "another mcr asked")],
+    [
+      "packets out per core, asked ÷ another",
+      ratioOver(flooded ?? [], outKpps, "mcr asked", "another mcr asked"),
+    ],
     ["lost while asked", lost.length === 0 ? undefined : spreadOf([Math.max(...lost)])],
   ]);
 }
@@ -38,11 +42,24 @@ export function formatAsking(all: readonly Round<Trial>[]): string {
       formatSpread(spreadOver(rounds, answers, system), 0),
       load === paced ? formatSpread(spreadOver(rounds, workerUs, system), 2) : "",
       load === paced ? "" : formatSpread(spreadOver(rounds, outKpps, system), 0),
-      system === "mcr alone" ? "" : formatSpread(ratioOver(rounds, figure, system, "mcr alone"), 2, "×"),
+      ...(["mcr alone", "another mcr asked"] as const).map((other) =>
+        askedNames.indexOf(system) <= askedNames.indexOf(other)
+          ? ""
+          : formatSpread(ratioOver(rounds, figure, system, other), 2, "×"),
+      ),
       formatSpread(spreadOver(rounds, lossPercent, system), 2, " %"),
     ]);
   });
-  const headings = ["LOAD", "", "ANSWERS/S", "µs PER PACKET", "KPPS OUT PER CORE", "÷ ALONE", "LOST"];
+  const headings = [
+    "LOAD",
+    "",
+    "ANSWERS/S",
+    "µs PER PACKET",
+    "KPPS OUT PER CORE",
+    "÷ ALONE",
+    "÷ ANOTHER",
+    "LOST",
+  ];
   return formatTable(headings, rows, 200);
 }
 

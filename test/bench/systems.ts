@@ -1,6 +1,6 @@
 // What is compared, each started for one load in relay-ns, all of its processes on one CPU: mcr with its default
-// settings, mcr with exclusive ingress, socat with one process for each stream and output, the kernel's multicast router under smcroute (which
-// forwards and does not rewrite), and nothing at all: the bare wire.
+// settings, mcr with exclusive ingress, socat with one process for each stream and output, the kernel's multicast router
+// under smcroute (which forwards and does not rewrite), and nothing at all: the bare wire.
 
 import { join } from "node:path";
 import { offsetAddress } from "../../src/net/address.ts";
@@ -27,8 +27,12 @@ export const profileNames = [
   "mcr latency, sleep 250 µs",
 ] as const satisfies readonly (keyof typeof profiles)[];
 export const systemNames = [...comparedNames, ...profileNames] as const;
-/** mcr whose workers have a CPU for themselves: left alone, asked for all it tells, or for the flows on the wire. */
-export const askedNames = ["mcr alone", "mcr asked", "mcr watching flows"] as const;
+/**
+ * mcr whose workers have a CPU for themselves: left alone, asked for all it tells, or for the flows on the wire. Asking
+ * takes CPU from the generator, and fewer packets cost more each: so beside it stands an mcr that is left alone while
+ * one without traffic is asked the same.
+ */
+export const askedNames = ["mcr alone", "another mcr asked", "mcr asked", "mcr watching flows"] as const;
 export type ComparedName = (typeof comparedNames)[number];
 export type SystemName = (typeof systemNames)[number] | (typeof askedNames)[number];
 
@@ -61,6 +65,8 @@ export class RunningSystem {
     readonly processes: readonly Process[],
     /** asker.ts, which is no part of the system. */
     readonly asker?: Process,
+    /** Nor is this. */
+    readonly bystander?: Process,
   ) {}
 
   get pids(): readonly number[] {
@@ -73,7 +79,7 @@ export class RunningSystem {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    const all = [...this.processes, ...(this.asker ? [this.asker] : [])];
+    const all = [...this.processes, this.asker, this.bystander].filter((each) => each !== undefined);
     for (const each of all) each.kill("SIGKILL");
     await Promise.all(all.map(({ exited }) => exited));
   }
@@ -98,6 +104,12 @@ export async function startSystem(
       return load.copies === 1 ? startSmcroute(topology, load) : undefined;
     case "mcr alone":
       return startAsked(topology, load);
+    case "another mcr asked": {
+      const { processes } = await startAsked(topology, load);
+      const other = await startBystander(topology, load);
+      const asker = await startAsker(topology, bystander.namespace, bystander.instance, "all");
+      return new RunningSystem(processes, asker, other);
+    }
     case "mcr asked":
       return startAsked(topology, load, "all");
     case "mcr watching flows":
@@ -122,18 +134,37 @@ async function startMcr(
 
 /** What answers runs beside the generator, and so does who asks. */
 async function startAsked(topology: Topology, load: Load, what?: "all" | "flows"): Promise<RunningSystem> {
-  const { processes } = await startMcr(topology, load, {
-    settings: 'metrics = ":9477"\n',
-    isExclusive: false,
-  });
+  const { processes } = await startMcr(topology, load, { settings: askedSettings, isExclusive: false });
   for (const { pid } of processes) moveAside(pid, generatorCpu);
-  if (what === undefined) return new RunningSystem(processes);
-  const asker = topology.spawn(namespace, [
+  return new RunningSystem(processes, what && (await startAsker(topology, namespace, "mcr", what)));
+}
+
+const askedSettings = 'metrics = ":9477"\n';
+const bystander = { namespace: "gen-ns", instance: "bystander" };
+
+/** The same rules where no packet comes for them. */
+async function startBystander(topology: Topology, load: Load): Promise<Process> {
+  const rules = rulesOf(load).replaceAll("veth1", "veth0").replaceAll("veth2", "lo");
+  const file = `/run/${bystander.instance}.toml`;
+  await writeInside(topology, file, `[relay]\nworkers = 1\n${askedSettings}\n${rules}`);
+  const command = [executable, "run", "-i", bystander.instance, file];
+  const relay = topology.spawn(bystander.namespace, [...onCpu(generatorCpu), ...command]);
+  await relay.waitForOutput(/running [\d,]+ rules? of/, 15_000);
+  return relay;
+}
+
+async function startAsker(
+  topology: Topology,
+  where: string,
+  instance: string,
+  what: "all" | "flows",
+): Promise<Process> {
+  const asker = topology.spawn(where, [
     ...[...onCpu(generatorCpu), process.execPath, join(import.meta.dir, "asker.ts")],
-    ...["/run/mcr/mcr.sock", "http://127.0.0.1:9477/metrics", what],
+    ...[`/run/mcr/${instance}.sock`, "http://127.0.0.1:9477/metrics", what],
   ]);
   await asker.waitForOutput(/^\d+$/m);
-  return new RunningSystem(processes, asker);
+  return asker;
 }
 
 /** A rule for each stream. */
