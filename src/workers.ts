@@ -1,15 +1,11 @@
 // The data-plane threads: one for each CPU given, started once, ended only by the relay's stop.
 // Spawns them, so it lies beside worker.ts: a compiled program finds a worker only beside its entry.
-import { getPriority, setPriority } from "node:os";
 import { Worker } from "node:worker_threads";
 import { messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import type { RelayHandle, Shim } from "./native/shim.ts";
 import type { WorkerData } from "./native/worker-data.ts";
 
-/** Nice values that the main thread lies behind its workers: where CPU is short, it gets a tenth of what they do. */
-const stepBack = 10;
-const niceMax = 19;
 /** INT and TERM end within 2 s, whatever a worker does. */
 const stopMs = 1_500;
 
@@ -33,13 +29,9 @@ export class Workers {
     this.beats = new Int32Array(new SharedArrayBuffer(4 * cpus.length));
   }
 
-  /**
-   * Returns when every worker is on its CPU. The main thread steps back then, so that what mcr is asked takes no CPU
-   * from its packets: on Linux a nice value is that of one thread, setpriority(2), and threads inherit it.
-   */
+  /** Returns when every worker is on its CPU. */
   async start(): Promise<void> {
     await Promise.all(this.cpus.map((cpu, worker) => this.#start(worker, cpu)));
-    setPriority(Math.min(getPriority() + stepBack, niceMax));
   }
 
   /** The workers send what is captured, then end; one that does not within the time is ended. */
