@@ -254,6 +254,49 @@ static void test_overflow(const struct shape *shape)
 	end(ring);
 }
 
+/* Until the worker has sent it, whatever the kernel has put into the ring lies in it. */
+static void test_unread(const struct shape *shape)
+{
+	struct mcr_ring *ring = start("what lies in the ring unread is known", shape);
+	struct tpacket_block_desc *last =
+		(void *)(ring->map + (size_t)(ring->block_count - 1) * ring->block_bytes);
+	const uint32_t burst = ring->by_frame && ring->block_count < 60 ? ring->block_count : 60;
+	int64_t kept;
+
+	EXPECT(mcr_ring_unread(ring), 0);
+	for (uint32_t round = 1; round <= 3; round++) {
+		for (uint32_t i = 1; i <= burst; i++) {
+			send_one(1400, (uint8_t)i);
+			EXPECT(mcr_ring_unread(ring), i);
+		}
+		usleep(5000); /* the block is handed over: that changes nothing */
+		EXPECT(mcr_ring_unread(ring), burst);
+		forward(round * burst);
+		EXPECT(mcr_ring_unread(ring), 0);
+		for (uint32_t i = 1; i <= burst; i++)
+			if (!arrives(1400, (uint8_t)i))
+				return;
+	}
+	for (uint32_t i = 0; i < 4000; i++)
+		send_one(1400, (uint8_t)i);
+	kept = mcr_ring_unread(ring);
+	EXPECT(kept + mcr_ring_drops(ring), 4000);
+	forward(3 * burst + (uint64_t)kept);
+	EXPECT(mcr_ring_unread(ring), 0);
+	for (uint32_t i = 0; i < kept; i++)
+		if (!arrives(1400, (uint8_t)i))
+			break;
+
+	if (!ring->by_frame) {
+		/* More than can lie in a block is not believed. */
+		last->hdr.bh1.num_pkts = UINT32_MAX;
+		EXPECT_TRUE(mcr_ring_unread(ring) <= ring->block_bytes / 64);
+		EXPECT_TRUE(mcr_ring_unread(ring) >= ring->block_bytes / 128);
+		last->hdr.bh1.num_pkts = 0;
+	}
+	end(ring);
+}
+
 /* -- frames that are not as they should be --------------------------------------------- */
 
 /* What goes to INGRESS as an Ethernet frame, after `tag_bytes` of VLAN tag. */
@@ -487,6 +530,7 @@ int main(void)
 		test_super_frames(&shapes[i]);
 		test_wrap(&shapes[i]);
 		test_overflow(&shapes[i]);
+		test_unread(&shapes[i]);
 		test_odd_frames(&shapes[i]);
 		test_waiting(&shapes[i]);
 	}
