@@ -28,7 +28,10 @@ export class Ingresses {
     readonly settings: RingSettings,
   ) {}
 
-  /** Opens what is missing; returns the captures to close once no worker reads them. */
+  /**
+   * Opens what is missing. Returns the captures that go: they admit nothing any more, and what their rings hold is
+   * still to be read before they are closed.
+   */
   refresh(
     interfaces: ReadonlyMap<string, InterfaceState | Unusable>,
     wanted: ReadonlySet<string>,
@@ -40,7 +43,7 @@ export class Ingresses {
       // Down is not gone: the kernel keeps ring and filter for when the interface comes up again.
       const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.state.ifindex;
       if (!capture || (wanted.has(name) && isSame)) continue;
-      ingress.ringDropped += capture.takeDrops();
+      admitNothing(capture);
       ingress.capture = undefined;
       stale.push(capture);
     }
@@ -53,12 +56,25 @@ export class Ingresses {
     return stale;
   }
 
-  /** Closes what `refresh` has returned; what its rings have dropped since then is counted as well. */
+  /** Closes what `refresh` has returned and no worker reads any more. */
   close(captures: readonly Capture[]): void {
+    this.countUnread(captures);
+    for (const capture of captures) capture.close();
+  }
+
+  /** No worker reads these any more: what still lies in their rings is lost, and counted with what found them full. */
+  countUnread(captures: readonly Capture[]): void {
     for (const capture of captures) {
-      const ingress = this.#ingresses.get(capture.state.name);
-      if (ingress) ingress.ringDropped += capture.takeDrops();
-      capture.close();
+      const { name } = capture.state;
+      const { unread } = capture;
+      const ingress = this.#ingresses.get(name);
+      assert(ingress, "an ingress stays for as long as the process lives");
+      ingress.ringDropped += capture.takeDrops() + unread;
+      if (unread > 0)
+        this.log.warning(
+          "Ingress",
+          `${unread} frames on ${name} were left unread when its rings went: this host is too slow for the traffic`,
+        );
     }
   }
 
@@ -106,12 +122,21 @@ export class Ingresses {
     return [...this.#ingresses.values()].some(({ failure }) => failure !== undefined);
   }
 
-  /** What the rule table needs of the interfaces that capture now. */
-  get capturing(): ReadonlyMap<string, TableInterface & { readonly fanoutId: number }> {
+  /** The interfaces that capture now. */
+  get capturing(): ReadonlyMap<string, Capture> {
     return new Map(
-      [...this.#ingresses].flatMap(([name, { slot, capture }]) =>
-        capture ? [[name, { slot, rings: capture.rings, fanoutId: capture.fanoutId }] as const] : [],
-      ),
+      [...this.#ingresses].flatMap(([name, { capture }]) => (capture ? [[name, capture] as const] : [])),
+    );
+  }
+
+  /** What the rule table needs of the interfaces that capture now, and of the captures that go. */
+  tableInterfaces(stale: readonly Capture[]): ReadonlyMap<string, TableInterface> {
+    return new Map(
+      [...this.#ingresses].flatMap(([name, { slot, capture }]) => {
+        const captures = stale.filter(({ state }) => state.name === name);
+        if (capture) captures.push(capture);
+        return captures.length > 0 ? [[name, { slot, captures }] as const] : [];
+      }),
     );
   }
 
@@ -169,6 +194,15 @@ export class Ingresses {
         `capturing on ${state.name}: fanout id ${capture.fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
       );
     }
+  }
+}
+
+function admitNothing(capture: Capture): void {
+  try {
+    capture.admit([]);
+  } catch (error) {
+    // It captures on until it is closed: what is not read by then is counted.
+    if (!(error instanceof SystemError)) throw error;
   }
 }
 
