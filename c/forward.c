@@ -188,14 +188,10 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		      struct mcr_scratch *scratch, uint32_t interface,
 		      const struct tpacket_block_desc *block, size_t block_bytes)
 {
-	const size_t header_bytes =
-		TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll);
+	const size_t header_bytes = MCR_FRAME_HEADER_BYTES;
 	size_t offset = block->hdr.bh1.offset_to_first_pkt;
-	uint32_t left = block->hdr.bh1.num_pkts;
 
-	if (left > block_bytes / header_bytes) /* more than can lie in it */
-		left = (uint32_t)(block_bytes / header_bytes);
-	for (; left > 0; left--) {
+	for (uint32_t left = mcr_block_frames(block, block_bytes); left > 0; left--) {
 		const struct tpacket3_hdr *header;
 		struct frame frame;
 
@@ -338,7 +334,7 @@ static int64_t now_ns(void)
 static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *ports,
 			     uint32_t port_count, int64_t timeout_ns)
 {
-	struct pollfd fds[MCR_INTERFACES_MAX + 1];
+	struct pollfd fds[MCR_PORTS_MAX + 1];
 	uint64_t count;
 	int ready;
 

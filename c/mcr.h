@@ -31,6 +31,7 @@
  * A packet is counted on its way in before it is counted on its way out, so who
  * reads in the middle of a batch, egresses first, finds no more sent than came.
  * Frames that found the ring full are counted by the kernel: mcr_ring_drops().
+ * Before a ring is closed it is read to its end: mcr_ring_unread().
  *
  * Tables. The rules are one immutable table, published by one atomic pointer.
  * Workers take it up at a batch boundary and say so by its epoch; the main
@@ -224,6 +225,13 @@ MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_addre
 
 /* Frames dropped because the ring was full, since the last call. */
 MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
+/*
+ * Frames that lie in the ring: the kernel has put them there, in the block that
+ * it fills now as well, and no worker has given them back as sent. A ring that
+ * admits nothing any more comes to 0, also when its interface is gone: the
+ * kernel hands the last block over when its time is up (retire_ms).
+ */
+MCR_EXPORT int64_t mcr_ring_unread(const struct mcr_ring *ring);
 MCR_EXPORT void mcr_ring_close(struct mcr_ring *ring);
 
 /* -- exclusive.c, exclusive_nft.c: what a ring captured goes no further ------- */
@@ -349,8 +357,8 @@ _Static_assert(sizeof(struct mcr_table_spec) == 64, "ABI");
 
 /*
  * Copies the spec into one table. Every index is checked. NULL and *error:
- * -EINVAL for an index or address out of range, -EEXIST for two matches with
- * one key, -ENOMEM.
+ * -EINVAL for an index or address out of range or a worker with more rings than
+ * two for each interface, -EEXIST for two matches with one key, -ENOMEM.
  */
 MCR_EXPORT struct mcr_table *mcr_table_build(const struct mcr_relay *relay,
 					     const struct mcr_table_spec *spec, int32_t *error);

@@ -24,6 +24,14 @@
 /* Frames that a TPACKET_V2 ring gives in one turn: a batch is a few hundred. */
 #define MCR_TURN_FRAMES_MAX 8
 #define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
+/*
+ * Rings of one worker in one table: an interface that has come back under its
+ * name has a new one, and its old one until that is read to its end.
+ */
+#define MCR_PORTS_MAX (2 * MCR_INTERFACES_MAX)
+/* In front of every frame of a TPACKET_V3 block. */
+#define MCR_FRAME_HEADER_BYTES \
+	(TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll))
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
 #define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
@@ -203,6 +211,16 @@ struct mcr_copy {
 };
 /* Of the slot taken last; held as long as the slot. ring.c */
 struct mcr_copy mcr_ring_copy(struct mcr_ring *ring);
+
+/* Frames in the block: what it says, but no more than can lie in it. */
+static inline uint32_t mcr_block_frames(const struct tpacket_block_desc *block, size_t block_bytes)
+{
+	/* Relaxed: the kernel counts on while it fills the block. */
+	uint32_t frames = __atomic_load_n(&block->hdr.bh1.num_pkts, __ATOMIC_RELAXED);
+	size_t frames_max = block_bytes / MCR_FRAME_HEADER_BYTES;
+
+	return frames > frames_max ? (uint32_t)frames_max : frames;
+}
 
 /* Gives all that was taken back to the kernel. ring.c */
 void mcr_ring_release(struct mcr_ring *ring);

@@ -429,11 +429,13 @@ void mcr_ring_release(struct mcr_ring *ring)
 
 	for (; ring->blocks_held > 0; ring->blocks_held--) {
 		uint8_t *start = ring->map + (size_t)block * ring->block_bytes;
-		uint32_t *status =
-			ring->by_frame ?
-				&((struct tpacket2_hdr *)start)->tp_status :
-				&((struct tpacket_block_desc *)start)->hdr.bh1.block_status;
+		struct tpacket_hdr_v1 *header = &((struct tpacket_block_desc *)start)->hdr.bh1;
+		uint32_t *status = ring->by_frame ? &((struct tpacket2_hdr *)start)->tp_status :
+						    &header->block_status;
 
+		/* The kernel counts anew when it opens the block; until then it holds none. */
+		if (!ring->by_frame)
+			__atomic_store_n(&header->num_pkts, 0, __ATOMIC_RELAXED);
 		/* Release: every read of the block is done, the send calls have copied it. */
 		__atomic_store_n(status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 		block = block + 1 == ring->block_count ? 0 : block + 1;
@@ -450,6 +452,24 @@ int64_t mcr_ring_drops(struct mcr_ring *ring)
 	if (getsockopt(ring->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &bytes) < 0)
 		return -errno;
 	return statistics.tp_drops;
+}
+
+int64_t mcr_ring_unread(const struct mcr_ring *ring)
+{
+	int64_t frames = 0;
+
+	for (uint32_t i = 0; i < ring->block_count; i++) {
+		const uint8_t *block = ring->map + (size_t)i * ring->block_bytes;
+
+		/* A slot is filled before it is handed over, a block may be in the making. */
+		if (ring->by_frame)
+			frames += __atomic_load_n(&((const struct tpacket2_hdr *)block)->tp_status,
+						  __ATOMIC_ACQUIRE) &
+				  TP_STATUS_USER;
+		else
+			frames += mcr_block_frames((const void *)block, ring->block_bytes);
+	}
+	return frames;
 }
 
 void mcr_ring_close(struct mcr_ring *ring)

@@ -93,12 +93,22 @@ static int match_compare(const void *left, const void *right)
 	return order ? order : memcmp(b->source, a->source, sizeof(a->source));
 }
 
-static bool spec_valid(const struct mcr_relay *relay, const struct mcr_table_spec *spec)
+static bool rings_valid(const struct mcr_relay *relay, const struct mcr_table_spec *spec)
 {
+	uint32_t ports[MCR_WORKERS_MAX] = { 0 };
+
 	for (uint32_t i = 0; i < spec->ring_count; i++)
 		if (!spec->rings[i].ring || spec->rings[i].worker >= relay->worker_count ||
-		    spec->rings[i].interface >= MCR_INTERFACES_MAX)
+		    spec->rings[i].interface >= MCR_INTERFACES_MAX ||
+		    ports[spec->rings[i].worker]++ == MCR_PORTS_MAX)
 			return false;
+	return true;
+}
+
+static bool spec_valid(const struct mcr_relay *relay, const struct mcr_table_spec *spec)
+{
+	if (!rings_valid(relay, spec))
+		return false;
 	for (uint32_t i = 0; i < spec->match_count; i++)
 		if (spec->matches[i].interface >= MCR_INTERFACES_MAX ||
 		    spec->matches[i].flow >= spec->flow_count || spec->matches[i].vlan > 4094)

@@ -1,7 +1,8 @@
 // The control plane: wanted rules → rings, egress sockets, one rule table for all workers, memberships.
 // Start, reload and an interface that comes or goes are the same path, `#settle`, with other rules or other
 // interfaces: what is new is opened, the table is published, workers pass a batch boundary, then groups are joined
-// and left, and only then is closed what nobody uses any more. Steps run one after the other, never two at once.
+// and left, and only then is closed what nobody uses any more: a ring that goes is read to its end first. Steps run one
+// after the other, never two at once.
 import { destinationOf } from "./config/destination.ts";
 import { diffRules } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
@@ -13,6 +14,7 @@ import { assert, messageOf } from "./error.ts";
 import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
+import type { Capture } from "./net/capture.ts";
 import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
@@ -32,8 +34,10 @@ import { Workers } from "./workers.ts";
 const tickMs = 500;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
-/** Longer than a block waits in a ring: what was captured before the stop is forwarded. */
-const drainMs = 10;
+/** Longer than it takes to read a ring that goes to its end, unless its worker is far too slow. */
+const drainMsMax = 1_000;
+/** The same at the stop, which has 2 s for everything: the workers empty blocks that are handed over in any case. */
+const stopDrainMsMax = 200;
 
 export interface RelayDependencies {
   readonly shim: Shim;
@@ -144,7 +148,7 @@ export class Relay {
     if (this.#isStopping) return;
     this.#isStopping = true;
     clearInterval(this.#ticker);
-    const { pause, log, events } = this.#deps;
+    const { log, events } = this.#deps;
     events.tell({ event: "stopping" });
     await this.#queue;
     this.#groupsAtStop = this.#memberships.activeGroups;
@@ -152,8 +156,10 @@ export class Relay {
     this.#memberships.close();
     this.#queriers.close();
     this.#ingresses.admit([]);
-    await pause(drainMs);
+    const captures = [...this.#ingresses.capturing.values()];
+    await this.#drain(captures, stopDrainMsMax);
     await this.#workers.stop();
+    this.#ingresses.countUnread(captures);
     this.logStatistics();
     log.notice("Supervisor", "stopped");
   }
@@ -262,14 +268,14 @@ export class Relay {
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
     this.#ingresses.admit([...this.#rules, ...leaving]);
     this.#exclusives.withdraw(this.#rules, this.#ingresses.whollyCaptured);
-    await this.#publish();
+    await this.#publish(staleCaptures);
 
     this.#memberships.want(wantedMemberships(this.#rules, this.#interfaces));
     await this.#memberships.settle();
     this.#ingresses.admit(this.#rules);
     this.#exclusives.apply(this.#rules, this.#ingresses.whollyCaptured);
 
-    this.#ingresses.close(staleCaptures);
+    await this.#closeCaptures(staleCaptures);
     for (const fd of staleSockets) shim.close(fd);
     for (const link of staleLinks) shim.closeLink(link);
     for (const running of leaving) {
@@ -282,11 +288,29 @@ export class Relay {
     this.#updateStates();
   }
 
-  /** Hands the table to the workers and waits until none of them uses the one before. */
-  async #publish(): Promise<void> {
+  /** What was captured on an interface before it went, or before its last rule did, is relayed or counted like the rest. */
+  async #closeCaptures(stale: readonly Capture[]): Promise<void> {
+    if (stale.length === 0) return;
+    await this.#drain(stale, drainMsMax);
+    await this.#publish([]);
+    this.#ingresses.close(stale);
+  }
+
+  /** Waits until the workers have sent all that lies in the rings of these captures, which admit nothing any more. */
+  async #drain(captures: readonly Capture[], msMax: number): Promise<void> {
+    const { pause } = this.#deps;
+    const deadlineMs = performance.now() + msMax;
+    while (captures.some(({ unread }) => unread > 0) && performance.now() < deadlineMs) {
+      if (this.#workers.hasEnded) return; // the process is about to end, too
+      await pause(1);
+    }
+  }
+
+  /** Hands the table to the workers, with captures that go, and waits until none of them uses the one before. */
+  async #publish(stale: readonly Capture[]): Promise<void> {
     const { shim, pause } = this.#deps;
     this.#epoch += 1;
-    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.capturing);
+    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.tableInterfaces(stale));
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
     while (shim.epochSeen(this.#handle) < this.#epoch) {

@@ -26,6 +26,7 @@ export function explain(evidence: Evidence): readonly Link[] {
     judgeWire,
     judgeMatch,
     judgeRing,
+    judgeExclusive,
   ]) {
     const found = judge(evidence);
     if (!found) continue;
@@ -239,6 +240,31 @@ function judgeRing({ running, rule }: Evidence): Found | undefined {
     text: `${lost} frames of ${rule.ingress.interface} found the ring full: the workers are too slow for them`,
     cure: "more workers, or a larger ring ([relay] workers, ring_bytes)",
   };
+}
+
+/** Where it is, programs of this host receive nothing; where it could not be had, the rule is relayed all the same. */
+function judgeExclusive({ running }: Evidence): Found | undefined {
+  if (!running) return undefined;
+  const link = "exclusive";
+  const { exclusive, exclusive_reason: reason } = running.after;
+  switch (exclusive) {
+    case "off":
+      return undefined;
+    case "refused": {
+      // `ingress eth1 is relayed, but not exclusive: …; run as root, or …`
+      const [, text = "not exclusive", cure] = /^(.*?); (.*)$/.exec(reason ?? "") ?? [];
+      return { link, verdict: "warn", text, ...(cure === undefined ? {} : { cure }) };
+    }
+    case "waiting":
+      return { link, verdict: "ok", text: "exclusive as soon as it is captured" };
+    case "tcx":
+    case "nft":
+      return {
+        link,
+        verdict: "ok",
+        text: `exclusive by ${exclusive}: programs of this host receive none of it`,
+      };
+  }
 }
 
 function rate(pps: number): string {

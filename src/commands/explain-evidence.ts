@@ -19,6 +19,7 @@ export const linkNames = [
   "wire",
   "match",
   "ring",
+  "exclusive",
   "egress",
   "route",
   "neighbour",

@@ -75,7 +75,10 @@ const families = {
     "counter",
     "Packets of the interface that no rule got, each for one reason.",
   ],
-  mcr_ring_dropped_packets_total: ["counter", "Frames that the kernel dropped because the ring was full."],
+  mcr_ring_dropped_packets_total: [
+    "counter",
+    "Frames that found the ring full, or lay in it unread when it had to go.",
+  ],
   mcr_worker_cpu_seconds_total: ["counter", "CPU time of the worker's thread, system calls included."],
   mcr_worker_gather_seconds_total: ["counter", "Time that the worker spent on reading packets."],
   mcr_worker_send_seconds_total: ["counter", "Time that the worker spent on sending them."],

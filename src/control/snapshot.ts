@@ -23,7 +23,7 @@ export interface Source {
   readonly rules: readonly RunningRule[];
   /** Removed, and not yet in `retired`: a worker may still count for them. */
   readonly leaving: readonly RunningRule[];
-  /** Every interface that ever captured, with its counter slot and the kernel's ring drops. */
+  /** Every interface that ever captured, with its counter slot and its ring drops. */
   readonly interfaces: readonly {
     readonly name: string;
     readonly slot: number;

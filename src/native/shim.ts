@@ -200,6 +200,11 @@ export class Shim {
     return checked(Number(this.#c.mcr_ring_drops(ring)));
   }
 
+  /** Frames that lie in the ring, captured and not sent yet. */
+  ringUnread(ring: RingHandle): number {
+    return Number(this.#c.mcr_ring_unread(ring));
+  }
+
   closeRing(ring: RingHandle): void {
     this.#c.mcr_ring_close(ring);
   }

@@ -22,6 +22,7 @@ export const symbols = {
   mcr_ring_fanout_id: { args: [T.ptr], returns: T.i32 },
   mcr_ring_filter: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_ring_drops: { args: [T.ptr], returns: T.i64_fast },
+  mcr_ring_unread: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_close: { args: [T.ptr], returns: T.void },
 
   mcr_exclusive_probe: { args: [T.u32], returns: T.i32 },

@@ -16,7 +16,7 @@ const filterRangesMax = 128;
 
 export type RingShim = Pick<
   Shim,
-  "openRings" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops"
+  "openRings" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops" | "ringUnread"
 >;
 
 /**
@@ -56,6 +56,10 @@ export class Capture {
     readonly rings: readonly RingHandle[],
   ) {}
 
+  get ifindex(): number {
+    return this.state.ifindex;
+  }
+
   get fanoutId(): number {
     const [first] = this.rings;
     assert(first !== undefined, "a capture has a ring for each worker");
@@ -74,6 +78,11 @@ export class Capture {
   /** Frames that found a ring full, since the last call. */
   takeDrops(): number {
     return this.rings.reduce((sum, ring) => sum + this.shim.takeRingDrops(ring), 0);
+  }
+
+  /** Frames that lie in the rings, captured and not sent yet. */
+  get unread(): number {
+    return this.rings.reduce((sum, ring) => sum + this.shim.ringUnread(ring), 0);
   }
 
   /** Only when no worker uses the rings any more. */

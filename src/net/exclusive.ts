@@ -209,6 +209,8 @@ function cure(codes: readonly string[]): string {
     case "ENOLINK":
       return `the interface has gone: it is tried again when it is back`;
     default:
+      if (codes.includes("EPERM"))
+        return `nftables with netdev tables (Linux 5.12) is not there, and tcx (Linux 6.6) needs more: run as root, or give the process CAP_BPF and CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF), ${orLeave}`;
       return `the kernel needs tcx (Linux 6.6) or nftables with netdev tables (Linux 5.12), ${orLeave}`;
   }
 }

@@ -18,11 +18,6 @@ interface Ingress {
   ringDropped: number;
 }
 
-export interface Capturing extends TableInterface {
-  readonly fanoutId: number;
-  readonly ifindex: number;
-}
-
 export class Ingresses {
   readonly #ingresses = new Map<string, Ingress>();
 
@@ -33,7 +28,10 @@ export class Ingresses {
     readonly settings: RingSettings,
   ) {}
 
-  /** Opens what is missing; returns the captures to close once no worker reads them. */
+  /**
+   * Opens what is missing. Returns the captures that go: they admit nothing any more, and what their rings hold is
+   * still to be read before they are closed.
+   */
   refresh(
     interfaces: ReadonlyMap<string, InterfaceState | Unusable>,
     wanted: ReadonlySet<string>,
@@ -43,9 +41,9 @@ export class Ingresses {
       const { capture } = ingress;
       if (!wanted.has(name)) ingress.failure = undefined;
       // Down is not gone: the kernel keeps ring and filter for when the interface comes up again.
-      const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.state.ifindex;
+      const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.ifindex;
       if (!capture || (wanted.has(name) && isSame)) continue;
-      ingress.ringDropped += capture.takeDrops();
+      admitNothing(capture);
       ingress.capture = undefined;
       stale.push(capture);
     }
@@ -58,12 +56,25 @@ export class Ingresses {
     return stale;
   }
 
-  /** Closes what `refresh` has returned; what its rings have dropped since then is counted as well. */
+  /** Closes what `refresh` has returned and no worker reads any more. */
   close(captures: readonly Capture[]): void {
+    this.countUnread(captures);
+    for (const capture of captures) capture.close();
+  }
+
+  /** No worker reads these any more: what still lies in their rings is lost, and counted with what found them full. */
+  countUnread(captures: readonly Capture[]): void {
     for (const capture of captures) {
-      const ingress = this.#ingresses.get(capture.state.name);
-      if (ingress) ingress.ringDropped += capture.takeDrops();
-      capture.close();
+      const { name } = capture.state;
+      const { unread } = capture;
+      const ingress = this.#ingresses.get(name);
+      assert(ingress, "an ingress stays for as long as the process lives");
+      ingress.ringDropped += capture.takeDrops() + unread;
+      if (unread > 0)
+        this.log.warning(
+          "Ingress",
+          `${unread} frames on ${name} were left unread when its rings went: this host is too slow for the traffic`,
+        );
     }
   }
 
@@ -111,13 +122,20 @@ export class Ingresses {
     return [...this.#ingresses.values()].some(({ failure }) => failure !== undefined);
   }
 
-  /** What the rule table and others need of the interfaces that capture now. */
-  get capturing(): ReadonlyMap<string, Capturing> {
+  /** The interfaces that capture now. */
+  get capturing(): ReadonlyMap<string, Capture> {
+    return new Map(
+      [...this.#ingresses].flatMap(([name, { capture }]) => (capture ? [[name, capture] as const] : [])),
+    );
+  }
+
+  /** What the rule table needs of the interfaces that capture now, and of the captures that go. */
+  tableInterfaces(stale: readonly Capture[]): ReadonlyMap<string, TableInterface> {
     return new Map(
       [...this.#ingresses].flatMap(([name, { slot, capture }]) => {
-        if (!capture) return [];
-        const { rings, fanoutId, state } = capture;
-        return [[name, { slot, rings, fanoutId, ifindex: state.ifindex }] as const];
+        const captures = stale.filter(({ state }) => state.name === name);
+        if (capture) captures.push(capture);
+        return captures.length > 0 ? [[name, { slot, captures }] as const] : [];
       }),
     );
   }
@@ -126,7 +144,7 @@ export class Ingresses {
   get whollyCaptured(): ReadonlyMap<string, number> {
     return new Map(
       [...this.#ingresses].flatMap(([name, { capture, failure }]) =>
-        capture && failure === undefined ? [[name, capture.state.ifindex] as const] : [],
+        capture && failure === undefined ? [[name, capture.ifindex] as const] : [],
       ),
     );
   }
@@ -176,6 +194,15 @@ export class Ingresses {
         `capturing on ${state.name}: fanout id ${capture.fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
       );
     }
+  }
+}
+
+function admitNothing(capture: Capture): void {
+  try {
+    capture.admit([]);
+  } catch (error) {
+    // It captures on until it is closed: what is not read by then is counted.
+    if (!(error instanceof SystemError)) throw error;
   }
 }
 

@@ -5,20 +5,20 @@ import type { RunningRule } from "./running.ts";
 
 const anySource = new Uint8Array(16);
 
-/** Rings of one ingress interface, one for each worker, and the interface's counter slot. */
+/** One ingress interface: its counter slot, and its captures, each with a ring for every worker. */
 export interface TableInterface {
   readonly slot: number;
-  readonly rings: readonly RingHandle[];
+  readonly captures: readonly { readonly rings: readonly RingHandle[] }[];
 }
 
-/** @param interfaces the ones that capture; rules of any other interface match nothing and are left out. */
+/** @param interfaces the ones whose rings are read; rules of any other interface match nothing and are left out. */
 export function tableParts(
   epoch: number,
   rules: readonly RunningRule[],
   interfaces: ReadonlyMap<string, TableInterface>,
 ): TableParts {
-  const rings = [...interfaces.values()].flatMap(({ slot, rings }) =>
-    rings.map((ring, worker) => ({ ring, worker, interface: slot })),
+  const rings = [...interfaces.values()].flatMap(({ slot, captures }) =>
+    captures.flatMap(({ rings }) => rings.map((ring, worker) => ({ ring, worker, interface: slot }))),
   );
   const matches: TableParts["matches"][number][] = [];
   const flows: TableParts["flows"][number][] = [];

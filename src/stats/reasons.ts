@@ -21,7 +21,7 @@ export const egressReasons = ["full", "error", "unavailable", "expired"] as cons
 export type EgressReason = (typeof egressReasons)[number];
 export type EgressDrops = Readonly<Record<EgressReason, number>>;
 
-/** @param ring what the kernel counted: the workers never saw those frames. */
+/** @param ring frames that found the ring full or were left unread in it: the workers never saw them. */
 export function ingressDrops(counts: InterfaceCounts, ring: number): IngressDrops {
   const { no_match, tagged, fragment, malformed, truncated, bad_checksum } = counts;
   return { ring, no_match, tagged, fragment, malformed, truncated, bad_checksum };

@@ -300,6 +300,26 @@ static void test_ports(void)
 	mcr_table_free(table);
 }
 
+/* Every interface may have come back while its ring of before is still read. */
+static void test_ports_max(void)
+{
+	struct mcr_ring_spec many[2 * MCR_INTERFACES_MAX + 2];
+	struct parts parts;
+
+	parts_reset(&parts);
+	for (uint32_t i = 0; i < COUNT(many); i++)
+		many[i] = (struct mcr_ring_spec){ .ring = &rings[0],
+						  .worker = i == 0,
+						  .interface = i % MCR_INTERFACES_MAX };
+	parts.spec.rings = many;
+	begin("two rings of a worker for each interface, and one of another worker");
+	parts.spec.ring_count = COUNT(many) - 1;
+	EXPECT(build_error(&parts), 0);
+	begin("one more");
+	parts.spec.ring_count = COUNT(many);
+	EXPECT(build_error(&parts), -EINVAL);
+}
+
 int main(void)
 {
 	int32_t error;
@@ -313,5 +333,6 @@ int main(void)
 	test_duplicates();
 	test_many();
 	test_ports();
+	test_ports_max();
 	return finish();
 }

@@ -2,6 +2,7 @@
 // other; by a tcx link and by nftables, which is what a process without CAP_BPF gets.
 
 import { expect, test } from "bun:test";
+import * as v from "valibot";
 import { Shim } from "../../src/native/shim.ts";
 import { probeExclusive } from "../../src/net/exclusive.ts";
 import { expectEveryPacket } from "../support/accounting.ts";
@@ -24,6 +25,12 @@ const methods = [
   ...("method" in probed && probed.method === "tcx" ? ([["tcx", []]] as const) : []),
   ["nft", without(...withoutTcx)] as const,
 ];
+
+const LinksSchema = v.object({
+  links: v.array(
+    v.object({ link: v.string(), verdict: v.string(), text: v.string(), cure: v.nullable(v.string()) }),
+  ),
+});
 
 const group = "239.1.1.1";
 const port = 5001;
@@ -195,9 +202,41 @@ test("without CAP_NET_ADMIN the rule is relayed, and one sentence says why it is
   expect(reason).toMatch(
     /^ingress veth1 is relayed, but not exclusive: tcx: .*\(EPERM\), nft: .*\(EPERM\); run as root, or give the process CAP_NET_ADMIN .*, or leave exclusive out$/,
   );
-  expect(relay.process.stderr).toContain(reason ?? "no reason");
+  expect(relay.process.stderr).toContain(`warning [Ingress] ${reason}`);
+  expect((await relay.run("show")).stdout).toContain(`  ${reason}\n`);
   expect(await cross(topology)).toMatchObject({ local: 2_000, localOther: 2_000 });
 }, 60_000);
+
+test.each([
+  ["is there", [], "ok", /^exclusive by (tcx|nft): programs of this host receive none of it$/, null],
+  [
+    "cannot be had",
+    without(...withoutTcx, "net_admin"),
+    "warn",
+    /^ingress veth1 is relayed, but not exclusive: tcx: .*\(EPERM\), nft: .*\(EPERM\)$/,
+    /^run as root, or give the process CAP_NET_ADMIN .*, or leave exclusive out$/,
+  ],
+] as const)(
+  "mcr explain tells it where it %s",
+  async (_, prefix, verdict, text, cure) => {
+    await using topology = await openTopology("chain");
+    await using relay = await startRelay(topology, rule(true), { prefix });
+    const sender = await startSender(topology, "gen-ns", {
+      ...{ interfaceAddress: address.gen, group, port, ratePps: 500, unbounded: true },
+    });
+    sender.go();
+    const { exitCode, stdout } = await relay.run("explain", "a", "--json", "--seconds", "1");
+    expect(exitCode).toBe(0);
+    const { links } = v.parse(LinksSchema, JSON.parse(stdout));
+    const found = links.find(({ link }) => link === "exclusive");
+    expect(found?.verdict).toBe(verdict);
+    expect(found?.text).toMatch(text);
+    if (cure === null) expect(found?.cure).toBeNull();
+    else expect(found?.cure ?? "").toMatch(cure);
+    await sender.stop();
+  },
+  60_000,
+);
 
 test("mcr check says by what means, or why not, and takes the file either way", async () => {
   await using topology = await openTopology("chain");

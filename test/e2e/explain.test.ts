@@ -6,6 +6,7 @@ import * as v from "valibot";
 import { executable, type RelayUnderTest, ruleText, socketOf, startRelay } from "../support/relay.ts";
 import { address, openTopology, type Topology } from "../support/topology.ts";
 import { type Sender, type SendOptions, startSender } from "../support/traffic.ts";
+import { variant } from "../support/variant.ts";
 
 const timeoutMs = 30_000;
 const stream = { group: "239.1.1.1", port: 5001 };
@@ -260,6 +261,7 @@ test(
     expect(found).toMatchObject({ exitCode: 0, running: true, broken: null });
     expect(found.links.map(({ link }) => link)).toEqual([
       ...["rule", "interface", "membership", "querier", "wire", "match", "ring"],
+      ...(variant.isExclusive ? ["exclusive"] : []),
       ...["egress", "ttl", "sent", "mtu"],
     ]);
     const text = await relay.run("explain", "x", "--seconds", "1");

@@ -3,6 +3,7 @@
 
 import { expect, test } from "bun:test";
 import type { RuleSnapshot, Stats } from "../../src/control/protocol.ts";
+import { expectAtRest, expectNoMoreOutThanIn, ringDropped } from "../support/accounting.ts";
 import { linkCounters } from "../support/link.ts";
 import { type RelayUnderTest, ruleText, startRelay, streamRules } from "../support/relay.ts";
 import { address, openTopology, type Topology } from "../support/topology.ts";
@@ -33,8 +34,7 @@ function reloadInLoop(relay: RelayUnderTest, fileOf: (turn: number) => string, c
     for (; !isStopping; turn += 1) {
       await relay.write(fileOf(turn));
       expect(await relay.reload()).toMatchObject({ ok: true, errors: [] });
-      const { totals } = await relay.stats();
-      expect(totals.sent_packets + totals.egress_dropped).toBeLessThanOrEqual(totals.matched * copies);
+      expectNoMoreOutThanIn(await relay.stats(), copies);
     }
     return turn;
   };
@@ -60,10 +60,6 @@ async function settled(relay: RelayUnderTest, arrived: number, copies = 1): Prom
   );
 }
 
-function ringDropped(stats: Stats): number {
-  return stats.interfaces.reduce((sum, { dropped }) => sum + dropped.ring, 0);
-}
-
 // -- a ring that is full
 
 const streams = 10;
@@ -75,12 +71,12 @@ const stallPackets = 80_000;
 const sizeBytes = 1200;
 
 /** The relay stands still while more is sent than its ring holds. */
-async function stall(relay: RelayUnderTest, sender: Sender): Promise<void> {
-  const until = sender.sentSoFar() + stallPackets;
+async function stall(relay: RelayUnderTest, sender: Sender, packets = stallPackets): Promise<void> {
+  const until = sender.sentSoFar() + packets;
   relay.process.kill("SIGSTOP");
   try {
     await waitUntil(() => sender.sentSoFar() >= until, {
-      what: `${stallPackets} packets to be sent`,
+      what: `${packets} packets to be sent`,
       deadlineMs: 20_000,
     });
   } finally {
@@ -302,3 +298,91 @@ test.each(["stand", "change"])(
   },
   90_000,
 );
+
+// -- all of it at once
+
+const wideStreams = 4;
+const wide = { group: "239.1.1.1", port: 5001, streams: wideStreams };
+const wideSinks = [1, 2].map((sink) => ({ group: `239.10.${sink}.1`, port: 6001, streams: wideStreams }));
+const wideRule = ruleText({
+  name: "both",
+  ingress: 'interface = "veth1", group = "239.1.1.1-239.1.1.4", port = "5001-5004"',
+  egress: ["veth2", "veth4"].map(
+    (name, i) =>
+      `interface = "${name}", group = "239.10.${i + 1}.1-239.10.${i + 1}.4", port = "6001-6004", path = "frame"`,
+  ),
+});
+
+/** The same twice in a row, and not because nothing has come yet. */
+async function atRest(relay: RelayUnderTest): Promise<Stats> {
+  let before = -1;
+  return waitFor(
+    () => relay.stats(),
+    ({ totals }) => {
+      const isSame = totals.packets === before;
+      before = totals.packets;
+      return isSame && totals.sent_packets + totals.egress_dropped === totals.matched * 2;
+    },
+    { what: "the relay to have sent or dropped all it has", deadlineMs: 10_000, intervalMs: 50 },
+  );
+}
+
+test("rings that overflow, an egress that is full and reloads without end: every snapshot adds up", async () => {
+  await using topology = await openTopology("tree");
+  const file = (turn: number) => `${wideRule}\n${bystander(turn)}`;
+  const settings = "ring_bytes = 4_194_304\n";
+  await using relay = await startRelay(topology, file(0), { workers: 2, settings });
+  await slowDown(topology);
+  const receivers = await Promise.all(
+    wideSinks.map((streams, i) =>
+      startReceiver(topology, `sink-${i + 1}-ns`, {
+        ...{ interfaceAddress: `10.0.${i + 1}.2`, streams, deadlineSeconds: 60 },
+      }),
+    ),
+  );
+  const before = await linkCounters(topology, "gen-ns", "veth0");
+  const sender = await startSender(topology, "gen-ns", {
+    ...{ ...wide, interfaceAddress: address.gen, ratePps: 30_000, burst: 32, unbounded: true, sizeBytes },
+  });
+  sender.go();
+  await waitUntil(() => receivers.every((each) => each.receivedSoFar() > 0), { what: "the first packets" });
+
+  // One snapshot falls into the reload, which is as old as the signal, and one behind it.
+  let turn = 0;
+  const turns = async (count: number, check: (stats: Stats) => void) => {
+    for (const last = turn + count; turn < last; ) {
+      turn += 1;
+      await relay.write(file(turn));
+      relay.process.kill("SIGHUP");
+      check(await relay.stats());
+      expect(await relay.reload()).toMatchObject({ ok: true, errors: [] });
+      check(await relay.stats());
+    }
+  };
+  const underWay = (stats: Stats) => expectNoMoreOutThanIn(stats, 2);
+  for (let round = 0; round < 3; round += 1) {
+    await Promise.all([stall(relay, sender, 3_000), turns(4, underWay)]);
+    await turns(2, underWay);
+    sender.process.kill("SIGSTOP");
+    const { totals } = await atRest(relay);
+    await turns(2, (stats) => {
+      expectAtRest(stats, 2);
+      expect(stats.totals).toEqual(totals);
+    });
+    sender.process.kill("SIGCONT");
+  }
+
+  const sent = await sender.stop();
+  const { tx } = await linkCounters(topology, "gen-ns", "veth0");
+  const stats = await settled(relay, sent.sent - (tx.dropped - before.tx.dropped), 2);
+  expectAtRest(stats, 2);
+  expect(ringDropped(stats)).toBeGreaterThan(0);
+  expect(stats.totals.egress_full).toBeGreaterThan(0);
+  expect(stats.totals).toMatchObject({ egress_error: 0, egress_unavailable: 0, egress_expired: 0 });
+  const { egress: sides } = await relay.rule("both");
+  for (const [i, receiver] of receivers.entries()) {
+    const received = await receiver.stop();
+    expect(received.received + received.socket_drops).toBe(sides[i]?.sent_packets ?? -1);
+    expect(faultsOf(received)).toEqual({ ...noFaults, socket_drops: received.socket_drops });
+  }
+}, 60_000);

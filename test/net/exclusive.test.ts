@@ -163,6 +163,15 @@ test.each(refusals)("where neither can be had (%s) it says so once, with the cur
   expect(all.stateOf(a)).toEqual({ state: "tcx", reason: null });
 });
 
+test("where the kernel has no nftables, and tcx is not permitted, it names what tcx needs", () => {
+  const { shim, lines, exclusives: all } = exclusives();
+  shim.refusals.set("tcx", "EPERM").set("nft", "EOPNOTSUPP");
+  all.apply([running("a", { ...exclusive, port: 5001 })], veth1);
+  expect(lines).toEqual([
+    `<4>[Ingress] ingress veth1 is relayed, but not exclusive: tcx: ${systemError("EPERM").message}, nft: ${systemError("EOPNOTSUPP").message}; nftables with netdev tables (Linux 5.12) is not there, and tcx (Linux 6.6) needs more: run as root, or give the process CAP_BPF and CAP_NET_ADMIN (systemd: AmbientCapabilities=CAP_NET_RAW CAP_NET_ADMIN CAP_BPF), or leave exclusive out`,
+  ]);
+});
+
 test("entries that the kernel does not take leave nothing dropped", () => {
   const { shim, exclusives: all } = exclusives();
   const a = running("a", { ...exclusive, port: 5001 });

@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import type { Interface, RingOptions } from "../../src/native/shim.ts";
+import type { Capture } from "../../src/net/capture.ts";
 import { Ingresses } from "../../src/net/ingresses.ts";
 import { readInterface } from "../../src/net/interfaces.ts";
 import {
@@ -58,6 +59,15 @@ function slotsOf(ingresses: Ingresses): readonly (readonly [string, number])[] {
   return ingresses.statistics.map(({ name, slot }) => [name, slot]);
 }
 
+/** Interfaces, their slots, and the rings of each of their captures. */
+function ringsInTable(ingresses: Ingresses, stale: readonly Capture[] = []) {
+  return [...ingresses.tableInterfaces(stale)].map(([name, { slot, captures }]) => [
+    name,
+    slot,
+    captures.map(({ rings }) => rings),
+  ]);
+}
+
 const [first, second, third] = [ringHandle(1), ringHandle(2), ringHandle(3)];
 
 describe("an ingress interface", () => {
@@ -65,9 +75,9 @@ describe("an ingress interface", () => {
     const { refresh, ingresses, host, lines } = setUp(2);
     expect(refresh("veth1", "veth5")).toEqual([]);
     expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 3, 8, 8]);
-    expect([...ingresses.capturing]).toEqual([
-      ["veth1", { slot: 0, rings: [first, second], fanoutId: 7, ifindex: 3 }],
-      ["veth5", { slot: 1, rings: [third, ringHandle(4)], fanoutId: 7, ifindex: 8 }],
+    expect(ringsInTable(ingresses)).toEqual([
+      ["veth1", 0, [[first, second]]],
+      ["veth5", 1, [[third, ringHandle(4)]]],
     ]);
     expect(lines).toEqual([
       "<6>[Ingress] capturing on veth1: fanout id 7, mode flow, rings for 2 workers, profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms",
@@ -89,6 +99,12 @@ describe("an ingress interface", () => {
     expect(stale.flatMap(({ rings }) => rings)).toEqual([first]);
     expect([...ingresses.capturing.keys()]).toEqual(["veth5"]);
     expect(host.closed).toEqual([]);
+    expect(host.filters.at(-1)).toEqual({ ring: first, ranges: [] });
+    expect(ringsInTable(ingresses, stale)).toEqual([
+      ["veth1", 0, [[first]]],
+      ["veth5", 1, [[second]]],
+    ]);
+    expect(ringsInTable(ingresses)).toEqual([["veth5", 1, [[second]]]]);
     ingresses.close(stale);
     expect(host.closed).toEqual([first]);
     expect(refresh("veth5")).toEqual([]);
@@ -103,7 +119,7 @@ describe("an ingress interface", () => {
     expect(refresh("veth1")).toEqual([]);
     host.plug("veth1", 12);
     expect(refresh("veth1")).toEqual([]);
-    expect(ingresses.capturing.get("veth1")).toEqual({ slot: 0, rings: [second], fanoutId: 7, ifindex: 12 });
+    expect(ringsInTable(ingresses)).toEqual([["veth1", 0, [[second]]]]);
     expect(host.opened.map(({ ifindex }) => ifindex)).toEqual([3, 12]);
   });
 
@@ -111,8 +127,11 @@ describe("an ingress interface", () => {
     const { refresh, ingresses, host } = setUp();
     refresh("veth1");
     host.plug("veth1", 12);
-    expect(refresh("veth1").flatMap(({ rings }) => rings)).toEqual([first]);
+    const stale = refresh("veth1");
+    expect(stale.flatMap(({ rings }) => rings)).toEqual([first]);
     expect(ingresses.capturing.get("veth1")?.rings).toEqual([second]);
+    // Until it is read to its end the ring of before is in the table as well, in the same slot.
+    expect(ringsInTable(ingresses, stale)).toEqual([["veth1", 0, [[first], [second]]]]);
   });
 
   test("that goes down or loses its carrier keeps its rings", () => {
@@ -150,7 +169,7 @@ describe("counter slots", () => {
       ["veth5", 1],
       ["veth6", 2],
     ]);
-    expect([...ingresses.capturing].map(([name, { slot }]) => [name, slot])).toEqual([
+    expect(ringsInTable(ingresses).map(([name, slot]) => [name, slot])).toEqual([
       ["veth1", 0],
       ["veth6", 2],
     ]);
@@ -269,7 +288,8 @@ describe("the filters", () => {
     host.plug("veth1", 12);
     refresh("veth1");
     ingresses.admit(rules);
-    expect(host.filters.map(({ ring }) => ring)).toEqual([first, second]);
+    const admitting = host.filters.filter(({ ranges }) => ranges.length > 0);
+    expect(admitting.map(({ ring }) => ring)).toEqual([first, second]);
   });
 });
 
@@ -307,15 +327,49 @@ describe("frames that found a ring full", () => {
   test("stay counted when the rings go, and grow on when they return", () => {
     const { refresh, ingresses, host } = setUp();
     refresh("veth1");
-    host.drops.set(first, 5);
-    const stale = refresh();
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 5 }]);
-    host.drops.set(first, 1); // a worker still read it
-    ingresses.close(stale);
+    host.drops.set(first, 6);
+    ingresses.close(refresh());
     expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 6 }]);
     refresh("veth1");
     host.drops.set(second, 7);
     ingresses.takeRingDrops();
     expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 13 }]);
+  });
+});
+
+describe("frames left unread in rings that go", () => {
+  test("are counted with those that found the rings full, and told", () => {
+    const { refresh, ingresses, host, lines } = setUp(2);
+    refresh("veth1");
+    host.drops.set(first, 5);
+    host.unread.set(first, 30).set(second, 2);
+    ingresses.close(refresh());
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 37 }]);
+    expect(host.closed).toEqual([first, second]);
+    expect(lines.slice(1)).toEqual([
+      "<4>[Ingress] 32 frames on veth1 were left unread when its rings went: this host is too slow for the traffic",
+    ]);
+  });
+
+  test("are counted at the stop as well, where nothing is closed", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1");
+    host.unread.set(first, 3);
+    ingresses.countUnread([...ingresses.capturing.values()]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 3 }]);
+    expect(host.closed).toEqual([]);
+  });
+
+  test("may be of rings whose filter the kernel did not change: the others are closed all the same", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1", "veth5");
+    host.filterRing = () => {
+      throw systemError("ENOMEM");
+    };
+    const stale = refresh();
+    expect(stale.flatMap(({ rings }) => rings)).toEqual([first, second]);
+    host.unread.set(first, 1);
+    ingresses.close(stale);
+    expect(ingresses.statistics.map(({ ringDropped }) => ringDropped)).toEqual([1, 0]);
   });
 });

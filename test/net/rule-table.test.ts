@@ -15,8 +15,8 @@ import {
 } from "../support/fakes.ts";
 
 const capturing: ReadonlyMap<string, TableInterface> = new Map([
-  ["veth1", { slot: 2, rings: [ringHandle(11), ringHandle(12)] }],
-  ["veth5", { slot: 0, rings: [ringHandle(21), ringHandle(22)] }],
+  ["veth1", { slot: 2, captures: [{ rings: [ringHandle(11), ringHandle(12)] }] }],
+  ["veth5", { slot: 0, captures: [{ rings: [ringHandle(21), ringHandle(22)] }] }],
 ]);
 
 /** Matches and actions with addresses as text. */
@@ -42,6 +42,22 @@ function opened(running: RunningRule): RunningRule {
 const bySocket = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
 
 describe("the rule table", () => {
+  test("has the rings of an interface that came back, and those it had before, in one slot", () => {
+    const captures = [11, 21].map((ring) => ({ rings: [ringHandle(ring), ringHandle(ring + 1)] }));
+    const { rings, matches } = tableParts(
+      1,
+      [runningRule(ruleOf({}))],
+      new Map([["veth1", { slot: 2, captures }]]),
+    );
+    expect(rings).toEqual([
+      { ring: ringHandle(11), worker: 0, interface: 2 },
+      { ring: ringHandle(12), worker: 1, interface: 2 },
+      { ring: ringHandle(21), worker: 0, interface: 2 },
+      { ring: ringHandle(22), worker: 1, interface: 2 },
+    ]);
+    expect(matches.map((match) => match.interface)).toEqual([2]);
+  });
+
   test("of no rules still has every ring, by worker and interface slot", () => {
     const parts = tableParts(41, [], capturing);
     expect(parts).toEqual({

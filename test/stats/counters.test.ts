@@ -45,6 +45,21 @@ describe("counters", () => {
     });
   });
 
+  test("of an interface whose worker counts on meanwhile never have more matched than packets", () => {
+    class BusyArea extends FakeCounterArea {
+      packets = 0;
+      /** With each word that is read the worker has counted one packet more, and what became of it. */
+      override at(word: number): bigint | undefined {
+        this.packets += 1;
+        this.set("interface", 0, { packets: this.packets, matched: this.packets });
+        return super.at(word);
+      }
+    }
+    const { packets, matched } = countersOf([new BusyArea(), new BusyArea()]).interface(0);
+    expect(matched).toBeGreaterThan(0);
+    expect(matched).toBeLessThanOrEqual(packets);
+  });
+
   test("of one worker are its own, and the workers' add up to the total", () => {
     const three = areas(3);
     three.forEach((area, worker) => {

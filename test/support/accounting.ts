@@ -3,6 +3,7 @@
 
 import { expect } from "bun:test";
 import type { Stats } from "../../src/control/protocol.ts";
+import { sumOfDrops } from "../../src/stats/reasons.ts";
 import { faultsOf, noFaults, type ReceiveResult, type SendResult } from "./traffic.ts";
 import { mayReorder, variant } from "./variant.ts";
 
@@ -53,6 +54,33 @@ export function expectAccounted({ sent, received, stats, copies = 1 }: Case): vo
   expect(sum(stats.workers.map((worker) => worker.sent_packets))).toBe(totals.sent_packets);
 }
 
+/**
+ * A snapshot while packets are under way, c/mcr.h: no packet is counted on its way out that is not counted on its way
+ * in. At rest the two are equal, for every interface and every egress of every rule; `expectAtRest` is for that.
+ */
+export function expectNoMoreOutThanIn({ totals, interfaces, rules, workers }: Stats, copies = 1): void {
+  for (const { packets, matched, dropped } of interfaces)
+    expect(matched + sumOfDrops({ ...dropped, ring: 0 })).toBeLessThanOrEqual(packets);
+  expect(sum(rules.map(({ packets }) => packets))).toBeLessThanOrEqual(totals.matched);
+  for (const { packets, egress } of rules)
+    for (const each of egress)
+      expect(each.sent_packets + sumOfDrops(each.dropped)).toBeLessThanOrEqual(packets);
+  for (const { matched, sent_packets } of workers) expect(sent_packets).toBeLessThanOrEqual(matched * copies);
+  expect(totals.sent_packets + totals.egress_dropped).toBeLessThanOrEqual(totals.matched * copies);
+}
+
+/** Nothing is under way, and no rule that carried packets was removed or changed. */
+export function expectAtRest({ totals, interfaces, rules, workers }: Stats, copies = 1): void {
+  for (const { packets, matched, dropped } of interfaces)
+    expect(matched + sumOfDrops({ ...dropped, ring: 0 })).toBe(packets);
+  expect(sum(rules.map(({ packets }) => packets))).toBe(totals.matched);
+  for (const { packets, egress } of rules)
+    for (const each of egress) expect(each.sent_packets + sumOfDrops(each.dropped)).toBe(packets);
+  expect(sum(workers.map(({ matched }) => matched))).toBe(totals.matched);
+  expect(sum(workers.map(({ sent_packets }) => sent_packets))).toBe(totals.sent_packets);
+  expect(totals.sent_packets + totals.egress_dropped).toBe(totals.matched * copies);
+}
+
 /** Several receivers, or several senders, as one; what each of them got is compared on its own where it matters. */
 export function receivedTogether(results: readonly ReceiveResult[]): ReceiveResult {
   const [first] = results;
@@ -94,7 +122,7 @@ export function sentTogether(results: readonly SendResult[]): SendResult {
   };
 }
 
-function ringDropped(stats: Stats): number {
+export function ringDropped(stats: Stats): number {
   return sum(stats.interfaces.map(({ dropped }) => dropped.ring));
 }
 

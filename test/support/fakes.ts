@@ -293,6 +293,7 @@ export class FakeRings implements RingShim {
   readonly closed: RingHandle[] = [];
   readonly filters: { readonly ring: RingHandle; readonly ranges: readonly AddressRange[] }[] = [];
   readonly drops = new Map<RingHandle, number>();
+  readonly unread = new Map<RingHandle, number>();
 
   openRings(options: readonly RingOptions[]): readonly (RingHandle | SystemError)[] {
     return options.map((each) => this.openRing(each));
@@ -312,6 +313,9 @@ export class FakeRings implements RingShim {
     const drops = this.drops.get(ring) ?? 0;
     this.drops.delete(ring);
     return drops;
+  }
+  ringUnread(ring: RingHandle): number {
+    return this.unread.get(ring) ?? 0;
   }
   closeRing(ring: RingHandle): void {
     if (this.closed.includes(ring)) throw new Error(`ring ${ring} is closed twice`);
