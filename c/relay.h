@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "header.h"
+#include "health.h"
 #include "mcr.h"
 
 #define MCR_CACHE_LINE 64
@@ -38,6 +39,7 @@ struct mcr_ring {
 	uint32_t sleep_us;
 	uint32_t fanout_id;
 	bool by_frame; /* TPACKET_V2 */
+	bool splits_flows; /* over the workers: MCR_FANOUT_CPU, MCR_FANOUT_QM */
 	int64_t pause_ns; /* from one batch of full blocks to the next */
 	uint8_t *map;
 	size_t map_bytes;
@@ -78,6 +80,7 @@ struct mcr_worker {
 	struct mcr_rule_counters *rules;
 	struct mcr_egress_counters *egresses;
 	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
+	struct mcr_health health;
 	struct mcr_sample samples[MCR_SAMPLES_MAX];
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
@@ -94,6 +97,8 @@ struct mcr_relay {
 	int32_t stopping;
 	uint8_t *counters;
 	size_t counters_bytes; /* of all workers */
+	uint32_t *rule_numbers; /* by slot: the how manieth rule that began it has */
+	uint32_t rule_number_last;
 	struct mcr_worker workers[];
 };
 
@@ -119,6 +124,13 @@ struct mcr_slot {
 	uint32_t candidate_count; /* 0: the slot is empty */
 };
 
+struct mcr_flow {
+	uint32_t rule; /* slot of its counters */
+	uint32_t rule_number; /* no other rule has, nor had it */
+	uint32_t action_first;
+	uint32_t action_count;
+};
+
 struct mcr_action {
 	struct sockaddr_in to; /* port 0: the port it arrived at */
 	uint32_t egress;
@@ -142,9 +154,10 @@ struct mcr_table {
 	uint32_t epoch;
 	uint32_t slot_mask;
 	bool any_port; /* some match names no port */
+	bool counts_health; /* every packet of a flow comes to one worker */
 	struct mcr_slot *slots;
 	struct mcr_candidate *candidates; /* the ones with a source first */
-	struct mcr_flow_spec *flows;
+	struct mcr_flow *flows;
 	struct mcr_action *actions;
 	struct mcr_template *templates; /* of the actions that have a link */
 	struct mcr_egress_spec *egresses;

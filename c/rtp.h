@@ -27,10 +27,15 @@ struct mcr_rtp {
 	uint32_t ssrc;
 };
 
-/* False: no RTP. True says little: one datagram in four has that version by chance. */
+/* True says little: one datagram in four has that version by chance. */
+static inline bool mcr_rtp_may_be(const uint8_t *bytes, size_t captured)
+{
+	return captured >= MCR_RTP_HEADER_BYTES && bytes[0] >> 6 == 2;
+}
+
 static inline bool mcr_rtp_read(const uint8_t *bytes, size_t captured, struct mcr_rtp *rtp)
 {
-	if (captured < MCR_RTP_HEADER_BYTES || bytes[0] >> 6 != 2)
+	if (!mcr_rtp_may_be(bytes, captured))
 		return false;
 	rtp->sequence = mcr_get16(bytes + 2);
 	rtp->ssrc = (uint32_t)mcr_get16(bytes + 8) << 16 | mcr_get16(bytes + 10);
@@ -42,7 +47,7 @@ static inline size_t mcr_rtp_header_bytes(const uint8_t *bytes, size_t captured)
 {
 	size_t length;
 
-	if (captured < MCR_RTP_HEADER_BYTES || bytes[0] >> 6 != 2)
+	if (!mcr_rtp_may_be(bytes, captured))
 		return 0;
 	length = MCR_RTP_HEADER_BYTES + (size_t)(bytes[0] & 0x0f) * 4;
 	if (bytes[0] & 0x10) { /* header extension */
