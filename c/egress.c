@@ -336,7 +336,7 @@ static bool leaves_as_frames(const struct mcr_table *table, const struct mcr_act
 static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
 			    struct mcr_scratch *scratch, uint32_t flow)
 {
-	const struct mcr_flow_spec *spec = &table->flows[flow];
+	const struct mcr_flow *spec = &table->flows[flow];
 	const struct mcr_action *actions = &table->actions[spec->action_first];
 	struct mcr_sender *sender = worker->sender;
 	uint32_t next = scratch->lists[flow].first;
@@ -364,7 +364,7 @@ static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *wo
 void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 		   struct mcr_scratch *scratch, uint32_t flow)
 {
-	const struct mcr_flow_spec *spec = &table->flows[flow];
+	const struct mcr_flow *spec = &table->flows[flow];
 	const struct mcr_packet_list *list = &scratch->lists[flow];
 	bool by_socket = false;
 

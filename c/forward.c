@@ -120,6 +120,52 @@ static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t receiv
 	__atomic_store_n(&worker->rules[rule].sampled_ns, received_ns, __ATOMIC_RELAXED);
 }
 
+/*
+ * The RTP that arrived for the rule, whatever becomes of it: every datagram of the frame, health.h.
+ * Not inlined: frame_gather would run out of registers, for packets that are no RTP as well.
+ */
+static __attribute__((noinline)) void health_count(struct mcr_worker *worker,
+						   const struct mcr_flow *flow,
+						   const struct mcr_datagram *datagram,
+						   const struct frame *frame)
+{
+	struct mcr_rule_counters *rule = &worker->rules[flow->rule];
+	struct mcr_health_key key = { .group = mcr_ipv4(datagram->destination),
+				      .source = mcr_ipv4(datagram->source),
+				      .rule = flow->rule_number,
+				      .port = datagram->port };
+	struct mcr_health_stream *stream = NULL;
+	const uint8_t *payload = datagram->payload;
+	uint32_t bytes, left = datagram->payload_bytes;
+	uint64_t packets = 0, missing = 0, reordered = 0, duplicate = 0;
+
+	for (; left > 0; left -= bytes, payload += bytes) {
+		enum mcr_health_verdict verdict;
+		struct mcr_rtp rtp;
+
+		bytes = frame->segment_bytes && left > frame->segment_bytes ? frame->segment_bytes :
+									      left;
+		if (!mcr_rtp_read(payload, bytes, &rtp) || mcr_rtcp_is(payload, bytes, bytes))
+			continue;
+		if (!stream || rtp.ssrc != key.ssrc) {
+			key.ssrc = rtp.ssrc;
+			stream = mcr_health_find(&worker->health, &key, frame->received_ns);
+		}
+		verdict = mcr_health_take(stream, rtp.sequence, &missing);
+		packets += verdict != MCR_HEALTH_PROBATIONAL;
+		reordered += verdict == MCR_HEALTH_LATE;
+		duplicate += verdict == MCR_HEALTH_DUPLICATE;
+	}
+	if (packets)
+		MCR_COUNT(rule->rtp_packets, packets);
+	if (missing)
+		MCR_COUNT(rule->rtp_missing, missing);
+	if (reordered)
+		MCR_COUNT(rule->rtp_reordered, reordered);
+	if (duplicate)
+		MCR_COUNT(rule->rtp_duplicate, duplicate);
+}
+
 static void frame_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			 struct mcr_scratch *scratch, uint32_t interface, const struct frame *frame)
 {
@@ -161,6 +207,9 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	MCR_COUNT(rule->bytes, datagram.payload_bytes);
 	__atomic_store_n(&rule->last_ns, frame->received_ns, __ATOMIC_RELAXED);
 	is_sampled = mcr_sample_is_due(rule, segments, frame->received_ns);
+	if (table->counts_health &&
+	    (segments > 1 || mcr_rtp_may_be(datagram.payload, datagram.payload_bytes)))
+		health_count(worker, &table->flows[flow], &datagram, frame);
 
 	packet = (struct mcr_packet){ .payload = datagram.payload,
 				      .bytes = frame->segment_bytes,

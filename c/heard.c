@@ -13,13 +13,11 @@
 #include "frame.h"
 #include "igmp.h"
 #include "payload.h"
+#include "rtp.h"
 
 #define NONE UINT32_MAX
 #define TS_PACKET_BYTES 188
 #define TS_SYNC 0x47
-#define RTP_HEADER_BYTES 12
-/* Two packets of one source, so near each other, are RTP: RFC 3550 appendix A.1. */
-#define RTP_DISTANCE_MAX 3000
 
 /* -- bounded tables ------------------------------------------------------------ */
 
@@ -82,8 +80,7 @@ static uint32_t table_take(struct table *table, const struct key *key)
 
 /* What a flow may become; nobody else's business. */
 struct suspicion {
-	uint32_t ssrc;
-	uint16_t sequence;
+	struct mcr_rtp rtp;
 	bool has_rtp;
 };
 
@@ -195,11 +192,6 @@ static struct key key_of(const struct mcr_heard *heard, const struct packet *pac
 	return key;
 }
 
-static uint32_t get32(const uint8_t *bytes)
-{
-	return (uint32_t)mcr_get16(bytes) << 16 | mcr_get16(bytes + 2);
-}
-
 static size_t smaller(size_t a, size_t b)
 {
 	return a < b ? a : b;
@@ -261,46 +253,24 @@ static void find_programs(struct mcr_scan_flow *flow, const uint8_t *bytes, size
 		flow->programs = pat_programs(bytes + at);
 }
 
-/* Bytes of the header, RFC 3550 section 5.1, or 0: not RTP. */
-static size_t rtp_header_bytes(const uint8_t *bytes, size_t captured)
-{
-	size_t length;
-
-	if (captured < RTP_HEADER_BYTES || bytes[0] >> 6 != 2)
-		return 0;
-	length = RTP_HEADER_BYTES + (size_t)(bytes[0] & 0x0f) * 4;
-	if (bytes[0] & 0x10) { /* header extension */
-		if (length + 4 > captured)
-			return 0;
-		length += 4 + (size_t)mcr_get16(bytes + length + 2) * 4;
-	}
-	return length <= captured ? length : 0;
-}
-
-/* Sender report to transport feedback, and a length that fits: RFC 3550 section 6.4. */
 static bool is_rtcp(const struct payload *payload)
 {
-	const uint8_t *bytes = payload->bytes;
-
-	return payload->captured >= 8 && bytes[0] >> 6 == 2 && bytes[1] >= 200 && bytes[1] <= 207 &&
-	       ((size_t)mcr_get16(bytes + 2) + 1) * 4 <= payload->length;
+	return mcr_rtcp_is(payload->bytes, payload->captured, payload->length);
 }
 
-/* One datagram in four looks like RTP by its version; two in step do not by chance. */
+/* One datagram in four looks like RTP by its version; two of one SSRC in step do not by chance. */
 static bool becomes_rtp(struct suspicion *suspicion, const struct payload *payload)
 {
-	const uint8_t *bytes = payload->bytes;
 	struct suspicion before = *suspicion;
-	uint16_t step;
+	int steps;
 
-	suspicion->has_rtp = rtp_header_bytes(bytes, payload->captured) > 0 && !is_rtcp(payload);
-	if (!suspicion->has_rtp)
+	suspicion->has_rtp = mcr_rtp_header_bytes(payload->bytes, payload->captured) > 0 &&
+			     mcr_rtp_read(payload->bytes, payload->captured, &suspicion->rtp) &&
+			     !is_rtcp(payload);
+	if (!suspicion->has_rtp || !before.has_rtp || before.rtp.ssrc != suspicion->rtp.ssrc)
 		return false;
-	suspicion->sequence = mcr_get16(bytes + 2);
-	suspicion->ssrc = get32(bytes + 8);
-	step = (uint16_t)(suspicion->sequence - before.sequence);
-	return before.has_rtp && before.ssrc == suspicion->ssrc && step > 0 &&
-	       step <= RTP_DISTANCE_MAX;
+	steps = mcr_rtp_distance(before.rtp.sequence, suspicion->rtp.sequence);
+	return steps > 0 && steps <= MCR_RTP_DISTANCE_MAX;
 }
 
 /* Version 1 on the port of RFC 2974. */
@@ -342,13 +312,14 @@ static uint8_t kind_of(struct suspicion *suspicion, const struct payload *payloa
 static void look_inside(struct mcr_scan_flow *flow, const struct payload *payload)
 {
 	size_t header = 0;
+	struct mcr_rtp rtp;
 
 	if (flow->kind == MCR_SCAN_RTP) {
-		header = rtp_header_bytes(payload->bytes, payload->captured);
-		if (header == 0)
+		header = mcr_rtp_header_bytes(payload->bytes, payload->captured);
+		if (header == 0 || !mcr_rtp_read(payload->bytes, payload->captured, &rtp))
 			return;
 		flow->payload_type = payload->bytes[1] & 0x7f;
-		flow->ssrc = get32(payload->bytes + 8);
+		flow->ssrc = rtp.ssrc;
 	} else if (flow->kind != MCR_SCAN_TS) {
 		return;
 	}

@@ -86,12 +86,24 @@ struct mcr_interface_counters {
 };
 _Static_assert(sizeof(struct mcr_interface_counters) == 128, "ABI");
 
+/*
+ * RTP as it arrived, by the sequence numbers of each stream: one SSRC from one
+ * source to one (group, port). It is known after 8 packets with numbers in a
+ * row, which are not counted themselves. 3,000 numbers or more ahead, or 64 or
+ * more behind, and going on from there, its sender began anew: nothing of the
+ * jump is missing, and the stream has to be known again. What the ring dropped
+ * or a worker refused is missing too. Counted only where each flow is one
+ * worker's: not by several with MCR_FANOUT_CPU or MCR_FANOUT_QM.
+ */
 struct mcr_rule_counters {
 	uint64_t packets;
 	uint64_t bytes; /* UDP payload */
 	uint64_t last_ns; /* kernel receive time of the last packet, CLOCK_REALTIME */
 	uint64_t sampled_ns; /* the same of the last one whose latency was sampled */
-	uint64_t reserved[4];
+	uint64_t rtp_packets; /* of its RTP streams, once they are known as such */
+	uint64_t rtp_missing; /* numbers that never came, or 64 others later than due */
+	uint64_t rtp_reordered; /* came behind a higher number, and are not missing */
+	uint64_t rtp_duplicate; /* had come already */
 };
 _Static_assert(sizeof(struct mcr_rule_counters) == 64, "ABI");
 
@@ -145,8 +157,8 @@ MCR_EXPORT struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *erro
 MCR_EXPORT void *mcr_counters(const struct mcr_relay *relay, uint32_t worker);
 MCR_EXPORT int64_t mcr_counters_bytes(void);
 
-/* Slots given to something new start at zero, a rule's added latency as well; no
- * worker may use them now. */
+/* Slots given to something new start at zero, a rule's added latency as well, and
+ * it knows no RTP stream; no worker may use them now. */
 MCR_EXPORT int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot);
 MCR_EXPORT int32_t mcr_egress_counters_reset(struct mcr_relay *relay, uint32_t slot);
 

@@ -11,16 +11,11 @@
 #include <string.h>
 
 #include "mcr.h"
+#include "rtp.h"
 #include "sequence.h"
 
 #define MCR_PIDS 8192
 #define MCR_RECENT_HASHES 64
-
-/* A datagram of RTP, RFC 3550 section 5.1: what is needed of its header. */
-struct mcr_rtp {
-	uint16_t sequence;
-	uint32_t source; /* SSRC */
-};
 
 /* One PID of an MPEG transport stream; its continuity counters have 4 bits. */
 struct mcr_pid {
@@ -41,7 +36,7 @@ struct mcr_stream {
 	/* kind rtp, and what may become it */
 	bool has_candidate;
 	struct mcr_rtp candidate;
-	uint32_t source;
+	uint32_t ssrc;
 	/* kind ts; PIDs lie in memory that is touched only then */
 	struct mcr_pid *pids;
 	uint64_t recent[MCR_RECENT_HASHES];

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define INTERFACES_OFFSET sizeof(struct mcr_worker_counters)
@@ -23,6 +24,7 @@
 _Static_assert(COUNTERS_BYTES % MCR_CACHE_LINE == 0, "an area is whole cache lines");
 /* Areas start on a page, so that no two workers write one. */
 #define COUNTERS_STRIDE ((COUNTERS_BYTES + 4095) / 4096 * 4096)
+#define HEALTH_BYTES (MCR_HEALTH_STREAMS * sizeof(struct mcr_health_stream))
 
 int32_t mcr_abi(void)
 {
@@ -41,7 +43,16 @@ void *mcr_counters(const struct mcr_relay *relay, uint32_t worker)
 	return relay->counters + worker * COUNTERS_STRIDE;
 }
 
-static int worker_open(struct mcr_relay *relay, uint32_t index)
+/* Zeroed memory; a page exists once it is written. */
+static void *pages_open(size_t bytes)
+{
+	void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return pages == MAP_FAILED ? NULL : pages;
+}
+
+static int worker_open(struct mcr_relay *relay, uint32_t index, uint64_t seed)
 {
 	struct mcr_worker *worker = &relay->workers[index];
 	uint8_t *area = mcr_counters(relay, index);
@@ -57,7 +68,10 @@ static int worker_open(struct mcr_relay *relay, uint32_t index)
 		return -errno;
 	worker->packets = calloc(MCR_BATCH_PACKETS_MAX, sizeof(*worker->packets));
 	worker->sender = mcr_sender_open();
-	return worker->packets && worker->sender ? 0 : -ENOMEM;
+	worker->health.streams = pages_open(HEALTH_BYTES);
+	worker->health.mask = MCR_HEALTH_STREAMS - 1;
+	worker->health.seed = seed;
+	return worker->packets && worker->sender && worker->health.streams ? 0 : -ENOMEM;
 }
 
 static void relay_close(struct mcr_relay *relay)
@@ -69,7 +83,10 @@ static void relay_close(struct mcr_relay *relay)
 			close(worker->event_fd);
 		free(worker->packets);
 		mcr_sender_close(worker->sender);
+		if (worker->health.streams)
+			munmap(worker->health.streams, HEALTH_BYTES);
 	}
+	free(relay->rule_numbers);
 	if (relay->counters)
 		munmap(relay->counters, relay->counters_bytes);
 	free(relay);
@@ -79,7 +96,7 @@ struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *error)
 {
 	size_t bytes = sizeof(struct mcr_relay) + worker_count * sizeof(struct mcr_worker);
 	struct mcr_relay *relay;
-	void *counters;
+	uint64_t seed = 0;
 
 	if (worker_count == 0 || worker_count > MCR_WORKERS_MAX) {
 		*error = -EINVAL;
@@ -96,19 +113,21 @@ struct mcr_relay *mcr_relay_open(uint32_t worker_count, int32_t *error)
 	for (uint32_t i = 0; i < worker_count; i++)
 		relay->workers[i].event_fd = -1;
 
-	/* Room for every slot there may ever be; a page exists once it is written. */
+	/* Room for every slot there may ever be. */
 	relay->counters_bytes = worker_count * COUNTERS_STRIDE;
-	counters = mmap(NULL, relay->counters_bytes, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (counters == MAP_FAILED) {
-		*error = -errno;
+	relay->counters = pages_open(relay->counters_bytes);
+	relay->rule_numbers = calloc(MCR_RULES_MAX, sizeof(*relay->rule_numbers));
+	if (!relay->counters || !relay->rule_numbers) {
+		*error = -ENOMEM;
 		relay_close(relay);
 		return NULL;
 	}
-	relay->counters = counters;
+	/* Without it, early in a boot, senders could still only spoil each other's statistics. */
+	if (getrandom(&seed, sizeof(seed), GRND_NONBLOCK) < 0)
+		seed = 0;
 
 	for (uint32_t i = 0; i < worker_count; i++) {
-		*error = worker_open(relay, i);
+		*error = worker_open(relay, i, seed);
 		if (*error) {
 			relay_close(relay);
 			return NULL;
@@ -121,6 +140,7 @@ int32_t mcr_rule_counters_reset(struct mcr_relay *relay, uint32_t slot)
 {
 	if (slot >= MCR_RULES_MAX)
 		return -EINVAL;
+	relay->rule_numbers[slot] = ++relay->rule_number_last;
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
 		struct mcr_worker *worker = &relay->workers[i];
 		struct mcr_added_latency_counters *latency = &worker->latencies[slot];

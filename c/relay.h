@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "header.h"
+#include "health.h"
 #include "mcr.h"
 
 #define MCR_CACHE_LINE 64
@@ -52,6 +53,7 @@ struct mcr_ring {
 	uint32_t block_count;
 	uint32_t sleep_us;
 	uint32_t fanout_id;
+	bool splits_flows; /* over the workers: MCR_FANOUT_CPU, MCR_FANOUT_QM */
 	bool by_frame; /* TPACKET_V2, and only there: */
 	uint8_t *copies; /* MCR_COPIES_BYTES, of frames that are longer than their slot */
 	size_t copies_held; /* bytes of it, until the slots are given back */
@@ -95,6 +97,7 @@ struct mcr_worker {
 	struct mcr_rule_counters *rules;
 	struct mcr_egress_counters *egresses;
 	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
+	struct mcr_health health;
 	struct mcr_sample samples[MCR_SAMPLES_MAX];
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
@@ -111,6 +114,8 @@ struct mcr_relay {
 	int32_t stopping;
 	uint8_t *counters;
 	size_t counters_bytes; /* of all workers */
+	uint32_t *rule_numbers; /* by slot: the how manieth rule that began it has */
+	uint32_t rule_number_last;
 	struct mcr_worker workers[];
 };
 
@@ -136,6 +141,13 @@ struct mcr_slot {
 	uint32_t candidate_count; /* 0: the slot is empty */
 };
 
+struct mcr_flow {
+	uint32_t rule; /* slot of its counters */
+	uint32_t rule_number; /* no other rule has, nor had it */
+	uint32_t action_first;
+	uint32_t action_count;
+};
+
 struct mcr_action {
 	struct sockaddr_in to; /* port 0: the port it arrived at */
 	uint32_t egress;
@@ -159,9 +171,10 @@ struct mcr_table {
 	uint32_t epoch;
 	uint32_t slot_mask;
 	bool any_port; /* some match names no port */
+	bool counts_health; /* every packet of a flow comes to one worker */
 	struct mcr_slot *slots;
 	struct mcr_candidate *candidates; /* the ones with a source first */
-	struct mcr_flow_spec *flows;
+	struct mcr_flow *flows;
 	struct mcr_action *actions;
 	struct mcr_template *templates; /* of the actions that have a link */
 	struct mcr_egress_spec *egresses;

@@ -326,6 +326,7 @@ static struct mcr_ring *ring_prepare(const struct mcr_ring_options *options, int
 	if (!ring)
 		return NULL;
 	ring->by_frame = options->version == 2;
+	ring->splits_flows = options->fanout == MCR_FANOUT_CPU || options->fanout == MCR_FANOUT_QM;
 	ring->sleep_us = ring->by_frame ? options->sleep_us : 0;
 	/* Protocol 0: nothing is captured before bind, when ring and filter stand. */
 	ring->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);

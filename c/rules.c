@@ -268,6 +268,28 @@ static int fill_actions(struct mcr_table *table, const struct mcr_table_spec *sp
 	return 0;
 }
 
+/* Otherwise a worker sees holes where the packets of another are. */
+static bool keeps_flows(const struct mcr_relay *relay, const struct mcr_table_spec *spec)
+{
+	for (uint32_t i = 0; i < spec->ring_count && relay->worker_count > 1; i++)
+		if (spec->rings[i].ring->splits_flows)
+			return false;
+	return true;
+}
+
+static void fill_flows(struct mcr_table *table, const struct mcr_relay *relay,
+		       const struct mcr_table_spec *spec)
+{
+	for (uint32_t i = 0; i < spec->flow_count; i++) {
+		const struct mcr_flow_spec *flow = &spec->flows[i];
+
+		table->flows[i] = (struct mcr_flow){ .rule = flow->rule,
+						     .rule_number = relay->rule_numbers[flow->rule],
+						     .action_first = flow->action_first,
+						     .action_count = flow->action_count };
+	}
+}
+
 static void copy(void *to, const void *from, size_t bytes)
 {
 	if (bytes)
@@ -299,7 +321,8 @@ struct mcr_table *mcr_table_build(const struct mcr_relay *relay, const struct mc
 	table = table_carve(&carver, relay, spec, slot_count);
 
 	fill_ports(table, relay->worker_count, spec);
-	copy(table->flows, spec->flows, spec->flow_count * sizeof(*spec->flows));
+	table->counts_health = keeps_flows(relay, spec);
+	fill_flows(table, relay, spec);
 	copy(table->egresses, spec->egresses, spec->egress_count * sizeof(*spec->egresses));
 	*error = fill_actions(table, spec);
 	if (*error)

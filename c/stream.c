@@ -5,11 +5,8 @@
 #include "measure.h"
 #include "payload.h"
 
-#define RTP_HEADER_BYTES 12
 /* Sequence numbers of 16 bits count on from here, so that one may go back. */
 #define RTP_SEQUENCE_BASE (UINT64_C(1) << 32)
-/* Two packets of one source, so near each other, are RTP: RFC 3550 appendix A.1. */
-#define RTP_DISTANCE_MAX 3000
 /* Further back is no reordering, but a sender that began anew. */
 #define RTP_MISORDER_MAX 1000
 
@@ -83,21 +80,6 @@ static void count_mcr(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 
 /* -- RTP ---------------------------------------------------------------------- */
 
-static bool rtp_read(const uint8_t *bytes, size_t length, struct mcr_rtp *rtp)
-{
-	if (length < RTP_HEADER_BYTES || bytes[0] >> 6 != 2)
-		return false;
-	rtp->sequence = (uint16_t)(bytes[2] << 8 | bytes[3]);
-	rtp->source = (uint32_t)bytes[8] << 24 | (uint32_t)bytes[9] << 16 |
-		      (uint32_t)bytes[10] << 8 | bytes[11];
-	return true;
-}
-
-static int distance(uint16_t from, uint16_t to)
-{
-	return (int16_t)(uint16_t)(to - from);
-}
-
 static void count_rtp_sequence(struct mcr_stream *stream, uint16_t number)
 {
 	struct mcr_sequence *sequence = &stream->sequence;
@@ -105,15 +87,15 @@ static void count_rtp_sequence(struct mcr_stream *stream, uint16_t number)
 
 	if (sequence->is_started)
 		extended = sequence->highest +
-			   (uint64_t)(int64_t)distance((uint16_t)sequence->highest, number);
+			   (uint64_t)(int64_t)mcr_rtp_distance((uint16_t)sequence->highest, number);
 	count_sequence(stream, extended);
 }
 
 /* Another source, or far back: only when the next one agrees is it a new start. */
 static bool is_new_start(struct mcr_stream *stream, const struct mcr_rtp *rtp)
 {
-	bool agrees = stream->has_candidate && stream->candidate.source == rtp->source &&
-		      distance(stream->candidate.sequence, rtp->sequence) == 1;
+	bool agrees = stream->has_candidate && stream->candidate.ssrc == rtp->ssrc &&
+		      mcr_rtp_distance(stream->candidate.sequence, rtp->sequence) == 1;
 
 	stream->candidate = *rtp;
 	stream->has_candidate = true;
@@ -125,19 +107,19 @@ static void count_rtp(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 	struct mcr_rtp rtp;
 	bool is_odd;
 
-	if (!rtp_read(bytes, length, &rtp)) {
+	if (!mcr_rtp_read(bytes, length, &rtp)) {
 		stream->counters->corrupt++;
 		return;
 	}
-	is_odd = rtp.source != stream->source ||
-		 distance((uint16_t)stream->sequence.highest, rtp.sequence) < -RTP_MISORDER_MAX;
+	is_odd = rtp.ssrc != stream->ssrc || mcr_rtp_distance((uint16_t)stream->sequence.highest,
+							      rtp.sequence) < -RTP_MISORDER_MAX;
 	if (!is_odd) {
 		stream->has_candidate = false;
 		count_rtp_sequence(stream, rtp.sequence);
 	} else if (is_new_start(stream, &rtp)) {
 		restart(stream);
 		stream->counters->foreign--; /* the candidate was of this start */
-		stream->source = rtp.source;
+		stream->ssrc = rtp.ssrc;
 		stream->has_candidate = false;
 		count_rtp_sequence(stream, (uint16_t)(rtp.sequence - 1));
 		count_rtp_sequence(stream, rtp.sequence);
@@ -153,15 +135,15 @@ static bool becomes_rtp(struct mcr_stream *stream, const uint8_t *bytes, size_t 
 	bool had_candidate = stream->has_candidate;
 	int steps;
 
-	stream->has_candidate = rtp_read(bytes, length, &rtp);
+	stream->has_candidate = mcr_rtp_read(bytes, length, &rtp);
 	if (!stream->has_candidate)
 		return false;
 	stream->candidate = rtp;
-	steps = distance(first.sequence, rtp.sequence);
-	if (!had_candidate || first.source != rtp.source || steps > RTP_DISTANCE_MAX ||
-	    steps < -RTP_DISTANCE_MAX)
+	steps = mcr_rtp_distance(first.sequence, rtp.sequence);
+	if (!had_candidate || first.ssrc != rtp.ssrc || steps > MCR_RTP_DISTANCE_MAX ||
+	    steps < -MCR_RTP_DISTANCE_MAX)
 		return false;
-	stream->source = rtp.source;
+	stream->ssrc = rtp.ssrc;
 	stream->has_candidate = false;
 	count_rtp_sequence(stream, first.sequence);
 	return true;

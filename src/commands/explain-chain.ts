@@ -27,6 +27,7 @@ export function explain(evidence: Evidence): readonly Link[] {
     judgeMatch,
     judgeRing,
     judgeExclusive,
+    judgeRtp,
   ]) {
     const found = judge(evidence);
     if (!found) continue;
@@ -265,6 +266,35 @@ function judgeExclusive({ running }: Evidence): Found | undefined {
         text: `exclusive by ${exclusive}: programs of this host receive none of it`,
       };
   }
+}
+
+/** What the stream's own numbers say of the way to here: of the packets that came while the wire was watched. */
+function judgeRtp({ running, rule }: Evidence): Found | undefined {
+  const now = running?.after.rtp;
+  if (!running || !now) return undefined;
+  const link = "rtp";
+  const { packets = 0, missing = 0, reordered = 0, duplicate = 0 } = running.before.rtp ?? {};
+  const lost = now.missing - missing;
+  const late = `${now.reordered - reordered} reordered, ${now.duplicate - duplicate} duplicate`;
+  if (lost === 0)
+    return {
+      link,
+      verdict: "ok",
+      text: `no packet was missing of ${now.packets - packets} meanwhile (${now.missing} since the rule began); ${late}`,
+    };
+  if (grown(running).length > 0)
+    return {
+      link,
+      verdict: "warn",
+      text: `${lost} RTP packets were missing meanwhile, maybe those that mcr itself has dropped on ${rule.ingress.interface}; ${late}`,
+      cure: "mcr stats",
+    };
+  return {
+    link,
+    verdict: "warn",
+    text: `${lost} RTP packets were missing before they reached mcr, which got ${now.packets - packets} meanwhile; ${late}`,
+    cure: `upstream of ${rule.ingress.interface}: ethtool -S ${rule.ingress.interface}, the error and drop counters of each switch port on the way, the sender`,
+  };
 }
 
 function rate(pps: number): string {

@@ -28,6 +28,7 @@ export function formatStats(stats: Stats, columns = Number.POSITIVE_INFINITY): s
     interfacesTable(stats.interfaces, columns),
     formatWorkers(stats),
     rulesTable(stats.rules, columns),
+    rtpTable(stats.rules, columns),
     latencyTable(stats, columns),
     `igmp: ${pairs(stats.igmp)}\n`,
   ]
@@ -76,6 +77,14 @@ function rulesTable(rules: readonly RuleSnapshot[], columns: number): string {
     columns,
     ["BYTES"],
   );
+}
+
+/** As it arrived; rules without any are left out. */
+function rtpTable(rules: readonly RuleSnapshot[], columns: number): string {
+  const rows = rules.flatMap(({ name, rtp }): Row[] =>
+    rtp ? [[name, rtp.packets, rtp.missing, rtp.reordered, rtp.duplicate]] : [],
+  );
+  return table(["RTP INGRESS", "PACKETS", "MISSING", "REORDERED", "DUPLICATE"], rows, columns);
 }
 
 /** Of the packets that were sampled; rules without any are left out. */

@@ -57,6 +57,19 @@ const families = {
   mcr_rule_received_packets_total: ["counter", "Packets that arrived for the rule."],
   mcr_rule_received_bytes_total: ["counter", "UDP payload that arrived for the rule."],
   mcr_rule_last_packet_timestamp_seconds: ["gauge", "When the last packet for the rule arrived."],
+  mcr_rtp_received_packets_total: [
+    "counter",
+    "Packets of RTP streams that arrived for the rule; not counted where fanout is cpu or qm with several workers.",
+  ],
+  mcr_rtp_missing_packets_total: [
+    "counter",
+    "RTP sequence numbers that never arrived for the rule. What mcr's own ring dropped is missing too: see mcr_ring_dropped_packets_total.",
+  ],
+  mcr_rtp_reordered_packets_total: [
+    "counter",
+    "RTP packets that arrived for the rule behind a later one, and are not missing.",
+  ],
+  mcr_rtp_duplicate_packets_total: ["counter", "RTP packets that had arrived for the rule already."],
   mcr_rule_latency_seconds: ["histogram", "What mcr added to the way of the packets that it sampled."],
   mcr_output_state: ["gauge", "1 for the state that the egress is in, 0 for the others."],
   mcr_output_sent_packets_total: ["counter", "Packets sent by the egress."],
@@ -134,10 +147,7 @@ export function renderMetrics(source: MetricsSource): string {
   const samples = [
     ...processSamples(source),
     ...source.rules.flatMap(({ rule }) => ruleGauges(rule)),
-    ...source.rules.flatMap(ruleCounters).map((each) => ({
-      ...each,
-      value: source.past.of(each.series) + leaving.of(each.series) + each.value,
-    })),
+    ...source.rules.flatMap((rule) => continuedCounters(rule, [source.past, leaving])),
     ...totalSamples(source.stats),
     ...source.stats.interfaces.flatMap(interfaceSamples),
     ...source.stats.workers.flatMap((worker) =>
@@ -188,6 +198,18 @@ function ruleGauges({ name, state, since, last_packet, egress }: RuleSnapshot): 
   ];
 }
 
+/** On top of what their series had before; those of RTP only where there ever was some. */
+function continuedCounters(rule: RuleMetrics, before: readonly PastCounts[]): readonly Sample[] {
+  const samples = ruleCounters(rule).map((each) => ({
+    ...each,
+    value: before.reduce((total, past) => total + past.of(each.series), each.value),
+  }));
+  const hasRtp = samples.some(
+    ({ family, value }) => family === "mcr_rtp_received_packets_total" && value > 0,
+  );
+  return hasRtp ? samples : samples.filter(({ family }) => !family.startsWith("mcr_rtp_"));
+}
+
 /** What only grows, of one rule: histograms too, their bounds being series of their own. */
 function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
   const colon = rule.ingress.lastIndexOf(":");
@@ -196,6 +218,10 @@ function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
   return [
     sample("mcr_rule_received_packets_total", ingress, rule.packets),
     sample("mcr_rule_received_bytes_total", ingress, rule.bytes),
+    sample("mcr_rtp_received_packets_total", ingress, rule.rtp?.packets ?? 0),
+    sample("mcr_rtp_missing_packets_total", ingress, rule.rtp?.missing ?? 0),
+    sample("mcr_rtp_reordered_packets_total", ingress, rule.rtp?.reordered ?? 0),
+    sample("mcr_rtp_duplicate_packets_total", ingress, rule.rtp?.duplicate ?? 0),
     ...(latency ? latencySamples(rule.name, latency) : []),
     ...rule.egress.flatMap((each, index) => {
       const output = outputLabels(rule.name, each, index);

@@ -45,6 +45,14 @@ export const EgressSchema = v.object({
   last_error: v.nullable(v.string()),
 });
 
+/**
+ * RTP that arrived, by its sequence numbers; null where none was recognised, and where packets of a flow are spread
+ * over workers. c/mcr.h tells what each means.
+ */
+const RtpSchema = v.nullable(
+  v.object({ packets: count, missing: count, reordered: count, duplicate: count }),
+);
+
 /** What mcr adds to a packet's way, of sampled packets; null when none was sampled. */
 const LatencySchema = v.nullable(v.object({ samples: count, p50_ns: count, p99_ns: count, max_ns: count }));
 
@@ -67,6 +75,7 @@ export const RuleSchema = v.object({
   rate,
   last_packet: v.nullable(time),
   latency: LatencySchema,
+  rtp: v.optional(RtpSchema, null),
   egress: v.array(EgressSchema),
 });
 

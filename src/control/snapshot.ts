@@ -6,7 +6,7 @@ import { countFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
-import type { Counters, InterfaceCounts } from "../stats/counters.ts";
+import type { Counters, InterfaceCounts, RuleCounts } from "../stats/counters.ts";
 import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
 import type { Rates } from "../stats/rates.ts";
@@ -58,7 +58,18 @@ export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: R
     rate: rates?.of(running, counts.packets, counts.bytes) ?? null,
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
     latency: summaryOf(counters.latency(running.slot)),
+    rtp: rtpOf(counts),
     egress,
+  };
+}
+
+function rtpOf(counts: RuleCounts): RuleSnapshot["rtp"] {
+  if (counts.rtp_packets === 0) return null;
+  return {
+    packets: counts.rtp_packets,
+    missing: counts.rtp_missing,
+    reordered: counts.rtp_reordered,
+    duplicate: counts.rtp_duplicate,
   };
 }
 

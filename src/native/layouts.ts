@@ -235,7 +235,16 @@ export const counterArea = {
     "truncated",
     "bad_checksum",
   ],
-  rule: ["packets", "bytes", "last_ns", "sampled_ns"],
+  rule: [
+    "packets",
+    "bytes",
+    "last_ns",
+    "sampled_ns",
+    "rtp_packets",
+    "rtp_missing",
+    "rtp_reordered",
+    "rtp_duplicate",
+  ],
   egress: [
     "sent_packets",
     "sent_bytes",

@@ -39,6 +39,9 @@ describe("mcr stats", () => {
       wall      eth9 239.1.1.1-239.1.1.50:5001-5050            0           0
                 → eth1 239.10.1.1-239.10.1.50:6001-6050        0           0        0
 
+      RTP INGRESS  PACKETS  MISSING  REORDERED  DUPLICATE
+      studio-a     1234559       12          3          1
+
       ADDED LATENCY  SAMPLES  P50 µs  P99 µs  MAX µs
       all rules         1300     600    1040  2345.7
       studio-a          1200   612.3    1050  2345.7

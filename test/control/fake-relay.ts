@@ -56,6 +56,7 @@ export const rule: RuleSnapshot = {
   rate: { packets_per_s: 20_000, bits_per_s: 163_840_000 },
   last_packet: "2026-11-21T11:59:59.990Z",
   latency: { samples: 1200, p50_ns: 612_345, p99_ns: 1_050_000, max_ns: 2_345_678 },
+  rtp: { packets: 1234559, missing: 12, reordered: 3, duplicate: 1 },
   egress: [egress],
 };
 
@@ -90,6 +91,7 @@ export const rules: readonly RuleSnapshot[] = [
     rate: null,
     last_packet: null,
     latency: null,
+    rtp: null,
     egress: [
       {
         ...egress,

@@ -127,6 +127,32 @@ test("a latency histogram is cumulative, in seconds, and its last bucket is the 
   ]);
 });
 
+const rtp = { packets: 1000, missing: 7, reordered: 2, duplicate: 1 };
+const rtpSeries = (text: string) => [...valuesIn(text)].filter(([series]) => series.startsWith("mcr_rtp_"));
+
+test("the health of RTP is told with the labels of the rule, and only where there was some", () => {
+  const labels = '{rule="studio-a",iface="eth0",group="239.1.1.1",port="5001"}';
+  const text = renderMetrics(
+    source({ rules: [counted(2000, { rtp }), counted(5, { name: "b", rtp: null })] }),
+  );
+  expect(rtpSeries(text)).toEqual([
+    [`mcr_rtp_received_packets_total${labels}`, 1000],
+    [`mcr_rtp_missing_packets_total${labels}`, 7],
+    [`mcr_rtp_reordered_packets_total${labels}`, 2],
+    [`mcr_rtp_duplicate_packets_total${labels}`, 1],
+  ]);
+  expect(renderMetrics(source({ rules: [counted(5, { rtp: null })] }))).not.toContain("mcr_rtp_");
+});
+
+test("it counts on after a reload has changed the rule, before its RTP is recognised again and after", () => {
+  const past = new PastCounts();
+  past.add(counted(2000, { rtp }));
+  const after = (now: typeof rule.rtp) =>
+    rtpSeries(renderMetrics(source({ rules: [counted(1, { rtp: now })], past }))).map(([, value]) => value);
+  expect(after(null)).toEqual([1000, 7, 2, 1]);
+  expect(after({ packets: 1, missing: 0, reordered: 0, duplicate: 1 })).toEqual([1001, 7, 2, 2]);
+});
+
 test("label values are escaped, whatever a rule is called", () => {
   const named = { rule: { ...rule, name: 'a "b" \\ c\nd' } };
   const text = renderMetrics(source({ rules: [named] }));
@@ -157,7 +183,7 @@ test("a series whose labels change begins anew, and comes back with what it had"
 
 test("what is remembered of removed rules is bounded: the oldest goes first", () => {
   const past = new PastCounts(8);
-  for (let i = 0; i < 100; i += 1) past.add(counted(5, { name: `rule-${i}`, egress: [] }));
+  for (let i = 0; i < 100; i += 1) past.add(counted(5, { name: `rule-${i}`, egress: [], rtp: null }));
   const of = (name: string) => past.of(received.replace("studio-a", name));
   expect([of("rule-0"), of("rule-99"), of("rule-96")]).toEqual([0, 5, 5]);
   expect(of("rule-90")).toBe(0);

@@ -48,7 +48,7 @@ function relaying() {
     .setLatency(1, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .setLatency(131_072, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .set("interface", 0, { packets: 70, bytes: 60_000, matched: 60, no_match: 7, bad_checksum: 3 })
-    .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6 })
+    .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6, rtp_packets: 50, rtp_missing: 2 })
     .set("egress", 4, {
       sent_packets: 57,
       sent_bytes: 57_000,
@@ -60,7 +60,15 @@ function relaying() {
   const second = new FakeCounterArea()
     .set("worker", 0, { wakeups: 20 })
     .set("interface", 0, { packets: 41, bytes: 40_000, matched: 40, fragment: 1 })
-    .set("rule", 1, { packets: 40, bytes: 40_000, last_ns: (lastMs - 500) * 1e6 })
+    .set("rule", 1, {
+      packets: 40,
+      bytes: 40_000,
+      last_ns: (lastMs - 500) * 1e6,
+      rtp_packets: 30,
+      rtp_missing: 1,
+      rtp_reordered: 5,
+      rtp_duplicate: 6,
+    })
     .set("egress", 4, { sent_packets: 39, sent_bytes: 39_000, frame_packets: 39, error_packets: 1 })
     .set("egress", 5, { unavailable_packets: 40 });
   const counters = new Counters([first, second]);
@@ -102,6 +110,7 @@ describe("a rule's snapshot", () => {
       rate: null,
       last_packet: "2026-01-02T03:04:07.500Z",
       latency: { samples: 2, p50_ns: 256, p99_ns: 300, max_ns: 300 },
+      rtp: { packets: 80, missing: 3, reordered: 5, duplicate: 6 },
       egress: [
         {
           interface: "veth2",
@@ -151,7 +160,13 @@ describe("a rule's snapshot", () => {
     const running: RunningRule = runningRule(ruleOf({}), 2, 8);
     const { counters } = relaying();
     const snapshot = ruleSnapshot(running, counters);
-    expect(snapshot).toMatchObject({ packets: 0, last_packet: null, source: [], state: "waiting" });
+    expect(snapshot).toMatchObject({
+      packets: 0,
+      last_packet: null,
+      rtp: null,
+      source: [],
+      state: "waiting",
+    });
     expect<unknown>(v.parse(RuleSchema, sent(snapshot))).toEqual(sent(snapshot));
   });
 

@@ -8,7 +8,8 @@
  *
  * Frames are written as the kernel would, then edited: inputs get past the
  * checks of headers from the start, and every field can lie. Slots are edited
- * as if they lay one behind the other.
+ * as if they lay one behind the other. RTP goes on from input to input, or its
+ * streams would hardly ever be recognised.
  */
 #define _GNU_SOURCE
 #include "fuzz.h"
@@ -30,6 +31,7 @@ enum {
 	MEND_CHECKSUMS = 1, /* of the IPv4 headers, after the edits */
 	BY_FRAME = 2, /* slots, not a block */
 	LONG = 4, /* slots whose frames lie in copies */
+	IS_RTP = 8, /* every datagram, with numbers in a row */
 };
 
 static struct mcr_relay *relay;
@@ -81,8 +83,23 @@ static uint32_t get16_le(const uint8_t *bytes)
 	return bytes[0] | (uint32_t)bytes[1] << 8;
 }
 
+static void write_rtp(uint8_t *payload, uint32_t payload_bytes, uint32_t cut)
+{
+	static uint16_t sequence;
+	uint32_t segment_bytes = cut ? cut : payload_bytes;
+
+	for (uint32_t at = 0; at + MCR_RTP_HEADER_BYTES <= payload_bytes; at += segment_bytes) {
+		if (segment_bytes < MCR_RTP_HEADER_BYTES)
+			break;
+		payload[at] = 0x80;
+		payload[at + 2] = (uint8_t)(sequence >> 8);
+		payload[at + 3] = (uint8_t)sequence++;
+	}
+}
+
 /* Everything of a frame but its header, which the two kinds of ring write differently. */
-static void write_datagram(uint8_t *base, size_t link_at, uint32_t payload_bytes, uint32_t cut)
+static void write_datagram(uint8_t *base, size_t link_at, uint32_t payload_bytes, uint32_t cut,
+			   bool is_rtp)
 {
 	const uint16_t total = htons((uint16_t)(28 + payload_bytes));
 	const uint16_t udp = htons((uint16_t)(8 + payload_bytes));
@@ -97,9 +114,11 @@ static void write_datagram(uint8_t *base, size_t link_at, uint32_t payload_bytes
 	memcpy(base + NET_AT, ip, sizeof(ip));
 	memcpy(base + NET_AT + 2, &total, 2);
 	memcpy(base + NET_AT + 24, &udp, 2);
+	if (is_rtp)
+		write_rtp(base + NET_AT + 28, payload_bytes, cut);
 }
 
-static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool last)
+static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool is_rtp, bool last)
 {
 	const struct tpacket3_hdr header = { .tp_next_offset = last ? 0 :
 								      frame_bytes(payload_bytes),
@@ -109,10 +128,10 @@ static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, boo
 					     .tp_net = NET_AT };
 
 	memcpy(base, &header, sizeof(header));
-	write_datagram(base, LINK_AT, payload_bytes, cut);
+	write_datagram(base, LINK_AT, payload_bytes, cut, is_rtp);
 }
 
-static void write_slot(uint8_t *base, uint32_t payload_bytes, uint32_t cut)
+static void write_slot(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool is_rtp)
 {
 	const struct tpacket2_hdr header = { .tp_status = TP_STATUS_USER,
 					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
@@ -121,7 +140,7 @@ static void write_slot(uint8_t *base, uint32_t payload_bytes, uint32_t cut)
 					     .tp_net = NET_AT };
 
 	memcpy(base, &header, sizeof(header));
-	write_datagram(base, TPACKET_ALIGN(sizeof(header)), payload_bytes, cut);
+	write_datagram(base, TPACKET_ALIGN(sizeof(header)), payload_bytes, cut, is_rtp);
 }
 
 /* Reads what would be sent, then counts it: the batch is consistent. */
@@ -148,6 +167,12 @@ static void require_accounts(void)
 	require(c->matched == rules[0].packets + rules[1].packets + rules[2].packets);
 	require(worker->egresses[0].unavailable_packets == rules[0].packets + rules[1].packets);
 	require(worker->egresses[1].unavailable_packets == rules[1].packets);
+	for (int i = 0; i < 3; i++) {
+		require(rules[i].rtp_packets <= rules[i].packets);
+		require(rules[i].rtp_reordered + rules[i].rtp_duplicate <= rules[i].rtp_packets);
+		/* A jump this long at most for each of them. */
+		require(rules[i].rtp_missing <= rules[i].rtp_packets * MCR_RTP_DISTANCE_MAX);
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
@@ -155,7 +180,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 /* What one input says. */
 struct plan {
 	uint32_t frame_count, payload_bytes, cut;
-	bool mends, is_long;
+	bool mends, is_long, is_rtp;
 	const uint8_t *edits;
 	size_t edit_bytes;
 };
@@ -183,7 +208,7 @@ static void gather_block(const struct plan *plan)
 	block->hdr.bh1.offset_to_first_pkt = BLOCK_HEADER_BYTES;
 	for (uint32_t i = 0; i < plan->frame_count; i++)
 		write_frame(memory + BLOCK_HEADER_BYTES + i * stride, plan->payload_bytes,
-			    plan->cut, i + 1 == plan->frame_count);
+			    plan->cut, plan->is_rtp, i + 1 == plan->frame_count);
 	edit(plan, memory, block_bytes, 0, block_bytes);
 	for (uint32_t i = 0; i < plan->frame_count && plan->mends; i++)
 		mend_checksum(memory + BLOCK_HEADER_BYTES + i * stride + NET_AT,
@@ -215,7 +240,7 @@ static void gather_slots(const struct plan *plan)
 	for (uint32_t i = 0; i < plan->frame_count; i++) {
 		slots[i] = calloc(1, slot_bytes);
 		require(slots[i] != NULL);
-		write_slot(slots[i], plan->payload_bytes, plan->cut);
+		write_slot(slots[i], plan->payload_bytes, plan->cut, plan->is_rtp);
 		edit(plan, slots[i], slot_bytes, i * slot_bytes, plan->frame_count * slot_bytes);
 		if (plan->mends)
 			mend_checksum(slots[i] + NET_AT, 28 + plan->payload_bytes);
@@ -244,6 +269,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 			      .cut = get16_le(input + 4),
 			      .mends = input[1] & MEND_CHECKSUMS,
 			      .is_long = input[1] & LONG,
+			      .is_rtp = input[1] & IS_RTP,
 			      .edits = input + EDITS_AT,
 			      .edit_bytes = size - EDITS_AT };
 	if (input[1] & BY_FRAME)

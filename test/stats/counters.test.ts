@@ -1,7 +1,7 @@
 // Counters as readers see them: one worker's, or the sum of all.
 
 import { describe, expect, test } from "bun:test";
-import { Counters } from "../../src/stats/counters.ts";
+import { Counters, type RuleCounts } from "../../src/stats/counters.ts";
 import { FakeCounterArea } from "../support/fakes.ts";
 
 function areas(count: number): readonly FakeCounterArea[] {
@@ -11,6 +11,17 @@ function areas(count: number): readonly FakeCounterArea[] {
 function countersOf(of: readonly FakeCounterArea[]): Counters {
   return new Counters(of);
 }
+
+const noRule: RuleCounts = {
+  packets: 0,
+  bytes: 0,
+  last_ns: 0,
+  sampled_ns: 0,
+  rtp_packets: 0,
+  rtp_missing: 0,
+  rtp_reordered: 0,
+  rtp_duplicate: 0,
+};
 
 describe("counters", () => {
   test("lie where c/mcr.h draws them", () => {
@@ -76,9 +87,9 @@ describe("counters", () => {
     if (!area) throw new Error("one worker");
     area.set("rule", 3, { packets: 1, bytes: 2, last_ns: 3, sampled_ns: 2 });
     const counters = countersOf([area]);
-    expect(counters.rule(2)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
-    expect(counters.rule(4)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
-    expect(counters.rule(3)).toEqual({ packets: 1, bytes: 2, last_ns: 3, sampled_ns: 2 });
+    expect(counters.rule(2)).toEqual(noRule);
+    expect(counters.rule(4)).toEqual(noRule);
+    expect(counters.rule(3)).toEqual({ ...noRule, packets: 1, bytes: 2, last_ns: 3, sampled_ns: 2 });
   });
 
   test("that are last values are not added: the newest time, an errno that is one", () => {
@@ -87,13 +98,13 @@ describe("counters", () => {
     first.set("rule", 0, { packets: 1, last_ns: 5_000_000 }).set("egress", 0, { last_errno: 11 });
     second.set("rule", 0, { packets: 1, last_ns: 7_000_000 }).set("egress", 0, { last_errno: 11 });
     const counters = countersOf([first, second]);
-    expect(counters.rule(0)).toEqual({ packets: 2, bytes: 0, last_ns: 7_000_000, sampled_ns: 0 });
+    expect(counters.rule(0)).toEqual({ ...noRule, packets: 2, last_ns: 7_000_000 });
     expect(counters.egress(0).last_errno).toBe(11);
   });
 
   test("of a worker that does not exist are zero", () => {
-    expect(countersOf(areas(1)).rule(0, 5)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
-    expect(countersOf([]).rule(0)).toEqual({ packets: 0, bytes: 0, last_ns: 0, sampled_ns: 0 });
+    expect(countersOf(areas(1)).rule(0, 5)).toEqual(noRule);
+    expect(countersOf([]).rule(0)).toEqual(noRule);
   });
 
   test("beyond 32 bits stay exact", () => {
