@@ -138,7 +138,8 @@ static void gather(const uint8_t *payload, uint32_t payload_bytes, uint32_t segm
 	sum = (uint16_t)~mcr_fold(mcr_sum(ip, 20, 0));
 	memcpy(ip + 10, &sum, 2);
 	memcpy(ip + 28, payload, payload_bytes);
-	mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slot, SLOT_BYTES);
+	mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slot, SLOT_BYTES,
+			(struct mcr_copy){ 0 });
 	mcr_batch_send(table, worker, &table->scratch[0]);
 }
 
