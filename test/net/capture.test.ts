@@ -49,6 +49,12 @@ describe("a capture", () => {
       expect(opened).toMatchObject({ ...shape, retire_ms: 4, sleep_us: 50, fanout: 3 });
   });
 
+  test("of one worker has nothing to choose, so it takes the cheapest mode", () => {
+    const shim = new FakeRings();
+    opened(shim, 1, shape);
+    expect(shim.opened).toMatchObject([{ ...shape, fanout: 2 }]);
+  });
+
   test("closes the first ring when the second cannot be opened", () => {
     const shim = new FakeRings();
     shim.failAt = 1;
