@@ -81,7 +81,7 @@ test: dist/mcr $(c_tests) $(traffic_tools) ## all tests: unit, C under ASan and 
 bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding, 5 rounds; adds to test/bench/RESULTS.md
 	$(BUN) test/bench/bench.ts --write
 
-bench-quick: dist/mcr $(traffic_tools) ## the headline ratios only, in under three minutes; writes nothing, fails below a floor
+bench-quick: dist/mcr $(traffic_tools) ## every floor and aim in three rounds, in about five minutes; writes nothing, fails below a floor
 	$(BUN) test/bench/bench.ts --quick
 
 profile: dist/mcr dist/profile/libmcr.so $(traffic_tools) ## where a packet's time goes, by perf; adds to test/bench/RESULTS.md

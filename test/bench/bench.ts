@@ -17,11 +17,9 @@ import { type LatencyTrial, measureLatency } from "./latency.ts";
 import {
   askingLoads,
   costLoads,
-  headlineLoads,
   type Load,
   latencyLoads,
   losslessLoads,
-  losslessQuickLoads,
   profileLoads,
   risingLoads,
   saturatingLoads,
@@ -54,7 +52,7 @@ import {
   judge,
   type Part,
   parts,
-  targets,
+  systemsJudged,
 } from "./targets.ts";
 
 const { values } = parseArgs({
@@ -63,14 +61,13 @@ const { values } = parseArgs({
     rounds: { type: "string", default: "5" },
     write: { type: "boolean", default: false },
     only: { type: "string", multiple: true },
-    floors: { type: "boolean", default: false },
   },
 });
 const rounds = values.quick ? 3 : Number(values.rounds);
 const ran = new Set(
   parts.filter((part) => {
     const isAsked = values.only?.includes(part) ?? true;
-    return isAsked && !(values.quick && ["latency", "saturation", "rising", "asking"].includes(part));
+    return isAsked && !(values.quick && ["rising", "asking"].includes(part));
   }),
 );
 
@@ -82,7 +79,7 @@ async function bench(): Promise<number> {
   }
   using _burners = startBurners();
   const texts: string[] = [];
-  const cost = ran.has("cost") ? await runRounds(wantedCostLoads(), measure) : [];
+  const cost = ran.has("cost") ? await runRounds(wanted("cost", costLoads), measure) : [];
   if (ran.has("cost"))
     texts.push(
       `CPU time per packet in, µs, median (min–max) of the good ones of ${rounds} rounds\n${formatCosts(cost)}`,
@@ -90,8 +87,8 @@ async function bench(): Promise<number> {
   const latency = ran.has("latency")
     ? await runRounds(latencyLoads, measureLatency, { systems: systemNames })
     : [];
-  if (ran.has("latency")) {
-    texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+  if (ran.has("latency")) texts.push(`One-way latency, µs, from send to receive\n${formatLatency(latency)}`);
+  if (ran.has("latency") && !values.quick) {
     const profiles = await runRounds(profileLoads, measure, { systems: ["none", "mcr", ...profileNames] });
     texts.push(`CPU time per packet in, µs, by profile\n${formatProfiles(profiles)}`);
   }
@@ -109,7 +106,7 @@ async function bench(): Promise<number> {
   if (ran.has("asking"))
     texts.push(`mcr asked for all it tells, one question after the other\n${formatAsking(asking)}`);
   const figures = new Map([...askingFigures(asking), ...(await measureFigures())]);
-  const judged = judge({ cost, latency, saturation, figures }, { ran, isQuick: values.quick });
+  const judged = judge({ cost, latency, saturation, figures }, ran);
   texts.push(`Targets, by the median\n${formatTargets(judged)}`);
   console.log(`\n${texts.join("\n")}`);
   if (values.write) await appendFile(join(import.meta.dir, "RESULTS.md"), formatResults(texts));
@@ -118,13 +115,16 @@ async function bench(): Promise<number> {
   return failures.length === 0 ? 0 : 1;
 }
 
-/** With `--floors` only those that a floor is held against. */
-function wantedCostLoads(): readonly Load[] {
-  if (values.quick) return headlineLoads;
-  if (!values.floors) return costLoads;
-  return costLoads.filter(({ name }) =>
-    targets.some(({ reading }) => reading.kind === "cost" && reading.load === name),
-  );
+/** With `--quick` only those that a row is read from. */
+function wanted(part: Part, loads: readonly Load[]): readonly Load[] {
+  return values.quick ? loads.filter(({ name }) => systemsJudged(part, name).size > 0) : loads;
+}
+
+/** All, or with `--quick` the bare wire and those that a row of this load is read from. */
+function wantedSystems(load: Load, systems: readonly SystemName[]): readonly SystemName[] {
+  const judged = new Set(parts.flatMap((part) => [...systemsJudged(part, load.name)]));
+  const isWanted = (system: SystemName) => system === "none" || judged.has(system);
+  return values.quick && judged.size > 0 ? systems.filter(isWanted) : systems;
 }
 
 function unknownPart(): string | undefined {
@@ -141,9 +141,8 @@ async function measureFigures(): Promise<Figures> {
     reload: () => reloadFigures(quick ? 50 : 1000),
     idle: () => idleFigures(quick ? 3 : 10),
     lossless: async () => {
-      const wide = quick ? [] : await runRounds(wideLoads, measure, { systems: ["none", "mcr"] });
-      const loads = quick ? losslessQuickLoads : losslessLoads;
-      return losslessFigures(await runRounds(loads, measure, { systems: ["mcr"], count: 1 }), wide);
+      const wide = await runRounds(wideLoads, measure, { systems: ["none", "mcr"] });
+      return losslessFigures(await runRounds(losslessLoads, measure, { systems: ["mcr"], count: 1 }), wide);
     },
   };
   const figures = new Map<FigureName, Spread | undefined>();
@@ -171,7 +170,9 @@ async function runRounds<T extends { readonly stolen: number }>(
   const all: Round<T>[] = [];
   for (let round = 1; round <= count; round += 1) {
     const trials = new Map(loads.map((load) => [load, new Map<SystemName, T>()]));
-    const order = shuffled(loads.flatMap((load) => systems.map((system) => ({ load, system }))));
+    const order = shuffled(
+      loads.flatMap((load) => wantedSystems(load, systems).map((system) => ({ load, system }))),
+    );
     for (const { load, system } of order) {
       const trial = await run(system, load);
       if (trial) trials.get(load)?.set(system, trial);

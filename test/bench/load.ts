@@ -21,7 +21,7 @@ const one: Load = { ...usual, name: "1 stream", streams: 1 };
 const ten: Load = { ...usual, name: "10 streams", streams: 10 };
 const fifty: Load = { ...usual, name: "50 streams", streams: 50 };
 
-/** `make bench-quick`: the headline. */
+/** The headline. */
 export const headlineLoads: readonly Load[] = [one, ten, fifty];
 
 /** CPU time per forwarded packet. */
@@ -81,10 +81,6 @@ export const losslessLoads: readonly Load[] = [
   })),
   ...[2, 4, 8].map((workers) => ({ ...fifty, name: `50 streams, ${workers} workers`, workers })),
 ];
-
-export const losslessQuickLoads: readonly Load[] = losslessLoads.filter(
-  ({ streams, workers }) => streams === 1 || streams === 500 || workers === 8,
-);
 
 /** Many streams at a high rate. */
 export const wideLoads: readonly Load[] = [

@@ -6,19 +6,16 @@ import { costUs, lossPercent, type Round, spreadOf, spreadOver } from "./report.
 import type { Figures } from "./targets.ts";
 
 /** Of rounds that were good. The worst one counts: these are promises, not averages. */
-export function losslessFigures(
-  loads: readonly Round<Trial>[],
-  wide: readonly Round<Trial>[] | undefined,
-): Figures {
+export function losslessFigures(loads: readonly Round<Trial>[], wide: readonly Round<Trial>[]): Figures {
   const disorder = (round: Round<Trial>) => {
     const trial = round.trials.get("mcr");
     return trial && trial.duplicated + trial.reordered;
   };
   return new Map([
     ["lost, of all streams", worst(loads, lostPackets)],
-    ["duplicated or reordered", worst([...loads, ...(wide ?? [])], disorder)],
-    ["lost, 500 streams at 100 kpps", worst(wide ?? [], lostPackets)],
-    ["µs per packet, 500 streams at 100 kpps", spreadOver(wide ?? [], costUs, "mcr")],
+    ["duplicated or reordered", worst([...loads, ...wide], disorder)],
+    ["lost, 500 streams at 100 kpps", worst(wide, lostPackets)],
+    ["µs per packet, 500 streams at 100 kpps", spreadOver(wide, costUs, "mcr")],
   ]);
 }
 

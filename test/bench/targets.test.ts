@@ -5,13 +5,21 @@ import type { Load } from "./load.ts";
 import type { Trial } from "./measure.ts";
 import type { Round } from "./report.ts";
 import type { SystemName } from "./systems.ts";
-import { type Figures, isFailure, judge, type Part, parts, type Results, targets } from "./targets.ts";
+import {
+  type Figures,
+  isFailure,
+  judge,
+  type Part,
+  parts,
+  type Results,
+  systemsJudged,
+  targets,
+} from "./targets.ts";
 
 const nothing: Results = { cost: [], latency: [], saturation: [], figures: new Map() };
-const systems = new Set(["none", "mcr", "socat", "smcroute"]);
 
-function verdicts(results: Results, part: Part, isQuick = false) {
-  const judged = judge(results, { ran: new Set([part]), isQuick }, systems);
+function verdicts(results: Results, part: Part) {
+  const judged = judge(results, new Set([part]));
   return new Map(judged.map(({ target, verdict }) => [target.row, verdict]));
 }
 
@@ -88,7 +96,7 @@ describe("a target", () => {
 describe("a figure that is not there", () => {
   test("fails where the run should have it", () => {
     for (const part of parts) {
-      const judged = judge(nothing, { ran: new Set([part]), isQuick: false }, systems);
+      const judged = judge(nothing, new Set([part]));
       for (const each of judged) expect(isFailure(each)).toBe(each.verdict === "NOT MEASURED");
     }
     expect(verdicts(nothing, "startup").get("start to first relayed packet, 500 rules")).toBe("NOT MEASURED");
@@ -98,20 +106,16 @@ describe("a figure that is not there", () => {
     );
   });
 
-  test("of a system that this version does not have is said, and is no failure", () => {
-    const judged = judge(nothing, { ran: new Set(["cost"]), isQuick: true }, systems);
-    const missing = judged.filter(({ verdict }) => verdict === "no such system");
-    expect(missing.length).toBeGreaterThan(0);
-    expect(missing.some(isFailure)).toBe(false);
-    const known = new Set([...systems, "mcr exclusive"]);
-    const once = judge(nothing, { ran: new Set(["cost"]), isQuick: true }, known);
-    expect(once.every(isFailure)).toBe(true);
+  test("is not asked of parts that did not run", () => {
+    expect(judge(nothing, new Set())).toEqual([]);
   });
+});
 
-  test("is not asked of parts that did not run, nor of a quick run where only the long one measures it", () => {
-    expect(judge(nothing, { ran: new Set(), isQuick: false }, systems)).toEqual([]);
-    expect(judge(nothing, { ran: new Set(["saturation"]), isQuick: true }, systems)).toEqual([]);
-  });
+test("what a row is read from is told by part and load", () => {
+  expect(systemsJudged("cost", "50 streams")).toEqual(new Set(["socat", "mcr", "mcr exclusive", "smcroute"]));
+  expect(systemsJudged("cost", "10 streams to 10 egresses")).toEqual(new Set(["socat", "mcr"]));
+  expect(systemsJudged("cost", "10 streams, 64 bytes")).toEqual(new Set());
+  expect(systemsJudged("latency", "50 streams")).toEqual(new Set());
 });
 
 test("every row has a name of its own, and no aim lies below its floor", () => {

@@ -1,6 +1,5 @@
 // What mcr has to reach, and what it aims at, as data; and how the figures of a run are held against it. A row that the
-// run should have measured and has not fails like one below its floor. A row of a system that this version does not
-// have is listed as such.
+// run should have measured and has not fails like one below its floor.
 
 import { formatTable } from "../../src/table.ts";
 import type { LatencyTrial } from "./latency.ts";
@@ -60,8 +59,6 @@ export type Figures = ReadonlyMap<FigureName, Spread | undefined>;
 interface Target {
   readonly row: string;
   readonly part: Part;
-  /** Measured by `make bench-quick` as well. */
-  readonly isQuick: boolean;
   readonly reading: Reading;
   readonly better: "more" | "less";
   readonly unit: string;
@@ -77,7 +74,6 @@ const none = { better: "less", unit: "", digits: 0, floor: 0, aim: 0 } as const;
 function costRow(load: string, over: string, under: string, floor: number, aim: number): Target {
   return {
     ...{ ...ratio, floor, aim, row: `CPU per packet, ${over} ÷ ${under}: ${load}`, part: "cost" },
-    isQuick: ["1 stream", "10 streams", "50 streams"].includes(load),
     reading: { kind: "cost", load, over, under },
   };
 }
@@ -85,12 +81,12 @@ function costRow(load: string, over: string, under: string, floor: number, aim: 
 function saturationRow(load: string, floor: number, aim: number): Target {
   const reading = { kind: "saturation", load, over: "mcr", under: "socat" } as const;
   const row = `packets out per core, mcr ÷ socat: ${load}`;
-  return { ...ratio, floor, aim, row, part: "saturation", isQuick: false, reading };
+  return { ...ratio, floor, aim, row, part: "saturation", reading };
 }
 
 function latencyRow(system: string, floor: number, aim: number): Target {
   return {
-    ...{ row: `latency p50 at 10 kpps: ${system}`, part: "latency", isQuick: false, better: "less" },
+    ...{ row: `latency p50 at 10 kpps: ${system}`, part: "latency", better: "less" },
     ...{ unit: " µs", digits: 0, floor, aim },
     reading: { kind: "latency", load: "10 streams, 10 kpps, bursts of 1", system },
   };
@@ -102,11 +98,11 @@ function figure(name: FigureName): Reading {
 
 export const targets: readonly Target[] = [
   {
-    ...{ ...none, row: "lost: 1 to 1000 streams, paced", part: "lossless", isQuick: true },
+    ...{ ...none, row: "lost: 1 to 1000 streams, paced", part: "lossless" },
     reading: figure("lost, of all streams"),
   },
   {
-    ...{ ...none, row: "duplicated or reordered, 1 to 8 workers", part: "lossless", isQuick: true },
+    ...{ ...none, row: "duplicated or reordered, 1 to 8 workers", part: "lossless" },
     reading: figure("duplicated or reordered"),
   },
   costRow("1 stream", "socat", "mcr", 4, 6),
@@ -125,48 +121,48 @@ export const targets: readonly Target[] = [
   latencyRow("mcr", 1000, 600),
   latencyRow("mcr latency", 100, 40),
   {
-    ...{ ...none, row: "lost: 500 streams, 100 kpps", part: "lossless", isQuick: false },
+    ...{ ...none, row: "lost: 500 streams, 100 kpps", part: "lossless" },
     reading: figure("lost, 500 streams at 100 kpps"),
   },
   {
-    ...{ row: "CPU per packet: 500 streams, 100 kpps", part: "lossless", isQuick: false, better: "less" },
+    ...{ row: "CPU per packet: 500 streams, 100 kpps", part: "lossless", better: "less" },
     ...{ unit: " µs", digits: 2, aim: 2.8, reading: figure("µs per packet, 500 streams at 100 kpps") },
   },
   {
-    ...{ row: "groups joined of 5,000, stock sysctls", part: "groups", isQuick: true, better: "more" },
+    ...{ row: "groups joined of 5,000, stock sysctls", part: "groups", better: "more" },
     ...{ unit: "", digits: 0, floor: 5000, aim: 5000, reading: figure("groups joined") },
   },
   {
-    ...{ row: "from the start until they are joined", part: "groups", isQuick: true, better: "less" },
+    ...{ row: "from the start until they are joined", part: "groups", better: "less" },
     ...{ unit: " s", digits: 2, aim: 1, reading: figure("seconds to join") },
   },
   {
-    ...{ ...none, row: "lost in 499 rules while the 500th is reloaded", part: "reload", isQuick: true },
+    ...{ ...none, row: "lost in 499 rules while the 500th is reloaded", part: "reload" },
     reading: figure("lost in 499 rules"),
   },
   {
-    ...{ row: "start to first relayed packet, 500 rules", part: "startup", isQuick: true, better: "less" },
+    ...{ row: "start to first relayed packet, 500 rules", part: "startup", better: "less" },
     ...{ unit: " ms", digits: 0, floor: 500, aim: 200, reading: figure("ms to the first packet") },
   },
   {
-    ...{ row: "idle CPU, 2 workers, 500 rules", part: "idle", isQuick: true, better: "less" },
+    ...{ row: "idle CPU, 2 workers, 500 rules", part: "idle", better: "less" },
     ...{ unit: " %", digits: 2, floor: 2, aim: 1, reading: figure("idle CPU") },
   },
   {
-    ...{ row: "resident memory, rings apart, 2 workers, 500 rules", part: "idle", isQuick: true },
+    ...{ row: "resident memory, rings apart, 2 workers, 500 rules", part: "idle" },
     ...{ better: "less", unit: " MB", digits: 0, floor: 80, aim: 60, reading: figure("resident MB") },
   },
   {
-    ...{ row: "CPU per packet of the workers, asked ÷ another", part: "asking", isQuick: false },
+    ...{ row: "CPU per packet of the workers, asked ÷ another", part: "asking" },
     ...{ better: "less", unit: "×", digits: 2, floor: 1.15, aim: 1.05 },
     reading: figure("CPU per packet, asked ÷ another"),
   },
   {
     ...{ ...ratio, row: "packets out per core of the workers, asked ÷ another", part: "asking" },
-    ...{ isQuick: false, floor: 0.85, aim: 0.95, reading: figure("packets out per core, asked ÷ another") },
+    ...{ floor: 0.85, aim: 0.95, reading: figure("packets out per core, asked ÷ another") },
   },
   {
-    ...{ ...none, row: "lost while asked without pause", part: "asking", isQuick: false },
+    ...{ ...none, row: "lost while asked without pause", part: "asking" },
     ...{ unit: " %", digits: 2 },
     reading: figure("lost while asked"),
   },
@@ -179,13 +175,7 @@ export interface Results {
   readonly figures: Figures;
 }
 
-export type Verdict =
-  | "aim reached"
-  | "floor held"
-  | "BELOW FLOOR"
-  | "aim missed"
-  | "NOT MEASURED"
-  | "no such system";
+export type Verdict = "aim reached" | "floor held" | "BELOW FLOOR" | "aim missed" | "NOT MEASURED";
 
 export interface Judged {
   readonly target: Target;
@@ -194,22 +184,22 @@ export interface Judged {
 }
 
 /** The rows of what ran, each with its verdict, by the median. */
-export function judge(
-  results: Results,
-  { ran, isQuick }: { readonly ran: ReadonlySet<Part>; readonly isQuick: boolean },
-  known: ReadonlySet<string> = new Set(systemNames),
-): readonly Judged[] {
+export function judge(results: Results, ran: ReadonlySet<Part>): readonly Judged[] {
   return targets
-    .filter((target) => ran.has(target.part) && (target.isQuick || !isQuick))
+    .filter(({ part }) => ran.has(part))
     .map((target) => {
       const spread = read(target.reading, results);
-      const exists = systemsOf(target.reading).every((system) => known.has(system));
-      return {
-        target,
-        spread,
-        verdict: spread ? verdictOf(target, spread) : exists ? "NOT MEASURED" : "no such system",
-      };
+      return { target, spread, verdict: spread ? verdictOf(target, spread) : "NOT MEASURED" };
     });
+}
+
+/** What a row of this load and part is read from. */
+export function systemsJudged(part: Part, load: string): ReadonlySet<string> {
+  return new Set(
+    targets.flatMap(({ part: of, reading }) =>
+      of !== part || reading.kind === "figure" || reading.load !== load ? [] : systemsOf(reading),
+    ),
+  );
 }
 
 export function isFailure({ verdict }: Judged): boolean {
@@ -232,16 +222,8 @@ function verdictOf({ better, floor, aim }: Target, { median }: Spread): Verdict 
   return reaches(floor) ? "floor held" : "BELOW FLOOR";
 }
 
-function systemsOf(reading: Reading): readonly string[] {
-  switch (reading.kind) {
-    case "cost":
-    case "saturation":
-      return [reading.over, reading.under];
-    case "latency":
-      return [reading.system];
-    case "figure":
-      return [];
-  }
+function systemsOf(reading: Exclude<Reading, { readonly kind: "figure" }>): readonly string[] {
+  return reading.kind === "latency" ? [reading.system] : [reading.over, reading.under];
 }
 
 function read(reading: Reading, { cost, latency, saturation, figures }: Results): Spread | undefined {
