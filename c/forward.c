@@ -1,6 +1,7 @@
 /*
  * The hot loop: block -> parse -> match -> batch -> send. One worker, one call;
- * no allocation, and a system call only to sleep and per message batch.
+ * no allocation, and a system call only to sleep, per message batch, and for a
+ * frame that is longer than its slot.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -69,22 +70,23 @@ static bool frame_read(struct frame *frame, const struct tpacket3_hdr *header, c
 	return true;
 }
 
-static void count_refused(struct mcr_interface_counters *counters, enum mcr_verdict verdict)
+static void count_refused(struct mcr_interface_counters *counters, enum mcr_verdict verdict,
+			  uint32_t packets)
 {
-	MCR_COUNT(counters->packets, 1);
+	MCR_COUNT(counters->packets, packets);
 	switch (verdict) {
 	case MCR_FRAME_FRAGMENT:
-		MCR_COUNT(counters->fragment, 1);
+		MCR_COUNT(counters->fragment, packets);
 		break;
 	case MCR_FRAME_TRUNCATED:
-		MCR_COUNT(counters->truncated, 1);
+		MCR_COUNT(counters->truncated, packets);
 		break;
 	case MCR_FRAME_BAD_CHECKSUM:
-		MCR_COUNT(counters->bad_checksum, 1);
+		MCR_COUNT(counters->bad_checksum, packets);
 		break;
 	case MCR_FRAME_OK:
 	case MCR_FRAME_MALFORMED:
-		MCR_COUNT(counters->malformed, 1);
+		MCR_COUNT(counters->malformed, packets);
 		break;
 	}
 }
@@ -182,7 +184,11 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes,
 					  frame->checksum_known, &datagram);
 	if (verdict != MCR_FRAME_OK) {
-		count_refused(counters, verdict);
+		count_refused(counters, verdict,
+			      verdict == MCR_FRAME_TRUNCATED ?
+				      mcr_truncated_count(frame->network, frame->captured,
+							  frame->segment_bytes) :
+				      1);
 		return;
 	}
 
@@ -246,7 +252,7 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 
 		if (offset > block_bytes - header_bytes || offset % _Alignof(struct tpacket3_hdr)) {
 			/* No next offset to follow: count the rest. */
-			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
+			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
 			continue;
 		}
 		header = (const void *)((const uint8_t *)block + offset);
@@ -256,7 +262,7 @@ void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			       block_bytes - offset))
 			frame_gather(table, worker, scratch, interface, &frame);
 		else
-			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
+			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
 		/* The next frame lies behind this one, or nowhere: none is seen twice. */
 		offset = header->tp_next_offset < header_bytes ? block_bytes :
 								 offset + header->tp_next_offset;
@@ -293,7 +299,7 @@ void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
 	if (frame_read(&frame, &header, base, link, slot_bytes))
 		frame_gather(table, worker, scratch, interface, &frame);
 	else
-		count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED);
+		count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
 }
 
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,

@@ -186,4 +186,19 @@ static inline uint32_t mcr_segment_count(uint32_t payload_bytes, uint32_t segmen
 	return (payload_bytes - 1) / segment_bytes + 1;
 }
 
+/* The same of a datagram that is captured in part only: what its IP header says was sent. */
+static inline uint32_t mcr_truncated_count(const uint8_t *ip, size_t captured,
+					   uint32_t segment_bytes)
+{
+	size_t header_bytes, total_bytes;
+
+	if (captured < MCR_IPV4_HEADER_BYTES_MIN)
+		return 1;
+	header_bytes = (size_t)(ip[0] & 0x0f) * 4 + MCR_UDP_HEADER_BYTES;
+	total_bytes = mcr_get16(ip + 2);
+	if (total_bytes <= header_bytes)
+		return 1;
+	return mcr_segment_count((uint32_t)(total_bytes - header_bytes), segment_bytes);
+}
+
 #endif

@@ -29,7 +29,8 @@
  *   rule.packets = sent + full + error + unavailable + expired, for each of its
  *                  egresses
  * A packet is counted on its way in before it is counted on its way out, so who
- * reads in the middle of a batch, egresses first, finds no more sent than came.
+ * reads in the middle of a batch, egresses first, finds no more sent than came
+ * (on processors that keep the order of stores and loads, as x86 does).
  * Frames that found the ring full are counted by the kernel: mcr_ring_drops().
  * Before a ring is closed it is read to its end: mcr_ring_unread().
  *
@@ -80,7 +81,7 @@ struct mcr_interface_counters {
 	uint64_t tagged; /* 802.1Q tag of another VLAN */
 	uint64_t fragment; /* not reassembled by the kernel */
 	uint64_t malformed; /* lengths that lie, not IPv4 UDP */
-	uint64_t truncated; /* frame larger than the ring takes */
+	uint64_t truncated; /* frame longer than its slot, and no room beside it */
 	uint64_t bad_checksum;
 	uint64_t reserved[7];
 };
@@ -227,6 +228,13 @@ MCR_EXPORT int32_t mcr_ring_permitted(void);
 MCR_EXPORT void mcr_rings_open(const struct mcr_ring_options *options, uint32_t count,
 			       struct mcr_ring **rings, int32_t *errors);
 MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
+/*
+ * Bytes that the kernel queues of frames longer than their slot: version 2 asks
+ * for MCR_RING_RECEIVE_BYTES, and gets less without CAP_NET_ADMIN where
+ * net.core.rmem_max is less. 0 for version 3, or -errno.
+ */
+#define MCR_RING_RECEIVE_BYTES 16777216
+MCR_EXPORT int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring);
 
 /*
  * Admits IPv4 UDP to these destinations (sorted, disjoint; 0 ranges: nothing),

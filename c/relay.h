@@ -62,7 +62,7 @@ struct mcr_ring {
 	size_t map_bytes;
 };
 
-/* One datagram of a batch, still lying in ring memory. */
+/* One datagram of a batch, still lying in ring memory, or among the ring's copies. */
 struct mcr_packet {
 	const uint8_t *payload;
 	uint32_t bytes;

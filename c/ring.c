@@ -31,8 +31,6 @@
  * Slots for the longest would make the ring a sixth as deep.
  */
 #define SLOT_BYTES 12288u
-/* Of what is queued there, beyond net.core.rmem_max where we may. */
-#define RECEIVE_BUFFER_BYTES (16 << 20)
 /*
  * Blocks that are full before their time are collected for twice that time, see
  * forward.c; not in a ring of fewer blocks, which might fill meanwhile.
@@ -266,8 +264,9 @@ static int ring_copy_long(struct mcr_ring *ring)
 	ring->copies = malloc(MCR_COPIES_BYTES); /* a page exists once it is written */
 	if (!error && !ring->copies)
 		error = -ENOMEM;
-	if (!error && set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER_BYTES))
-		error = set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUF, RECEIVE_BUFFER_BYTES);
+	if (!error &&
+	    set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, MCR_RING_RECEIVE_BYTES))
+		error = set_level_option(ring->fd, SOL_SOCKET, SO_RCVBUF, MCR_RING_RECEIVE_BYTES);
 	return error;
 }
 
@@ -407,16 +406,37 @@ void mcr_rings_open(const struct mcr_ring_options *options, uint32_t count, stru
 	}
 }
 
+int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring)
+{
+	int bytes = 0;
+	socklen_t length = sizeof(bytes);
+
+	if (!ring->by_frame)
+		return 0;
+	if (getsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &length) < 0)
+		return -errno;
+	return bytes / 2; /* the kernel doubles what is asked for: socket(7) */
+}
+
 int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 {
 	return (int32_t)ring->fanout_id;
 }
 
+/*
+ * The kernel queues copies in the order of their slots, one for each. So one
+ * that were left behind would be taken for the next: an error that waits on the
+ * socket, as ENETDOWN does after the interface went down, is told once, before
+ * anything is taken, and costs none.
+ */
 struct mcr_copy mcr_ring_copy(struct mcr_ring *ring)
 {
 	uint8_t *copy = ring->copies + ring->copies_held;
-	ssize_t bytes = recv(ring->fd, copy, MCR_COPY_BYTES_MAX, MSG_DONTWAIT);
+	ssize_t bytes;
 
+	do
+		bytes = recv(ring->fd, copy, MCR_COPY_BYTES_MAX, MSG_DONTWAIT);
+	while (bytes < 0 && errno == ENETDOWN);
 	if (bytes <= 0)
 		return (struct mcr_copy){ 0 };
 	ring->copies_held += MCR_COPY_BYTES_MAX;

@@ -102,6 +102,11 @@ export class Edits {
     });
   }
 
+  #expectOpen(): void {
+    if (this.#isClosed)
+      throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);
+  }
+
   #running(): readonly Rule[] {
     return this.#deps.relay.rules.map(({ rule }) => rule);
   }
@@ -125,8 +130,7 @@ export class Edits {
         return { time: isoTime(nowMs()), ...told };
       };
       try {
-        if (this.#isClosed)
-          throw new McrError(["mcr is stopping: start it again, then repeat this"], ExitCode.failed);
+        this.#expectOpen();
         const changes = await step(apply);
         for (const { kind, name, details } of changes)
           log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
@@ -154,6 +158,7 @@ export class Edits {
       notes: [],
     };
     try {
+      this.#expectOpen();
       const config = await readConfig();
       const difference = diffRules(this.#running(), config.rules);
       const dropped = describeDropped(this.unsaved(), difference, "done");

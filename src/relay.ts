@@ -69,6 +69,8 @@ export class Relay {
   /** What only a restart changes. */
   readonly settings: Config["relay"];
   readonly startedMs: number;
+  /** Captures that go: their rings stay in the table until they are read to their end. */
+  #stale: Capture[] = [];
   /** CPU of each worker, in order. */
   readonly cpus: readonly number[];
   readonly statistics: Statistics;
@@ -255,7 +257,7 @@ export class Relay {
     this.#retryAtMs = nowMs + retryMs;
 
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
-    const staleCaptures = this.#ingresses.refresh(this.#interfaces, ingressNames);
+    this.#stale.push(...this.#ingresses.refresh(this.#interfaces, ingressNames));
     this.#queriers.listen(joiningNames(this.#rules), this.#ingresses.capturing);
     const staleLinks = this.#links.refresh(this.#rules, this.#interfaces);
     const linkOf = (name: string) => this.#links.of(name);
@@ -268,14 +270,16 @@ export class Relay {
     // Both rule sets pass the filter until every worker has the new table: no packet is judged by half a change.
     this.#ingresses.admit([...this.#rules, ...leaving]);
     this.#exclusives.withdraw(this.#rules, this.#ingresses.whollyCaptured);
-    await this.#publish(staleCaptures);
+    await this.#publish();
+    if (this.#workers.hasEnded) return; // so does the process; others still use what would be closed
 
     this.#memberships.want(wantedMemberships(this.#rules, this.#interfaces));
     await this.#memberships.settle();
     this.#ingresses.admit(this.#rules);
     this.#exclusives.apply(this.#rules, this.#ingresses.whollyCaptured);
 
-    await this.#closeCaptures(staleCaptures);
+    await this.#closeStale();
+    if (this.#workers.hasEnded) return;
     for (const fd of staleSockets) shim.close(fd);
     for (const link of staleLinks) shim.closeLink(link);
     for (const running of leaving) {
@@ -289,11 +293,13 @@ export class Relay {
   }
 
   /** What was captured on an interface before it went, or before its last rule did, is relayed or counted like the rest. */
-  async #closeCaptures(stale: readonly Capture[]): Promise<void> {
-    if (stale.length === 0) return;
-    await this.#drain(stale, drainMsMax);
-    await this.#publish([]);
-    this.#ingresses.close(stale);
+  async #closeStale(): Promise<void> {
+    const drained = this.#stale;
+    if (drained.length === 0) return;
+    await this.#drain(drained, drainMsMax);
+    this.#stale = [];
+    await this.#publish();
+    if (!this.#workers.hasEnded) this.#ingresses.close(drained);
   }
 
   /** Waits until the workers have sent all that lies in the rings of these captures, which admit nothing any more. */
@@ -306,11 +312,11 @@ export class Relay {
     }
   }
 
-  /** Hands the table to the workers, with captures that go, and waits until none of them uses the one before. */
-  async #publish(stale: readonly Capture[]): Promise<void> {
+  /** Hands the table to the workers, with the captures that go, and waits until none of them uses the one before. */
+  async #publish(): Promise<void> {
     const { shim, pause } = this.#deps;
     this.#epoch += 1;
-    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.tableInterfaces(stale));
+    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.tableInterfaces(this.#stale));
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
     while (shim.epochSeen(this.#handle) < this.#epoch) {
@@ -401,6 +407,7 @@ export class Relay {
     if (nowMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||
+      this.#queriers.hasFailure ||
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }

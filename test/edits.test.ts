@@ -146,6 +146,17 @@ describe("an edit", () => {
     expect(names()).toEqual(["a"]);
   });
 
+  test("and a reload that comes then is refused as well, and reads nothing", async () => {
+    const { edits, disk, names } = openEdits();
+    const { reads } = disk;
+    edits.close();
+    expect(await edits.reload()).toMatchObject({
+      ok: false,
+      errors: ["mcr is stopping: start it again, then repeat this"],
+    });
+    expect([disk.reads, names()]).toEqual([reads, ["a"]]);
+  });
+
   test("stays unsaved when the file cannot be written", async () => {
     const { edits, disk } = openEdits();
     edits.open(disk.file.rules);

@@ -187,6 +187,11 @@ export class Shim {
     );
   }
 
+  /** What the kernel queues of frames longer than their slot; 0: no ring by frame. */
+  ringReceiveBytes(ring: RingHandle): number {
+    return this.#c.mcr_ring_receive_bytes(ring);
+  }
+
   ringFanoutId(ring: RingHandle): number {
     return this.#c.mcr_ring_fanout_id(ring);
   }

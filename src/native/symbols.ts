@@ -20,6 +20,7 @@ export const symbols = {
   mcr_ring_permitted: { args: [], returns: T.i32 },
   mcr_rings_open: { args: [T.ptr, T.u32, T.ptr, T.ptr], returns: T.void },
   mcr_ring_fanout_id: { args: [T.ptr], returns: T.i32 },
+  mcr_ring_receive_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_ring_filter: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_ring_drops: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_unread: { args: [T.ptr], returns: T.i64_fast },

@@ -6,11 +6,9 @@ import type { AddressRange, RingHandle, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { parseAddressRange } from "./address.ts";
 import type { InterfaceState } from "./interfaces.ts";
-import type { RingShape } from "./profile.ts";
+import { fanoutOfOne, type RingShape } from "./profile.ts";
 
 const newFanoutGroup = 0xffff_ffff; // MCR_FANOUT_NEW
-/** One worker gets every frame whatever the mode; this one costs the kernel 0.1 µs a packet less than `flow`. */
-const fanoutOfOne = 2; // MCR_FANOUT_CPU
 
 /** More ranges than this are merged with their neighbours, so that two filters fit the 20 KiB that older kernels allow
  * a socket (net.core.optmem_max): the filter may admit more than the rules want. */
@@ -18,7 +16,13 @@ const filterRangesMax = 128;
 
 export type RingShim = Pick<
   Shim,
-  "openRings" | "closeRing" | "ringFanoutId" | "filterRing" | "takeRingDrops" | "ringUnread"
+  | "openRings"
+  | "closeRing"
+  | "ringFanoutId"
+  | "ringReceiveBytes"
+  | "filterRing"
+  | "takeRingDrops"
+  | "ringUnread"
 >;
 
 /**
@@ -67,6 +71,11 @@ export class Capture {
     const [first] = this.rings;
     assert(first !== undefined, "a capture has a ring for each worker");
     return this.shim.ringFanoutId(first);
+  }
+
+  /** 0: by block. */
+  get receiveBytes(): number {
+    return Math.min(...this.rings.map((ring) => this.shim.ringReceiveBytes(ring)));
   }
 
   /** Admits IPv4 UDP to these groups (`A` or `A-B`), and nothing else. */

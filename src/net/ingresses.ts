@@ -6,7 +6,7 @@ import { counterArea } from "../native/layouts.ts";
 import { SystemError } from "../native/system-error.ts";
 import { type Capture, openCaptures, type RingShim } from "./capture.ts";
 import { type InterfaceReader, type InterfaceState, isUsable, type Unusable } from "./interfaces.ts";
-import { describeRing, type RingSettings, ringShape } from "./profile.ts";
+import { describeRing, describeShortage, type RingSettings, ringShape } from "./profile.ts";
 import type { TableInterface } from "./rule-table.ts";
 import type { RunningRule } from "./running.ts";
 
@@ -193,6 +193,8 @@ export class Ingresses {
         "Ingress",
         `capturing on ${state.name}: fanout id ${capture.fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
       );
+      const shortage = describeShortage(capture.receiveBytes);
+      if (shortage !== undefined) this.log.notice("Ingress", `on ${state.name} ${shortage}`);
     }
   }
 }

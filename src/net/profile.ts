@@ -24,6 +24,12 @@ const handovers = {
 /** enum mcr_fanout */
 const fanouts = { flow: 0, hash: 1, cpu: 2, qm: 3 } as const satisfies Record<RingSettings["fanout"], number>;
 
+/** One worker gets every frame whatever the mode; this one costs the kernel 0.1 µs a packet less than `flow`. */
+export const fanoutOfOne: number = fanouts.cpu;
+
+/** What a ring by frame asks of the kernel for frames that are longer than their slot: MCR_RING_RECEIVE_BYTES. */
+export const receiveBytesWanted = 16 * mebibyte;
+
 /** As many whole blocks as fit into ring_bytes. */
 export function ringShape({ profile, fanout, ring_bytes, latency_sleep_us }: RingSettings): RingShape {
   const handover = handovers[profile];
@@ -42,6 +48,12 @@ export function describeRing(settings: RingSettings): string {
   if (version === byBlock)
     return `${size}: ${block_count} blocks of ${formatBytes(block_bytes)}, handed over within ${retire_ms} ms`;
   return `${size}: frame by frame, ${sleep_us === 0 ? "woken for each" : `looked for every ${sleep_us} µs`}`;
+}
+
+/** Of a ring by frame that has got less than it wants for long frames; undefined where there is nothing to say. */
+export function describeShortage(receiveBytes: number): string | undefined {
+  if (receiveBytes === 0 || receiveBytes >= receiveBytesWanted) return undefined;
+  return `frames beyond 12 KiB have room for ${formatBytes(Math.floor(receiveBytes / 1024) * 1024)} only: sysctl -w net.core.rmem_max=${receiveBytesWanted}, or CAP_NET_ADMIN, gives them ${formatBytes(receiveBytesWanted)}`;
 }
 
 function formatBytes(bytes: number): string {

@@ -83,6 +83,11 @@ export class Queriers {
     }
   }
 
+  /** Somewhere nobody listens who should; `listen` tries again. */
+  get hasFailure(): boolean {
+    return [...this.#networks.values()].some(({ ring, hasFailed }) => !ring && hasFailed);
+  }
+
   /** By name, in no order. */
   get all(): ReadonlyMap<string, Listening> {
     return new Map(

@@ -100,7 +100,7 @@ export class Counters {
     const areas = worker === undefined ? this.areas : this.areas.slice(worker, worker + 1);
     const first = (start[kind] + slot * bytes[kind]) / wordBytes;
     const names: readonly (typeof counterArea)[K][number][] = counterArea[kind];
-    // The last first: a worker counts a packet before it counts what became of it, so never is there more of that.
+    // The last first: a worker counts a packet before it counts what became of it, so there is no more of that (mcr.h).
     const entries = [...names.entries()].reverse().map(([index, name]) => {
       const values = areas.map((area) => wordAt(area, first + index));
       const total = lastValues.has(name) ? Math.max(0, ...values) : values.reduce((sum, n) => sum + n, 0);

@@ -10,6 +10,8 @@
 #include <netinet/udp.h>
 #include <pthread.h>
 #include <sched.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 
 #include "check.h"
@@ -178,6 +180,16 @@ static void test_sizes(const struct shape *shape)
 	end(ring);
 }
 
+static void send_run(uint32_t bytes, int segment_bytes, uint8_t value)
+{
+	const int none = 0;
+
+	need(setsockopt(sender, SOL_UDP, UDP_SEGMENT, &segment_bytes, sizeof(int)) == 0, "UDP_"
+											 "SEGMENT");
+	send_one(bytes, value);
+	setsockopt(sender, SOL_UDP, UDP_SEGMENT, &none, sizeof(none));
+}
+
 static void test_super_frames(const struct shape *shape)
 {
 	static const struct {
@@ -188,13 +200,9 @@ static void test_super_frames(const struct shape *shape)
 	uint64_t packets = 0;
 
 	for (size_t i = 0; i < COUNT(rows); i++) {
-		const int none = 0;
 		uint32_t left = rows[i].bytes;
 
-		need(setsockopt(sender, SOL_UDP, UDP_SEGMENT, &rows[i].segment, sizeof(int)) == 0,
-		     "UDP_SEGMENT");
-		send_one(rows[i].bytes, (uint8_t)i);
-		setsockopt(sender, SOL_UDP, UDP_SEGMENT, &none, sizeof(none));
+		send_run(rows[i].bytes, rows[i].segment, (uint8_t)i);
 		packets +=
 			(rows[i].bytes + (uint32_t)rows[i].segment - 1) / (uint32_t)rows[i].segment;
 		forward(packets);
@@ -242,9 +250,10 @@ static void test_no_room_for_long(const struct shape *shape)
 		end(ring);
 		return;
 	}
-	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "SO_"
-											    "RCVBU"
-											    "F");
+	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "a "
+											    "small "
+											    "buffe"
+											    "r");
 	for (uint32_t i = 0; i < frames; i++)
 		send_one(i % 2 ? 60000 : 1400, (uint8_t)i);
 	forward(frames);
@@ -253,6 +262,60 @@ static void test_no_room_for_long(const struct shape *shape)
 	for (uint32_t i = 0; i < frames; i += i == 0 ? 1 : i == 1 ? 1 : 2)
 		if (!arrives(i % 2 ? 60000 : 1400, (uint8_t)i))
 			break;
+	end(ring);
+}
+
+static void test_no_room_for_runs(const struct shape *shape)
+{
+	struct mcr_ring *ring = start("a run that finds no room counts as what it holds", shape);
+	const int smallest = 0;
+
+	if (!ring->by_frame) {
+		end(ring);
+		return;
+	}
+	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "a "
+											    "small "
+											    "buffe"
+											    "r");
+	for (uint8_t i = 0; i < 3; i++)
+		send_run(60001, 1000, i);
+	forward(3 * 61);
+	EXPECT(worker->interfaces->matched, 61);
+	EXPECT(worker->interfaces->truncated, 2 * 61);
+	for (uint32_t i = 0; i < 61; i++)
+		if (!arrives(i < 60 ? 1000 : 1, 0))
+			break;
+	end(ring);
+}
+
+static void set_loopback(bool up)
+{
+	struct ifreq request = { .ifr_name = "lo", .ifr_flags = up ? IFF_UP : 0 };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+	need(ioctl(fd, SIOCSIFFLAGS, &request) == 0, "the interface up or down");
+	close(fd);
+}
+
+/* The socket then has an error to tell, before it gives what it has queued. */
+static void test_down(const struct shape *shape)
+{
+	static const uint32_t sizes[] = { 60000, 1400, 30000, 50000 };
+	struct mcr_ring *ring =
+		start("what lay in the ring when the interface went down is whole", shape);
+
+	for (uint32_t round = 0; round < 3; round++) {
+		for (uint32_t i = 0; i < COUNT(sizes); i++)
+			send_one(sizes[i], (uint8_t)(round * COUNT(sizes) + i));
+		set_loopback(false);
+		set_loopback(true);
+		forward((round + 1) * COUNT(sizes));
+		for (uint32_t i = 0; i < COUNT(sizes); i++)
+			if (!arrives(sizes[i], (uint8_t)(round * COUNT(sizes) + i)))
+				return;
+	}
+	EXPECT(worker->interfaces->truncated, 0);
 	end(ring);
 }
 
@@ -593,6 +656,8 @@ int main(void)
 		test_super_frames(&shapes[i]);
 		test_long_frames(&shapes[i]);
 		test_no_room_for_long(&shapes[i]);
+		test_no_room_for_runs(&shapes[i]);
+		test_down(&shapes[i]);
 		test_wrap(&shapes[i]);
 		test_overflow(&shapes[i]);
 		test_unread(&shapes[i]);

@@ -66,8 +66,8 @@ const streams = 10;
 const ingress = { group: "239.1.1.1", port: 5001, streams };
 const egress = { group: "239.10.1.1", port: 6001, streams };
 
-/** More than a ring of 64 MiB holds, at this size. */
-const stallPackets = 80_000;
+/** More than two rings of 64 MiB hold, at this size. */
+const stallPackets = 120_000;
 const sizeBytes = 1200;
 
 /** The relay stands still while more is sent than its ring holds. */
@@ -195,22 +195,34 @@ function slowDown(topology: Topology): Promise<string> {
   return topology.output("relay-ns", ["tc", "qdisc", "replace", "dev", "veth2", "root", ...shaper]);
 }
 
-/** Ends the traffic; the second sink has all of it, the first what the relay says it sent there. */
-async function finishTwoSinks(relay: RelayUnderTest, { sender, first, second }: TwoSinks): Promise<Stats> {
+/** Frames that a link may hold, net.core.netdev_max_backlog: one that is deleted takes them with it. */
+const backlogMax = 1_000;
+
+/**
+ * Ends the traffic; the second sink has all of it, the first what the relay says it sent there, less what a link took
+ * with it that was `deleted`.
+ */
+async function finishTwoSinks(
+  relay: RelayUnderTest,
+  { sender, first, second }: TwoSinks,
+  { deleted = 0 }: { readonly deleted?: number } = {},
+): Promise<Stats> {
   const sent = await sender.stop();
   const stats = await settled(relay, sent.sent, 2);
   const { totals } = stats;
   expect(totals.matched).toBe(sent.sent);
   const toFirst = totals.sent_packets - sent.sent;
+  const toFirstMin = toFirst - deleted * backlogMax;
   await waitFor(
     () => first.receivedSoFar(),
-    (received) => received >= toFirst,
-    { what: `${toFirst} packets at the first sink` },
+    (received) => received >= toFirstMin,
+    { what: `${toFirstMin} packets at the first sink` },
   );
   const [atFirst, atSecond] = await Promise.all([first.stop(), second.stop()]);
   expect(atSecond.received).toBe(sent.sent);
   expect(faultsOf(atSecond)).toEqual(noFaults);
-  expect(atFirst.received).toBe(toFirst);
+  expect(atFirst.received).toBeGreaterThanOrEqual(toFirstMin);
+  expect(atFirst.received).toBeLessThanOrEqual(toFirst);
   expect(faultsOf(atFirst)).toEqual(noFaults);
   return stats;
 }
@@ -289,7 +301,7 @@ test.each(["stand", "change"])(
     const gone = await waitForEgress("waiting");
     expect(gone.egress[0]?.reason).toContain("veth2 does not exist");
     await reloads?.stop();
-    const { totals } = await finishTwoSinks(relay, sinks);
+    const { totals } = await finishTwoSinks(relay, sinks, { deleted: 1 });
     expect(totals.egress_error + totals.egress_unavailable).toBeGreaterThan(0);
     if (rules === "stand") {
       const rule = await relay.rule("both");
@@ -330,7 +342,7 @@ async function atRest(relay: RelayUnderTest): Promise<Stats> {
 test("rings that overflow, an egress that is full and reloads without end: every snapshot adds up", async () => {
   await using topology = await openTopology("tree");
   const file = (turn: number) => `${wideRule}\n${bystander(turn)}`;
-  const settings = "ring_bytes = 4_194_304\n";
+  const settings = "ring_bytes = 4_194_304\n"; // of two such rings none holds 8,000 packets
   await using relay = await startRelay(topology, file(0), { workers: 2, settings });
   await slowDown(topology);
   const receivers = await Promise.all(
@@ -361,7 +373,7 @@ test("rings that overflow, an egress that is full and reloads without end: every
   };
   const underWay = (stats: Stats) => expectNoMoreOutThanIn(stats, 2);
   for (let round = 0; round < 3; round += 1) {
-    await Promise.all([stall(relay, sender, 3_000), turns(4, underWay)]);
+    await Promise.all([stall(relay, sender, 8_000), turns(4, underWay)]);
     await turns(2, underWay);
     sender.process.kill("SIGSTOP");
     const { totals } = await atRest(relay);

@@ -71,6 +71,18 @@ function ringsInTable(ingresses: Ingresses, stale: readonly Capture[] = []) {
 const [first, second, third] = [ringHandle(1), ringHandle(2), ringHandle(3)];
 
 describe("an ingress interface", () => {
+  test("whose long frames have little room is told of, with the cure", () => {
+    const { refresh, host, lines } = setUp();
+    host.receiveBytes = 212_992;
+    refresh("veth1");
+    expect(lines.at(-1)).toBe(
+      "<5>[Ingress] on veth1 frames beyond 12 KiB have room for 208 KiB only: sysctl -w net.core.rmem_max=16777216, or CAP_NET_ADMIN, gives them 16 MiB",
+    );
+    host.receiveBytes = 16_777_216;
+    refresh("veth1", "veth5");
+    expect(lines.at(-1)).toContain("capturing on veth5");
+  });
+
   test("gets a ring for each worker, a slot, and a line that says so", () => {
     const { refresh, ingresses, host, lines } = setUp(2);
     expect(refresh("veth1", "veth5")).toEqual([]);

@@ -68,6 +68,19 @@ function setUp() {
 }
 
 describe("an interface where groups are joined", () => {
+  test("that cannot be listened to is tried again until it can, with one warning", () => {
+    const { shim, queriers, listen, lines } = setUp();
+    shim.refusal = "EMFILE";
+    listen(["eth0"], { eth0: 3 });
+    listen(["eth0"], { eth0: 3 });
+    expect(queriers.hasFailure).toBe(true);
+    expect(lines).toHaveLength(1);
+    shim.refusal = undefined;
+    listen(["eth0"], { eth0: 3 });
+    expect(queriers.hasFailure).toBe(false);
+    expect(queriers.all.get("eth0")?.sinceMs).toBe(startMs);
+  });
+
   test("has the last query that was heard, of whatever version", () => {
     const { queriers, listen, hear, pass } = setUp();
     listen(["veth1"], { veth1: 3 });

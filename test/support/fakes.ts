@@ -303,6 +303,12 @@ export class FakeRings implements RingShim {
     this.opened.push(options);
     return ringHandle(this.opened.length);
   }
+  /** 0: rings by block. */
+  receiveBytes = 0;
+  ringReceiveBytes(): number {
+    return this.receiveBytes;
+  }
+
   ringFanoutId(): number {
     return this.fanoutId;
   }
