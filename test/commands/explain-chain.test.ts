@@ -1,10 +1,11 @@
-// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now.
+// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, and the
+// cures of what an egress refuses.
 
 import { describe, expect, test } from "bun:test";
 import { explain } from "../../src/commands/explain-chain.ts";
 import type { Running } from "../../src/commands/explain-evidence.ts";
-import type { Flows } from "../../src/control/protocol.ts";
-import { flows, now, rule } from "../control/fake-relay.ts";
+import type { EgressSnapshot, Flows } from "../../src/control/protocol.ts";
+import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
 import { interfaceState, ruleOf } from "../support/fakes.ts";
 
 const group = "239.1.1.1";
@@ -20,17 +21,31 @@ const onTheWire: Flows = {
 const asked: Flows = { ...onTheWire, igmp: flows.igmp.map((each) => ({ ...each, interface: "veth1" })) };
 
 /** With 1000 packets that passed, or none on the wire. */
-function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | null, wire: Flows = onTheWire) {
+function links(
+  heard: Pick<Running, "lastQuery" | "listeningSince"> | null,
+  {
+    wire = onTheWire,
+    egress = {},
+    after = {},
+  }: {
+    readonly wire?: Flows;
+    readonly egress?: Readonly<Record<string, unknown>>;
+    readonly after?: Partial<EgressSnapshot>;
+  } = {},
+) {
   const running = heard && {
     ...heard,
     before: rule,
-    after: { ...rule, packets: rule.packets + 1000 },
+    after: { ...rule, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
     interfaceBefore: undefined,
     interfaceAfter: undefined,
     memberships: [],
   };
-  const links = explain({
-    rule: ruleOf({ ingress: { interface: "veth1", group, port: 5001 } }),
+  return explain({
+    rule: ruleOf({
+      ingress: { interface: "veth1", group, port: 5001 },
+      egress: [{ interface: "veth2", ...egress }],
+    }),
     running,
     nowMs,
     interfaces: new Map(["veth1", "veth2"].map((name) => [name, interfaceState({ name })])),
@@ -38,7 +53,12 @@ function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | nul
     wire,
     paths: [undefined],
   });
-  return links.filter(({ link }) => link === "querier").map(({ verdict, text }) => `${verdict}: ${text}`);
+}
+
+function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | null, wire: Flows = onTheWire) {
+  return links(heard, { wire })
+    .filter(({ link }) => link === "querier")
+    .map(({ verdict, text }) => `${verdict}: ${text}`);
 }
 
 describe("the querier is", () => {
@@ -83,5 +103,37 @@ describe("where nothing arrives", () => {
     expect(broken).toStartWith(
       "broken: nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s, and no IGMP query",
     );
+  });
+});
+
+describe("packets that are larger than the MTU and may not be fragmented", () => {
+  const large: Flows = { ...onTheWire, flows: onTheWire.flows.map((flow) => ({ ...flow, size_max: 3000 })) };
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const after = {
+    dropped: { ...egressSnapshot.dropped, error: 7 },
+    last_error: "message too long (EMSGSIZE)",
+  };
+  const refused = (egress: Readonly<Record<string, unknown>>, wire = large) =>
+    links(heard, { wire, egress, after }).at(-1);
+  const cure = (...given: Parameters<typeof refused>) => refused(...given)?.cure;
+
+  test("are refused for the MTU there is", () => {
+    expect(refused({ ttl: "decrement" })?.text).toBe(
+      "7 of 7 packets meanwhile were refused: message too long (EMSGSIZE): the MTU of veth2 is 1500",
+    );
+  });
+
+  test("need an MTU of their size, or a rule that does without frames", () => {
+    expect(cure({ ttl: "decrement" })).toBe(
+      "ip link set veth2 mtu 3028, or smaller packets at the sender, or a ttl that is a number (then the socket may fragment)",
+    );
+    expect(cure({ ttl: "keep", source: "keep" })).toEndWith(
+      ', or a ttl that is a number and no source = "keep" (then the socket may fragment)',
+    );
+    expect(cure({})).toBe("ip link set veth2 mtu 3028, or smaller packets at the sender");
+  });
+
+  test("and that the wire did not show get no number", () => {
+    expect(cure({}, onTheWire)).toBe("ip link show dev veth2, or smaller packets at the sender");
   });
 });
