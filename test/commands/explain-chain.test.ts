@@ -80,29 +80,70 @@ describe("the querier is", () => {
 
   test("unknown where none was heard, and for how long tells whether that means anything", () => {
     expect(querierLinks({ lastQuery: null, listeningSince: ago(14_000) })).toEqual([
-      "unknown: no IGMP query on veth1 in 14 s; queriers ask every 125 s, so this tells little",
+      "unknown: no IGMP query on veth1 in 14 s, and queriers ask every 125 s",
     ]);
     expect(querierLinks({ lastQuery: null, listeningSince: ago(7_200_000) })).toEqual([
       "unknown: no IGMP query on veth1 in 2h 0m",
     ]);
     expect(querierLinks(null)).toEqual([
-      "unknown: no IGMP query on veth1 in 1.0 s; queriers ask every 125 s, so this tells little",
+      "unknown: no IGMP query on veth1 in 1.0 s, and queriers ask every 125 s",
     ]);
   });
 });
 
 describe("where nothing arrives", () => {
   const silence: Flows = { ...onTheWire, flows: [] };
+  const [flow] = onTheWire.flows;
+  if (!flow) throw new Error("there is a flow");
+  const only = (destination: string): Flows => ({ ...silence, flows: [{ ...flow, destination }] });
+  const short = { lastQuery: null, listeningSince: ago(29_000) };
+  const long = { lastQuery: null, listeningSince: ago(7_200_000) };
+  const broken = (...given: Parameters<typeof links>) =>
+    links(...given).filter(({ verdict }) => verdict === "broken");
 
   test("a querier that has asked lately is not to blame", () => {
-    expect(querierLinks({ lastQuery: query(34_000), listeningSince: ago(60_000) }, silence)).toHaveLength(1);
+    const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+    expect(broken(heard, { wire: silence })).toMatchObject([
+      {
+        link: "wire",
+        text: "nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s: its sender is silent, or is not on this network",
+        cure: "tcpdump -ni veth1 udp and dst 239.1.1.1",
+      },
+    ]);
   });
 
-  test("one that has fallen silent is", () => {
-    const [, broken] = querierLinks({ lastQuery: query(600_000), listeningSince: null }, silence);
-    expect(broken).toStartWith(
-      "broken: nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s, and no IGMP query",
-    );
+  test("and no other group either, one that was not heard is, in one line that says for how long", () => {
+    for (const [heard, text] of [
+      [{ lastQuery: query(600_000), listeningSince: null }, "for 10m, the last from 10.0.0.1: a switch"],
+      [long, "in 2h 0m: a switch"],
+      [short, "in 29 s, and queriers ask every 125 s: a switch"],
+    ] as const)
+      expect(querierLinks(heard, silence)).toEqual([
+        expect.stringContaining(
+          `broken: no group at all arrives on veth1; no IGMP query on veth1 ${text} that snoops forwards nothing`,
+        ),
+      ]);
+  });
+
+  test("but other groups do, the sender is, and the querier only maybe, however long none was heard", () => {
+    for (const heard of [short, long]) {
+      const [wire, ...others] = broken(heard, { wire: only("239.9.9.9") });
+      expect(others).toEqual([]);
+      expect(wire?.link).toBe("wire");
+      expect(wire?.text).toEndWith("its sender is silent, or a switch without a querier withholds it");
+      expect(wire?.cure).toStartWith("tcpdump -ni veth1 udp and dst 239.1.1.1; if it is sent: switch on an");
+      expect(wire?.cure).toContain("mcast_querier 1");
+    }
+  });
+
+  test("but groups of the link, which switches always pass on, they say nothing", () => {
+    expect(broken(long, { wire: only("224.0.0.251") })).toMatchObject([{ link: "querier" }]);
+  });
+
+  test("where nobody looked, or nobody joined, the querier is not to blame", () => {
+    const failures = [{ interface: "veth1", reason: "no permission" }];
+    expect(broken(long, { wire: { ...silence, failures } }).map(({ link }) => link)).not.toContain("querier");
+    expect(broken(null, { wire: silence }).map(({ link }) => link)).not.toContain("querier");
   });
 });
 
