@@ -121,15 +121,21 @@ describe("mcr check", () => {
     expect(stdout).toEndWith(`\n${path}: 1 rule, 1 flow, 3 egresses: ok\n`);
   });
 
-  test("of a file with mistakes prints nothing but every mistake, and ends with 78", async () => {
-    for (const options of [{}, { json: true }]) {
-      const { exitCode, stdout, errors } = await run(`x = 1\n${ruleText({ egress: ["ttl = 0"] })}`, options);
-      expect([exitCode, stdout]).toEqual([ExitCode.config, ""]);
-      expect(errors).toEqual([
-        `${path}:1:1: x: is not a key of the file, which has relay, log, rule`,
-        `${path}:5:11: rule "a": egress[1].interface: is missing: name the interface, such as interface = "eth0"`,
-        `${path}:5:19: rule "a": egress[1].ttl: 0 is not a TTL: give 1-255, "keep" or "decrement"`,
-      ]);
+  test("of a file with mistakes prints nothing but every mistake, as JSON too, and ends with 78", async () => {
+    const mistakes = [
+      `${path}:1:1: x: is not a key of the file, which has relay, log, rule`,
+      `${path}:5:11: rule "a": egress[1].interface: is missing: name the interface, such as interface = "eth0"`,
+      `${path}:5:19: rule "a": egress[1].ttl: 0 is not a TTL: give 1-255, "keep" or "decrement"`,
+    ];
+    const bad = `x = 1\n${ruleText({ egress: ["ttl = 0"] })}`;
+    expect(await run(bad)).toEqual({ exitCode: ExitCode.config, stdout: "", errors: mistakes });
+    for (const [diff, schema] of [
+      [false, "check/1"],
+      [true, "check-diff/1"],
+    ] as const) {
+      const { exitCode, stdout, errors } = await run(bad, { json: true, diff });
+      expect([exitCode, errors]).toEqual([ExitCode.config, []]);
+      expect(JSON.parse(stdout)).toEqual({ schema, file: path, ok: false, errors: mistakes });
     }
   });
 
@@ -139,8 +145,10 @@ describe("mcr check", () => {
     const Flows = v.object({ flows: v.number() });
     const answer = v.parse(
       v.object({
+        schema: v.literal("check/1"),
         file: v.string(),
         ok: v.literal(true),
+        errors: v.tuple([]),
         flows: v.number(),
         egresses: v.number(),
         relay: v.object({ control: v.string() }),
