@@ -22,6 +22,9 @@ export interface Answer<T> {
 /** What changes something waits for the relay to have done it. */
 const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000, DELETE: 60_000 };
 
+/** With these an edit or a reload says that it was refused; its body is as if it were not. */
+const refusalStatuses: ReadonlySet<number> = new Set([403, 409, 422]);
+
 /** How long a full queue of connections is waited for. */
 const queueFullMs = 5_000;
 const retryMs = 5;
@@ -59,9 +62,11 @@ export async function request<const S extends v.GenericSchema>(
 ): Promise<Answer<v.InferOutput<S>>> {
   const { status, text } = await exchange(socket, method, path, limitMs, body);
   const json = parseJson(text);
-  if (status !== 200) return failRefused(socket, status, json);
+  const isRefusal = refusalStatuses.has(status);
+  if (status !== 200 && !isRefusal) return failRefused(socket, status, json);
   const result = v.safeParse(schema, json);
   if (result.success) return { value: result.output, json };
+  if (isRefusal) return failRefused(socket, status, json);
   const [issue] = result.issues;
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }

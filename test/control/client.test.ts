@@ -80,6 +80,18 @@ describe("an answer", () => {
     expect(value).toEqual(status);
   });
 
+  test("may be a refusal: the status says so, and the body is read all the same", async () => {
+    for (const code of [403, 409, 422]) {
+      serveHttp(() => Response.json(status, { status: code }));
+      const { value } = await request(directory.socket, "POST", "/v1/status", StatusSchema);
+      expect(value).toEqual(status);
+      renew();
+    }
+    serveHttp(() => Response.json({ error: "who are you" }, { status: 403 }));
+    const error = await requestError();
+    expect([error.message, error.exitCode]).toEqual(["who are you", 77]);
+  });
+
   test("that the mcr could not give is its own failure, told in its own words", async () => {
     serveHttp(() => Response.json({ error: "counters are gone" }, { status: 500 }));
     const error = await requestError();
