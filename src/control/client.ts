@@ -34,6 +34,13 @@ export function instanceSocketPath(instance: string): string {
   return `/run/mcr/${instance}.sock`;
 }
 
+/** What starts the mcr that would answer there. */
+export function startCommand(socket: string, file = "FILE"): string {
+  const [, instance] = /^\/run\/mcr\/([^/]+)\.sock$/.exec(socket) ?? [];
+  const isNamed = instance !== undefined && socket !== defaultSocketPath;
+  return `mcr run ${isNamed ? `-i ${instance} ` : ""}${file}`;
+}
+
 export function socketPath(
   { socket, instance }: { readonly socket?: string | undefined; readonly instance?: string | undefined },
   env: Readonly<Record<string, string | undefined>>,
@@ -184,7 +191,7 @@ function failToAsk(thrown: unknown, socket: string, limitMs: number): never {
     case "ENOTDIR":
     case "ECONNREFUSED":
       return fail(
-        `no mcr answers at ${socket}: start it: mcr run FILE; or name its socket: --socket PATH or MCR_SOCKET`,
+        `no mcr answers at ${socket}: start it: ${startCommand(socket)}; or name its socket: --socket PATH or MCR_SOCKET`,
         ExitCode.unavailable,
       );
     case "EACCES":

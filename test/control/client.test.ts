@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { type Method, request, socketPath } from "../../src/control/client.ts";
+import { type Method, request, socketPath, startCommand } from "../../src/control/client.ts";
 import { RulesSchema, StatusSchema } from "../../src/control/protocol.ts";
 import { openControlServer } from "../../src/control/server.ts";
 import { McrError } from "../../src/error.ts";
@@ -108,6 +108,15 @@ describe("no answer", () => {
     const error = await requestError();
     expect(error.message).toBe(noDaemon());
     expect(error.exitCode).toBe(69);
+  });
+
+  test("of an instance, which is started by its name", async () => {
+    const answer = request("/run/mcr/none-such.sock", "GET", "/v1/status", StatusSchema);
+    const error: unknown = await answer.catch((thrown: unknown) => thrown);
+    expect(String(error)).toContain("start it: mcr run -i none-such FILE; or");
+    expect(startCommand("/run/mcr/studio.sock", "a.toml")).toBe("mcr run -i studio a.toml");
+    expect(startCommand("/run/mcr/mcr.sock")).toBe("mcr run FILE");
+    expect(startCommand("/tmp/studio.sock")).toBe("mcr run FILE");
   });
 
   test("when the path is a file that nobody listens on", async () => {
