@@ -204,7 +204,7 @@ function judgeWire(evidence: Evidence): Found {
 }
 
 function nothing(evidence: Evidence): Found {
-  const { rule, running, wire } = evidence;
+  const { rule, running, start, wire } = evidence;
   const link = "wire";
   const { interface: name, group } = rule.ingress;
   const text = `nothing of ${ingressOf(rule)} arrives on ${name} in ${seconds(wire.seconds)}`;
@@ -213,7 +213,7 @@ function nothing(evidence: Evidence): Found {
       link,
       verdict: "unknown",
       text: `${text}, but nobody has joined it either`,
-      cure: "mcr run FILE",
+      cure: start,
     };
   const [first, ...others] = unique(expandFlows(rule).map(({ address }) => address));
   const watch = `tcpdump -ni ${name} udp${first === undefined || others.length > 0 ? "" : ` and dst ${first}`}`;

@@ -68,6 +68,8 @@ export interface Evidence {
   readonly rule: Rule;
   /** Null: no mcr runs, and the rule is the file's. */
   readonly running: Running | null;
+  /** The command that starts the mcr that would run it. */
+  readonly start: string;
   /** When all of it had been gathered. */
   readonly nowMs: number;
   readonly interfaces: ReadonlyMap<string, InterfaceState | Unusable>;

@@ -47,6 +47,7 @@ function links(
       egress: [{ interface: "veth2", ...egress }],
     }),
     running,
+    start: "mcr run -i studio rules.toml",
     nowMs,
     interfaces: new Map(["veth1", "veth2"].map((name) => [name, interfaceState({ name })])),
     kernelGroups: new Map([["veth1", new Set([group])]]),
@@ -144,6 +145,10 @@ describe("where nothing arrives", () => {
     const failures = [{ interface: "veth1", reason: "no permission" }];
     expect(broken(long, { wire: { ...silence, failures } }).map(({ link }) => link)).not.toContain("querier");
     expect(broken(null, { wire: silence }).map(({ link }) => link)).not.toContain("querier");
+    expect(links(null, { wire: silence }).find(({ link }) => link === "wire")).toMatchObject({
+      verdict: "unknown",
+      cure: "mcr run -i studio rules.toml",
+    });
   });
 });
 
