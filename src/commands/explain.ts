@@ -112,7 +112,7 @@ function runningRule(name: string, rules: readonly Rule[], file: string | undefi
   const reload = file === undefined ? "" : `; if it is new in ${file}: mcr reload`;
   return (
     rules.find((rule) => rule.name === name) ??
-    fail(`mcr explain: no rule "${name}" runs: ${some}${reload}`, ExitCode.usage)
+    fail(`mcr explain: no rule "${name}" runs: ${some}${reload}`, ExitCode.config)
   );
 }
 
@@ -121,7 +121,7 @@ async function readRule(name: string, file: string): Promise<Rule> {
   const some = rules.length === 0 ? "it has none" : `it has ${list(rules.map((rule) => rule.name))}`;
   return (
     rules.find((rule) => rule.name === name) ??
-    fail(`mcr explain: ${file} has no rule "${name}"; ${some}`, ExitCode.usage)
+    fail(`mcr explain: ${file} has no rule "${name}"; ${some}`, ExitCode.config)
   );
 }
 

@@ -24,7 +24,7 @@ const relay = {
 
 test("a rule that does not run is named, with those that do", async () => {
   const { exitCode, errors } = await runRemote(explainCommand, relay, {}, ["nope"]);
-  expect([exitCode, errors]).toEqual([64, ['mcr explain: no rule "nope" runs: there are wall']]);
+  expect([exitCode, errors]).toEqual([78, ['mcr explain: no rule "nope" runs: there are wall']]);
   const given = await runRemote(explainCommand, relay, {}, ["nope", file]);
   expect(given.errors).toEqual([
     `mcr explain: no rule "nope" runs: there are wall; if it is new in ${file}: mcr reload`,
@@ -33,5 +33,5 @@ test("a rule that does not run is named, with those that do", async () => {
 
 test("where none runs, it is the file that has no such rule", async () => {
   const { exitCode, errors } = await runRemote(explainCommand, null, {}, ["nope", file]);
-  expect([exitCode, errors]).toEqual([64, [`mcr explain: ${file} has no rule "nope"; it has studio-a`]]);
+  expect([exitCode, errors]).toEqual([78, [`mcr explain: ${file} has no rule "nope"; it has studio-a`]]);
 });

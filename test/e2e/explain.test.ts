@@ -318,7 +318,7 @@ test(
     await using topology = await openTopology("chain");
     await using relay = await startRelay(topology, usual);
     const { exitCode, stderr } = await relay.run("explain", "y");
-    expect([exitCode, stderr]).toEqual([64, 'mcr explain: no rule "y" runs: there are x\n']);
+    expect([exitCode, stderr]).toEqual([78, 'mcr explain: no rule "y" runs: there are x\n']);
   },
   timeoutMs,
 );
