@@ -5,7 +5,7 @@ import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";
 import { isUsable } from "../net/interfaces.ts";
 import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
-import { type Evidence, type Found, interfaceFound, type Link, sift } from "./explain-evidence.ts";
+import { type Evidence, type Found, interfaceFound, type Link, sift, withCure } from "./explain-evidence.ts";
 
 export function explainEgress(evidence: Evidence, index: number): readonly Link[] {
   const { rule } = evidence;
@@ -29,8 +29,8 @@ function judgeEgress({ interfaces, running }: Evidence, egress: Egress, index: n
   return {
     link: "egress",
     verdict: "broken",
-    text: `${state.state}: ${state.reason}`,
     cure: "mcr show rules",
+    ...withCure(`${state.state}: ${state.reason}`),
   };
 }
 

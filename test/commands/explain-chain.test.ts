@@ -3,7 +3,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { explain } from "../../src/commands/explain-chain.ts";
-import type { Running } from "../../src/commands/explain-evidence.ts";
+import { interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
 import type { EgressSnapshot, Flows } from "../../src/control/protocol.ts";
 import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
 import { interfaceState, ruleOf } from "../support/fakes.ts";
@@ -181,5 +181,45 @@ describe("packets that are larger than the MTU and may not be fragmented", () =>
 
   test("and that the wire did not show get no number", () => {
     expect(cure({}, onTheWire)).toBe("ip link show dev veth2, or smaller packets at the sender");
+  });
+});
+
+describe("the cure is the command that the reason names", () => {
+  test("of an interface", () => {
+    for (const [unusable, text, cure] of [
+      ["interface veth9 does not exist (ip link shows the ones that do)", "does not exist", "ip link"],
+      ["interface veth9 is down (ip link set veth9 up)", "is down", "ip link set veth9 up"],
+    ] as const) {
+      const interfaces = new Map([["veth9", { name: "veth9", unusable }]]);
+      expect(interfaceFound("veth9", interfaces, "interface")).toEqual({
+        link: "interface",
+        verdict: "broken",
+        text: `interface veth9 ${text}`,
+        cure,
+      });
+    }
+  });
+
+  test("of an egress, and where it names none it is where to look", () => {
+    const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+    for (const [reason, text, cure] of [
+      [
+        "interface veth2 has no IPv4 address to send from (ip address add ADDRESS/24 dev veth2)",
+        "failed: interface veth2 has no IPv4 address to send from",
+        "ip address add ADDRESS/24 dev veth2",
+      ],
+      [
+        "address not available (EADDRNOTAVAIL); 10.0.1.7 is no address of this host (ip address add 10.0.1.7/24 dev veth2)",
+        "failed: address not available (EADDRNOTAVAIL); 10.0.1.7 is no address of this host",
+        "ip address add 10.0.1.7/24 dev veth2",
+      ],
+      ["message too long (EMSGSIZE)", "failed: message too long (EMSGSIZE)", "mcr show rules"],
+    ] as const)
+      expect(links(heard, { after: { state: "failed", reason } }).at(-1)).toMatchObject({
+        link: "egress",
+        verdict: "broken",
+        text,
+        cure,
+      });
   });
 });
