@@ -65,7 +65,7 @@ export const checkCommand: Command = {
       const found = { ...summarize(config), notes, relay, log, exclusive, rules };
       io.stdout(formatJson({ schema, file, ok: true, errors: [], ...found }));
     } else {
-      io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined, interfaceType));
+      io.stdout(formatCheck(file, config, io.columns, interfaceType));
       if (exclusive !== null) io.stdout(`${formatExclusive(exclusive)}\n`);
     }
     return ExitCode.ok;

@@ -40,7 +40,12 @@ function checkText(...rules: readonly RuleParts[]): string {
   return formatCheck("rules.toml", parseConfig(rules.map(ruleText).join(""), "rules.toml"));
 }
 
-async function run(text: string, options: unknown = {}, positionals: readonly string[] = [path]) {
+async function run(
+  text: string,
+  options: unknown = {},
+  positionals: readonly string[] = [path],
+  columns = Number.POSITIVE_INFINITY,
+) {
   writeFileSync(path, text);
   let stdout = "";
   const io: Io = {
@@ -49,7 +54,7 @@ async function run(text: string, options: unknown = {}, positionals: readonly st
     },
     stderr: () => {},
     isTTY: false,
-    columns: 100,
+    columns,
     env: {},
   };
   try {
@@ -108,6 +113,14 @@ describe("mcr check", () => {
     expect(formatCheck("rules.toml", config, 80)).toContain(
       "\na-rule-with-a-r…  eth0 239.101.101.101-239.101.101.200:50001-50100      100\n",
     );
+  });
+
+  test("keeps to the width that watch(1) gives, as show does, and cuts nothing in a pipe", async () => {
+    const long = ruleText({ ...studio, name: "a-rule-with-a-name-that-is-much-too-long-for-this" });
+    const narrow = await run(long, {}, [path], 70);
+    expect(narrow.stdout).toContain("\na-rule-with… ");
+    expect(narrow.stdout).not.toContain("too-long-for-this");
+    expect((await run(long)).stdout).toContain("too-long-for-this");
   });
 
   test("says so when there is nothing to relay", async () => {
