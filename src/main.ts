@@ -90,6 +90,11 @@ async function main([name, ...words]: readonly string[]): Promise<ExitCode> {
 async function runCommand(name: string, words: readonly string[]): Promise<ExitCode> {
   const load = commands.get(name);
   if (!load) {
+    const command = name.startsWith("-") ? words.find((word) => commands.has(word)) : undefined;
+    if (command !== undefined) {
+      const options = [name, ...words.filter((word) => word !== command)].join(" ");
+      return fail(`options go behind the command: mcr ${command} ${options}`, ExitCode.usage);
+    }
     const kind = name.startsWith("-") ? "option" : "command";
     return fail(`unknown ${kind} '${name}'; mcr --help lists the ${kind}s`, ExitCode.usage);
   }

@@ -159,6 +159,7 @@ describe("wrong use is one line on stderr and exit code 64", () => {
   const cases: readonly (readonly [readonly string[], string])[] = [
     [["bogus"], "mcr: unknown command 'bogus'; mcr --help lists the commands"],
     [["--bogus"], "mcr: unknown option '--bogus'; mcr --help lists the options"],
+    [["-i", "foo", "ping", "--json"], "mcr: options go behind the command: mcr ping -i foo --json"],
     [["two\nlines"], "mcr: unknown command 'two lines'; mcr --help lists the commands"],
     [[""], "mcr: unknown command ''; mcr --help lists the commands"],
     [["check"], "mcr check: <file> is missing; usage: mcr check <file> [options]"],

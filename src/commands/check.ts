@@ -6,7 +6,7 @@ import { countFlows } from "../config/flows.ts";
 import { readConfig } from "../config/parse.ts";
 import type { Config, Egress, Rule } from "../config/schema.ts";
 import { exposureOf } from "../control/metrics-server.ts";
-import { ExitCode, fail } from "../error.ts";
+import { ExitCode, fail, McrError } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { probeExclusive } from "../net/exclusive.ts";
 import { describeRing } from "../net/profile.ts";
@@ -39,13 +39,19 @@ export const checkCommand: Command = {
       return fail("mcr check: give one rule file", ExitCode.usage);
     if ((socket !== undefined || instance !== undefined) && !diff)
       return fail("mcr check: --socket and -i go with --diff, which asks the running mcr", ExitCode.usage);
-    const config = await readConfig(file);
+    const schema = diff ? "check-diff/1" : "check/1";
+    const config = await readConfig(file).catch((thrown: unknown) => {
+      if (!json || !(thrown instanceof McrError)) throw thrown;
+      io.stdout(formatJson({ schema, file, ok: false, errors: thrown.lines }));
+      return thrown.exitCode;
+    });
+    if (typeof config === "number") return config;
     if (diff) {
       const difference = await compareWithRunning(parseRemote("check", options, io).socket, config);
       const { notes, ...rest } = difference;
       io.stdout(
         json
-          ? formatJson({ file, ok: true, ...difference })
+          ? formatJson({ schema, file, ok: true, errors: [], ...difference })
           : formatDifference(`${file}, not applied yet`, rest, notes),
       );
       return ExitCode.ok;
@@ -54,11 +60,12 @@ export const checkCommand: Command = {
     const exclusive = isExclusive ? probeExclusive(new Shim()) : null;
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
-      io.stdout(
-        `${JSON.stringify({ file, ok: true, ...summarize(config), notes: notesOf(config), relay: config.relay, log: config.log, exclusive, rules }, null, 2)}\n`,
-      );
+      const { relay, log } = config;
+      const notes = notesOf(config);
+      const found = { ...summarize(config), notes, relay, log, exclusive, rules };
+      io.stdout(formatJson({ schema, file, ok: true, errors: [], ...found }));
     } else {
-      io.stdout(formatCheck(file, config, io.isTTY ? io.columns : undefined, interfaceType));
+      io.stdout(formatCheck(file, config, io.columns, interfaceType));
       if (exclusive !== null) io.stdout(`${formatExclusive(exclusive)}\n`);
     }
     return ExitCode.ok;

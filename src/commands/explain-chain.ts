@@ -2,6 +2,7 @@
 // It ends at the first broken link of the ingress; behind that each egress has a chain: explain-egress.ts. Pure.
 import { ingressOf } from "../config/destination.ts";
 import { expandFlows } from "../config/flows.ts";
+import { isLinkLocalMulticast, isMulticast } from "../net/address.ts";
 import { membershipMs } from "../net/queriers.ts";
 import { lossReasons } from "../stats/reasons.ts";
 import { explainEgress } from "./explain-egress.ts";
@@ -109,7 +110,7 @@ function querierSilence({ rule, running, wire, nowMs }: Evidence): string {
   if (last) return `${what} for ${formatAge(nowMs - Date.parse(last.time))}, the last from ${last.from}`;
   const listenedMs = since === null ? 0 : nowMs - Date.parse(since);
   if (listenedMs > membershipMs) return `${what} in ${formatAge(listenedMs)}`;
-  return `${what} in ${seconds(Math.max(wire.seconds, listenedMs / 1000))}; queriers ask every 125 s, so this tells little`;
+  return `${what} in ${seconds(Math.max(wire.seconds, listenedMs / 1000))}, and queriers ask every 125 s`;
 }
 
 function judgeQuerier(evidence: Evidence): Found | undefined {
@@ -119,9 +120,36 @@ function judgeQuerier(evidence: Evidence): Found | undefined {
   const heard = querier(evidence);
   if (heard !== undefined) return { link, verdict: "ok", text: heard };
   const text = querierSilence(evidence);
+  if (isWithheld(evidence))
+    return {
+      link,
+      verdict: "broken",
+      text: `no group at all arrives on ${rule.ingress.interface}; ${text}: a switch that snoops forwards nothing without a querier; or the senders are silent`,
+      cure: querierCure,
+    };
   return running?.lastQuery
     ? { link, verdict: "warn", text, cure: querierCure }
     : { link, verdict: "unknown", text };
+}
+
+/**
+ * A switch that snoops without a querier forgets its joins: RFC 4541 section 2.1. Then no group passes, but those
+ * of the link itself; where one does, or one of the rule is on another interface, it is the sender that is missed.
+ */
+function isWithheld(evidence: Evidence): boolean {
+  const { rule, running, wire } = evidence;
+  const { interface: name } = rule.ingress;
+  const { matching, otherInterface } = sift(evidence);
+  return (
+    running !== null &&
+    matching.length === 0 &&
+    otherInterface === undefined &&
+    !wire.failures.some((each) => each.interface === name) &&
+    !wire.flows.some(
+      ({ interface: at, destination }) =>
+        at === name && isMulticast(destination) && !isLinkLocalMulticast(destination),
+    )
+  );
 }
 
 const querierCure =
@@ -175,31 +203,33 @@ function judgeWire(evidence: Evidence): Found {
   return nothing(evidence);
 }
 
-/** A switch that snoops without a querier forgets its joins: RFC 4541 section 2.1. */
 function nothing(evidence: Evidence): Found {
-  const { rule, running, wire } = evidence;
-  const text = `nothing of ${ingressOf(rule)} arrives on ${rule.ingress.interface} in ${seconds(wire.seconds)}`;
-  const watch = `tcpdump -ni ${rule.ingress.interface} udp`;
-  if (!running && rule.ingress.group !== undefined)
+  const { rule, running, start, wire } = evidence;
+  const link = "wire";
+  const { interface: name, group } = rule.ingress;
+  const text = `nothing of ${ingressOf(rule)} arrives on ${name} in ${seconds(wire.seconds)}`;
+  if (!running && group !== undefined)
     return {
-      link: "wire",
+      link,
       verdict: "unknown",
       text: `${text}, but nobody has joined it either`,
-      cure: "mcr run FILE",
+      cure: start,
     };
-  if (rule.ingress.group === undefined || querier(evidence) !== undefined)
-    return {
-      link: "wire",
-      verdict: "broken",
-      text: `${text}: its sender is silent, or is not on this network`,
-      cure: watch,
-    };
-  return {
-    link: "querier",
-    verdict: "broken",
-    text: `${text}, and no IGMP query is heard: a switch that snoops forwards nothing without a querier; or the sender is silent`,
-    cure: querierCure,
-  };
+  const [first, ...others] = unique(expandFlows(rule).map(({ address }) => address));
+  const watch = `tcpdump -ni ${name} udp${first === undefined || others.length > 0 ? "" : ` and dst ${first}`}`;
+  return group === undefined || querier(evidence) !== undefined
+    ? {
+        link,
+        verdict: "broken",
+        text: `${text}: its sender is silent, or is not on this network`,
+        cure: watch,
+      }
+    : {
+        link,
+        verdict: "broken",
+        text: `${text}, but other groups do: its sender is silent, or a switch without a querier withholds it`,
+        cure: `${watch}; if it is sent: ${querierCure}`,
+      };
 }
 
 function judgeMatch({ running, wire, rule }: Evidence): Found | undefined {

@@ -5,7 +5,7 @@ import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";
 import { isUsable } from "../net/interfaces.ts";
 import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
-import { type Evidence, type Found, interfaceFound, type Link, sift } from "./explain-evidence.ts";
+import { type Evidence, type Found, interfaceFound, type Link, sift, withCure } from "./explain-evidence.ts";
 
 export function explainEgress(evidence: Evidence, index: number): readonly Link[] {
   const { rule } = evidence;
@@ -29,8 +29,8 @@ function judgeEgress({ interfaces, running }: Evidence, egress: Egress, index: n
   return {
     link: "egress",
     verdict: "broken",
-    text: `${state.state}: ${state.reason}`,
     cure: "mcr show rules",
+    ...withCure(`${state.state}: ${state.reason}`),
   };
 }
 
@@ -91,12 +91,10 @@ function judgeTtl(
   return undefined;
 }
 
-function judgeSent(
-  { running, interfaces }: Evidence,
-  { interface: name }: Egress,
-  index: number,
-): Found | undefined {
+function judgeSent(evidence: Evidence, egress: Egress, index: number): Found | undefined {
   const link = "sent";
+  const { running } = evidence;
+  const { interface: name } = egress;
   const before = running?.before.egress[index];
   const after = running?.after.egress[index];
   if (!before || !after) return undefined;
@@ -114,8 +112,8 @@ function judgeSent(
     return {
       link,
       verdict: "broken",
-      text: `${lost("error")} ${of} were refused: ${after.last_error ?? "no reason given"}`,
-      cure: cureOf(after.last_error, name, interfaces),
+      text: `${lost("error")} ${of} were refused: ${after.last_error ?? "no reason given"}${tooLong(after.last_error, evidence, egress)}`,
+      cure: cureOf(after.last_error, evidence, egress),
     };
   if (lost("unavailable") > 0)
     return {
@@ -135,15 +133,22 @@ function judgeSent(
   return { link, verdict: "unknown", text: "nothing was sent meanwhile" };
 }
 
-/** By the system's name of the error, which its words end with. */
-function cureOf(error: string | null, name: string, interfaces: Evidence["interfaces"]): string {
-  const [, code = ""] = /\((E[A-Z]+)\)/.exec(error ?? "") ?? [];
+/** What the system's words for EMSGSIZE leave out. */
+function tooLong(error: string | null, { interfaces }: Evidence, { interface: name }: Egress): string {
   const state = interfaces.get(name);
-  const mtu = state && isUsable(state) ? ` (MTU ${state.mtu})` : "";
+  return error?.includes("(EMSGSIZE)") && state && isUsable(state)
+    ? `: the MTU of ${name} is ${state.mtu}`
+    : "";
+}
+
+/** By the system's name of the error, which its words end with. */
+function cureOf(error: string | null, evidence: Evidence, egress: Egress): string {
+  const [, code = ""] = /\((E[A-Z]+)\)/.exec(error ?? "") ?? [];
+  const { interface: name } = egress;
   const cures: Readonly<Record<string, string>> = {
     EPERM: "a firewall of this host forbids it: nft list ruleset",
     EACCES: "a firewall of this host forbids it: nft list ruleset",
-    EMSGSIZE: `larger than ${name} takes${mtu}: ip link set ${name} mtu 1500`,
+    EMSGSIZE: sizeCure(evidence, egress),
     ENETUNREACH: `ip route show dev ${name}`,
     EHOSTUNREACH: `ip neigh show dev ${name}; ip route show dev ${name}`,
     ENETDOWN: `ip link set ${name} up`,
@@ -155,11 +160,41 @@ function cureOf(error: string | null, name: string, interfaces: Evidence["interf
 
 const headerBytes = 28;
 
+/** The IP packets of the rule, as far as the wire showed them; 0 where it showed none. */
+function largestBytes(evidence: Evidence): number {
+  return Math.max(0, ...sift(evidence).matching.map(({ size_max }) => size_max + headerBytes));
+}
+
+/** Frames are never fragmented: what needs them needs the room as well. */
+function sizeCure(evidence: Evidence, egress: Egress): string {
+  const { interface: name } = egress;
+  const state = evidence.interfaces.get(name);
+  const largest = largestBytes(evidence);
+  const isKnown = state && isUsable(state) && largest > state.mtu;
+  const room = isKnown ? `ip link set ${name} mtu ${largest}` : `ip link show dev ${name}`;
+  const without = framelessly(egress);
+  return [
+    room,
+    "or smaller packets at the sender",
+    ...(without.length > 0 ? [`or ${without.join(" and ")} (then the socket may fragment)`] : []),
+  ].join(", ");
+}
+
+/** What a rule has to say instead of what only frames can do. */
+function framelessly({ path, source, source_port, ttl, dscp }: Egress): readonly string[] {
+  return [
+    ...(typeof ttl === "string" ? ["a ttl that is a number"] : []),
+    ...(source === "keep" ? ['no source = "keep"'] : []),
+    ...(source_port === "keep" ? ['no source_port = "keep"'] : []),
+    ...(dscp === "keep" ? ['no dscp = "keep"'] : []),
+    ...(path === "frame" ? ['no path = "frame"'] : []),
+  ];
+}
+
 function judgeMtu(evidence: Evidence, { interface: name }: Egress): Found | undefined {
   const state = evidence.interfaces.get(name);
-  const { matching } = sift(evidence);
-  if (!state || !isUsable(state) || matching.length === 0) return undefined;
-  const largest = Math.max(...matching.map(({ size_max }) => size_max)) + headerBytes;
+  const largest = largestBytes(evidence);
+  if (!state || !isUsable(state) || largest === 0) return undefined;
   if (largest <= state.mtu)
     return { link: "mtu", verdict: "ok", text: `${largest} bytes fit the MTU of ${name} (${state.mtu})` };
   return {

@@ -68,6 +68,8 @@ export interface Evidence {
   readonly rule: Rule;
   /** Null: no mcr runs, and the rule is the file's. */
   readonly running: Running | null;
+  /** The command that starts the mcr that would run it. */
+  readonly start: string;
   /** When all of it had been gathered. */
   readonly nowMs: number;
   readonly interfaces: ReadonlyMap<string, InterfaceState | Unusable>;
@@ -94,9 +96,16 @@ export function interfaceFound(
   const state = interfaces.get(name);
   if (!state) return { link, verdict: "unknown", text: `${name} was not looked at` };
   if (isUsable(state)) return { link, verdict: "ok", text: `${name} is up and has carrier` };
-  // `interface eth1 is down (ip link set eth1 up)`
-  const [, text = state.unusable, cure] = /^(.*?) \((.*)\)$/.exec(state.unusable) ?? [];
-  return { link, verdict: "broken", text, ...(cure === undefined ? {} : { cure }) };
+  return { link, verdict: "broken", ...withCure(state.unusable) };
+}
+
+/**
+ * The command that a reason ends with, apart: `interface eth1 is down (ip link set eth1 up)`,
+ * `interface eth9 does not exist (ip link shows the ones that do)`, and none in `message too long (EMSGSIZE)`.
+ */
+export function withCure(reason: string): { readonly text: string; readonly cure?: string } {
+  const [, text, cure] = /^(.*) \(([a-z].*?)(?: shows .*)?\)$/.exec(reason) ?? [];
+  return text === undefined || cure === undefined ? { text: reason } : { text, cure };
 }
 
 export type SeenFlow = Flows["flows"][number];

@@ -2,9 +2,10 @@
 // from the running mcr and from this host, and says which one is broken and what cures it (explain-chain.ts judges).
 // With a file and no running mcr it looks at what can be seen without one.
 import * as v from "valibot";
+import { list } from "../config/changes.ts";
 import { readConfig } from "../config/parse.ts";
 import { type Rule, RuleSchema } from "../config/schema.ts";
-import { request } from "../control/client.ts";
+import { request, startCommand } from "../control/client.ts";
 import { flowsSnapshot } from "../control/flows.ts";
 import {
   ConfigAnswerSchema,
@@ -68,11 +69,9 @@ async function gather(
   socket: string,
   seconds: number,
 ): Promise<Evidence> {
-  const shim = new Shim();
   const daemon = await askDaemon(socket, file !== undefined);
-  const rule = daemon
-    ? ruleOf(name, daemon.rules, file)
-    : ruleOf(name, (await readConfig(file ?? "")).rules, undefined);
+  const rule = daemon ? runningRule(name, daemon.rules, file) : await readRule(name, file ?? "");
+  const shim = new Shim();
   const { wire, running } = daemon
     ? await watchRunning(socket, rule, seconds)
     : { wire: await watch(shim, rule, seconds), running: null };
@@ -80,6 +79,7 @@ async function gather(
   return {
     rule,
     running,
+    start: startCommand(socket, file),
     nowMs: Date.now(),
     wire,
     interfaces: new Map([...names].map((each) => [each, readInterface(shim, each)])),
@@ -106,16 +106,23 @@ async function askDaemon(
   }
 }
 
-function ruleOf(name: string, rules: readonly Rule[], file: string | undefined): Rule {
-  const found = rules.find((rule) => rule.name === name);
-  if (found) return found;
+function runningRule(name: string, rules: readonly Rule[], file: string | undefined): Rule {
   const names = rules.map((rule) => rule.name);
-  const some =
-    names.length === 0
-      ? "there are no rules"
-      : `there are ${names.slice(0, 8).join(", ")}${names.length > 8 ? " …" : ""}`;
+  const some = names.length === 0 ? "there are no rules" : `there are ${list(names)}`;
   const reload = file === undefined ? "" : `; if it is new in ${file}: mcr reload`;
-  return fail(`mcr explain: no rule "${name}" runs: ${some}${reload}`, ExitCode.usage);
+  return (
+    rules.find((rule) => rule.name === name) ??
+    fail(`mcr explain: no rule "${name}" runs: ${some}${reload}`, ExitCode.config)
+  );
+}
+
+async function readRule(name: string, file: string): Promise<Rule> {
+  const { rules } = await readConfig(file);
+  const some = rules.length === 0 ? "it has none" : `it has ${list(rules.map((rule) => rule.name))}`;
+  return (
+    rules.find((rule) => rule.name === name) ??
+    fail(`mcr explain: ${file} has no rule "${name}"; ${some}`, ExitCode.config)
+  );
 }
 
 async function watchRunning(

@@ -92,12 +92,6 @@ function checkPath(egress: DraftEgress, path: Path, report: Report): void {
 /** What an egress must keep to because of the rule's ingress. */
 function checkPair(ingress: DraftIngress, egress: DraftEgress, path: Path, report: Report): void {
   checkLinkLocal(ingress, egress.group, [...path, "group"], report);
-  const hasTarget = egress.group !== undefined || egress.address !== undefined;
-  if (ingress.address !== undefined && ingress.group === undefined && !hasTarget)
-    report(
-      path,
-      'says neither group nor address, and the ingress has no group to keep: add one, such as group = "239.10.1.1"',
-    );
   if (ingress.protocol === "esp") {
     if (egress.port !== undefined) report([...path, "port"], 'protocol "esp" has no ports: leave it out');
     if (typeof egress.source_port === "number")

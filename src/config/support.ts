@@ -23,6 +23,7 @@ const egress = (...keys: Path): Path => ["rules", "*", "egress", "*", ...keys];
 
 const restrictions: readonly Restriction[] = [
   { path: ingress("group"), refuses: isIpv6, instead: "give an IPv4 group" },
+  // Once it is: an egress then needs a target of its own, as there is no group to keep.
   { path: ingress("address"), refuses: every, instead: "give a group" },
   { path: ingress("source"), refuses: isIpv6, instead: "give an IPv4 address" },
   { path: ingress("vlan"), refuses: every, instead: "name the VLAN interface, such as eth0.5" },

@@ -22,6 +22,9 @@ export interface Answer<T> {
 /** What changes something waits for the relay to have done it. */
 const timeoutMs: Readonly<Record<Method, number>> = { GET: 10_000, POST: 60_000, DELETE: 60_000 };
 
+/** With these an edit or a reload says that it was refused; its body is as if it were not. */
+const refusalStatuses: ReadonlySet<number> = new Set([403, 409, 422]);
+
 /** How long a full queue of connections is waited for. */
 const queueFullMs = 5_000;
 const retryMs = 5;
@@ -29,6 +32,13 @@ const retryMs = 5;
 /** Several relays on one host have a socket each: `mcr run -i studio` is /run/mcr/studio.sock. */
 export function instanceSocketPath(instance: string): string {
   return `/run/mcr/${instance}.sock`;
+}
+
+/** What starts the mcr that would answer there. */
+export function startCommand(socket: string, file = "FILE"): string {
+  const [, instance] = /^\/run\/mcr\/([^/]+)\.sock$/.exec(socket) ?? [];
+  const isNamed = instance !== undefined && socket !== defaultSocketPath;
+  return `mcr run ${isNamed ? `-i ${instance} ` : ""}${file}`;
 }
 
 export function socketPath(
@@ -59,9 +69,11 @@ export async function request<const S extends v.GenericSchema>(
 ): Promise<Answer<v.InferOutput<S>>> {
   const { status, text } = await exchange(socket, method, path, limitMs, body);
   const json = parseJson(text);
-  if (status !== 200) return failRefused(socket, status, json);
+  const isRefusal = refusalStatuses.has(status);
+  if (status !== 200 && !isRefusal) return failRefused(socket, status, json);
   const result = v.safeParse(schema, json);
   if (result.success) return { value: result.output, json };
+  if (isRefusal) return failRefused(socket, status, json);
   const [issue] = result.issues;
   return failUnexpected(socket, [v.getDotPath(issue), issue.message].filter(Boolean).join(": "));
 }
@@ -179,7 +191,7 @@ function failToAsk(thrown: unknown, socket: string, limitMs: number): never {
     case "ENOTDIR":
     case "ECONNREFUSED":
       return fail(
-        `no mcr answers at ${socket}: start it: mcr run FILE; or name its socket: --socket PATH or MCR_SOCKET`,
+        `no mcr answers at ${socket}: start it: ${startCommand(socket)}; or name its socket: --socket PATH or MCR_SOCKET`,
         ExitCode.unavailable,
       );
     case "EACCES":

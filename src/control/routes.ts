@@ -75,12 +75,26 @@ export async function answerRequest(
   try {
     const route = routes.find((each) => each.path === path && each.method === method);
     const answer = await route?.answer(relay, { method, path, ...rest });
-    return { status: 200, json: { schema: path, ...answer } };
+    return { status: statusOf(answer), json: { schema: path, ...answer } };
   } catch (thrown) {
     const error = messageOf(thrown);
     if (thrown instanceof McrError && thrown.exitCode === ExitCode.usage) return refuse(400, error);
     log.writeRepeating(`control ${path}`, "ControlSocket", "error", `${method} ${path}: ${error}`);
     return refuse(500, error);
+  }
+}
+
+/** A refused edit or reload is an answer like any other, but who asks by `curl -f` must see that nothing was done. */
+function statusOf(answer: object | undefined): number {
+  if (!answer || !("ok" in answer) || answer.ok !== false) return 200;
+  // Only edits say why: a reload is refused for its file.
+  switch ("refusal" in answer ? answer.refusal : "config") {
+    case "config":
+      return 422;
+    case "noPermission":
+      return 403;
+    default:
+      return 409;
   }
 }
 

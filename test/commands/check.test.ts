@@ -40,7 +40,12 @@ function checkText(...rules: readonly RuleParts[]): string {
   return formatCheck("rules.toml", parseConfig(rules.map(ruleText).join(""), "rules.toml"));
 }
 
-async function run(text: string, options: unknown = {}, positionals: readonly string[] = [path]) {
+async function run(
+  text: string,
+  options: unknown = {},
+  positionals: readonly string[] = [path],
+  columns = Number.POSITIVE_INFINITY,
+) {
   writeFileSync(path, text);
   let stdout = "";
   const io: Io = {
@@ -49,7 +54,7 @@ async function run(text: string, options: unknown = {}, positionals: readonly st
     },
     stderr: () => {},
     isTTY: false,
-    columns: 100,
+    columns,
     env: {},
   };
   try {
@@ -110,6 +115,14 @@ describe("mcr check", () => {
     );
   });
 
+  test("keeps to the width that watch(1) gives, as show does, and cuts nothing in a pipe", async () => {
+    const long = ruleText({ ...studio, name: "a-rule-with-a-name-that-is-much-too-long-for-this" });
+    const narrow = await run(long, {}, [path], 70);
+    expect(narrow.stdout).toContain("\na-rule-with… ");
+    expect(narrow.stdout).not.toContain("too-long-for-this");
+    expect((await run(long)).stdout).toContain("too-long-for-this");
+  });
+
   test("says so when there is nothing to relay", async () => {
     const { exitCode, stdout } = await run("# nothing\n");
     expect([exitCode, stdout]).toEqual([0, `${path}: no rules: ok, but nothing would be relayed\n`]);
@@ -121,15 +134,21 @@ describe("mcr check", () => {
     expect(stdout).toEndWith(`\n${path}: 1 rule, 1 flow, 3 egresses: ok\n`);
   });
 
-  test("of a file with mistakes prints nothing but every mistake, and ends with 78", async () => {
-    for (const options of [{}, { json: true }]) {
-      const { exitCode, stdout, errors } = await run(`x = 1\n${ruleText({ egress: ["ttl = 0"] })}`, options);
-      expect([exitCode, stdout]).toEqual([ExitCode.config, ""]);
-      expect(errors).toEqual([
-        `${path}:1:1: x: is not a key of the file, which has relay, log, rule`,
-        `${path}:5:11: rule "a": egress[1].interface: is missing: name the interface, such as interface = "eth0"`,
-        `${path}:5:19: rule "a": egress[1].ttl: 0 is not a TTL: give 1-255, "keep" or "decrement"`,
-      ]);
+  test("of a file with mistakes prints nothing but every mistake, as JSON too, and ends with 78", async () => {
+    const mistakes = [
+      `${path}:1:1: x: is not a key of the file, which has relay, log, rule`,
+      `${path}:5:11: rule "a": egress[1].interface: is missing: name the interface, such as interface = "eth0"`,
+      `${path}:5:19: rule "a": egress[1].ttl: 0 is not a TTL: give 1-255, "keep" or "decrement"`,
+    ];
+    const bad = `x = 1\n${ruleText({ egress: ["ttl = 0"] })}`;
+    expect(await run(bad)).toEqual({ exitCode: ExitCode.config, stdout: "", errors: mistakes });
+    for (const [diff, schema] of [
+      [false, "check/1"],
+      [true, "check-diff/1"],
+    ] as const) {
+      const { exitCode, stdout, errors } = await run(bad, { json: true, diff });
+      expect([exitCode, errors]).toEqual([ExitCode.config, []]);
+      expect(JSON.parse(stdout)).toEqual({ schema, file: path, ok: false, errors: mistakes });
     }
   });
 
@@ -139,8 +158,10 @@ describe("mcr check", () => {
     const Flows = v.object({ flows: v.number() });
     const answer = v.parse(
       v.object({
+        schema: v.literal("check/1"),
         file: v.string(),
         ok: v.literal(true),
+        errors: v.tuple([]),
         flows: v.number(),
         egresses: v.number(),
         relay: v.object({ control: v.string() }),

@@ -217,7 +217,7 @@ describe("mcr check --diff", () => {
   test("--json says the same", async () => {
     const { stdout } = await runRemote(checkCommand, relay, { diff: true, json: true }, [file]);
     const answer = v.parse(
-      v.object({ ok: v.literal(true), ...DifferenceSchema.entries }),
+      v.object({ schema: v.literal("check-diff/1"), ok: v.literal(true), ...DifferenceSchema.entries }),
       JSON.parse(stdout),
     );
     expect(answer).toMatchObject({ added: ["new"], removed: ["tried"], changed: ["a"], unchanged: 1 });

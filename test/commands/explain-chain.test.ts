@@ -1,10 +1,11 @@
-// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now.
+// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, and the
+// cures of what an egress refuses.
 
 import { describe, expect, test } from "bun:test";
 import { explain } from "../../src/commands/explain-chain.ts";
-import type { Running } from "../../src/commands/explain-evidence.ts";
-import type { Flows } from "../../src/control/protocol.ts";
-import { flows, now, rule } from "../control/fake-relay.ts";
+import { interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
+import type { EgressSnapshot, Flows } from "../../src/control/protocol.ts";
+import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
 import { interfaceState, ruleOf } from "../support/fakes.ts";
 
 const group = "239.1.1.1";
@@ -20,25 +21,45 @@ const onTheWire: Flows = {
 const asked: Flows = { ...onTheWire, igmp: flows.igmp.map((each) => ({ ...each, interface: "veth1" })) };
 
 /** With 1000 packets that passed, or none on the wire. */
-function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | null, wire: Flows = onTheWire) {
+function links(
+  heard: Pick<Running, "lastQuery" | "listeningSince"> | null,
+  {
+    wire = onTheWire,
+    egress = {},
+    after = {},
+  }: {
+    readonly wire?: Flows;
+    readonly egress?: Readonly<Record<string, unknown>>;
+    readonly after?: Partial<EgressSnapshot>;
+  } = {},
+) {
   const running = heard && {
     ...heard,
     before: rule,
-    after: { ...rule, packets: rule.packets + 1000 },
+    after: { ...rule, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
     interfaceBefore: undefined,
     interfaceAfter: undefined,
     memberships: [],
   };
-  const links = explain({
-    rule: ruleOf({ ingress: { interface: "veth1", group, port: 5001 } }),
+  return explain({
+    rule: ruleOf({
+      ingress: { interface: "veth1", group, port: 5001 },
+      egress: [{ interface: "veth2", ...egress }],
+    }),
     running,
+    start: "mcr run -i studio rules.toml",
     nowMs,
     interfaces: new Map(["veth1", "veth2"].map((name) => [name, interfaceState({ name })])),
     kernelGroups: new Map([["veth1", new Set([group])]]),
     wire,
     paths: [undefined],
   });
-  return links.filter(({ link }) => link === "querier").map(({ verdict, text }) => `${verdict}: ${text}`);
+}
+
+function querierLinks(heard: Pick<Running, "lastQuery" | "listeningSince"> | null, wire: Flows = onTheWire) {
+  return links(heard, { wire })
+    .filter(({ link }) => link === "querier")
+    .map(({ verdict, text }) => `${verdict}: ${text}`);
 }
 
 describe("the querier is", () => {
@@ -60,28 +81,145 @@ describe("the querier is", () => {
 
   test("unknown where none was heard, and for how long tells whether that means anything", () => {
     expect(querierLinks({ lastQuery: null, listeningSince: ago(14_000) })).toEqual([
-      "unknown: no IGMP query on veth1 in 14 s; queriers ask every 125 s, so this tells little",
+      "unknown: no IGMP query on veth1 in 14 s, and queriers ask every 125 s",
     ]);
     expect(querierLinks({ lastQuery: null, listeningSince: ago(7_200_000) })).toEqual([
       "unknown: no IGMP query on veth1 in 2h 0m",
     ]);
     expect(querierLinks(null)).toEqual([
-      "unknown: no IGMP query on veth1 in 1.0 s; queriers ask every 125 s, so this tells little",
+      "unknown: no IGMP query on veth1 in 1.0 s, and queriers ask every 125 s",
     ]);
   });
 });
 
 describe("where nothing arrives", () => {
   const silence: Flows = { ...onTheWire, flows: [] };
+  const [flow] = onTheWire.flows;
+  if (!flow) throw new Error("there is a flow");
+  const only = (destination: string): Flows => ({ ...silence, flows: [{ ...flow, destination }] });
+  const short = { lastQuery: null, listeningSince: ago(29_000) };
+  const long = { lastQuery: null, listeningSince: ago(7_200_000) };
+  const broken = (...given: Parameters<typeof links>) =>
+    links(...given).filter(({ verdict }) => verdict === "broken");
 
   test("a querier that has asked lately is not to blame", () => {
-    expect(querierLinks({ lastQuery: query(34_000), listeningSince: ago(60_000) }, silence)).toHaveLength(1);
+    const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+    expect(broken(heard, { wire: silence })).toMatchObject([
+      {
+        link: "wire",
+        text: "nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s: its sender is silent, or is not on this network",
+        cure: "tcpdump -ni veth1 udp and dst 239.1.1.1",
+      },
+    ]);
   });
 
-  test("one that has fallen silent is", () => {
-    const [, broken] = querierLinks({ lastQuery: query(600_000), listeningSince: null }, silence);
-    expect(broken).toStartWith(
-      "broken: nothing of 239.1.1.1:5001 arrives on veth1 in 1.0 s, and no IGMP query",
+  test("and no other group either, one that was not heard is, in one line that says for how long", () => {
+    for (const [heard, text] of [
+      [{ lastQuery: query(600_000), listeningSince: null }, "for 10m, the last from 10.0.0.1: a switch"],
+      [long, "in 2h 0m: a switch"],
+      [short, "in 29 s, and queriers ask every 125 s: a switch"],
+    ] as const)
+      expect(querierLinks(heard, silence)).toEqual([
+        expect.stringContaining(
+          `broken: no group at all arrives on veth1; no IGMP query on veth1 ${text} that snoops forwards nothing`,
+        ),
+      ]);
+  });
+
+  test("but other groups do, the sender is, and the querier only maybe, however long none was heard", () => {
+    for (const heard of [short, long]) {
+      const [wire, ...others] = broken(heard, { wire: only("239.9.9.9") });
+      expect(others).toEqual([]);
+      expect(wire?.link).toBe("wire");
+      expect(wire?.text).toEndWith("its sender is silent, or a switch without a querier withholds it");
+      expect(wire?.cure).toStartWith("tcpdump -ni veth1 udp and dst 239.1.1.1; if it is sent: switch on an");
+      expect(wire?.cure).toContain("mcast_querier 1");
+    }
+  });
+
+  test("but groups of the link, which switches always pass on, they say nothing", () => {
+    expect(broken(long, { wire: only("224.0.0.251") })).toMatchObject([{ link: "querier" }]);
+  });
+
+  test("where nobody looked, or nobody joined, the querier is not to blame", () => {
+    const failures = [{ interface: "veth1", reason: "no permission" }];
+    expect(broken(long, { wire: { ...silence, failures } }).map(({ link }) => link)).not.toContain("querier");
+    expect(broken(null, { wire: silence }).map(({ link }) => link)).not.toContain("querier");
+    expect(links(null, { wire: silence }).find(({ link }) => link === "wire")).toMatchObject({
+      verdict: "unknown",
+      cure: "mcr run -i studio rules.toml",
+    });
+  });
+});
+
+describe("packets that are larger than the MTU and may not be fragmented", () => {
+  const large: Flows = { ...onTheWire, flows: onTheWire.flows.map((flow) => ({ ...flow, size_max: 3000 })) };
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const after = {
+    dropped: { ...egressSnapshot.dropped, error: 7 },
+    last_error: "message too long (EMSGSIZE)",
+  };
+  const refused = (egress: Readonly<Record<string, unknown>>, wire = large) =>
+    links(heard, { wire, egress, after }).at(-1);
+  const cure = (...given: Parameters<typeof refused>) => refused(...given)?.cure;
+
+  test("are refused for the MTU there is", () => {
+    expect(refused({ ttl: "decrement" })?.text).toBe(
+      "7 of 7 packets meanwhile were refused: message too long (EMSGSIZE): the MTU of veth2 is 1500",
     );
+  });
+
+  test("need an MTU of their size, or a rule that does without frames", () => {
+    expect(cure({ ttl: "decrement" })).toBe(
+      "ip link set veth2 mtu 3028, or smaller packets at the sender, or a ttl that is a number (then the socket may fragment)",
+    );
+    expect(cure({ ttl: "keep", source: "keep" })).toEndWith(
+      ', or a ttl that is a number and no source = "keep" (then the socket may fragment)',
+    );
+    expect(cure({})).toBe("ip link set veth2 mtu 3028, or smaller packets at the sender");
+  });
+
+  test("and that the wire did not show get no number", () => {
+    expect(cure({}, onTheWire)).toBe("ip link show dev veth2, or smaller packets at the sender");
+  });
+});
+
+describe("the cure is the command that the reason names", () => {
+  test("of an interface", () => {
+    for (const [unusable, text, cure] of [
+      ["interface veth9 does not exist (ip link shows the ones that do)", "does not exist", "ip link"],
+      ["interface veth9 is down (ip link set veth9 up)", "is down", "ip link set veth9 up"],
+    ] as const) {
+      const interfaces = new Map([["veth9", { name: "veth9", unusable }]]);
+      expect(interfaceFound("veth9", interfaces, "interface")).toEqual({
+        link: "interface",
+        verdict: "broken",
+        text: `interface veth9 ${text}`,
+        cure,
+      });
+    }
+  });
+
+  test("of an egress, and where it names none it is where to look", () => {
+    const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+    for (const [reason, text, cure] of [
+      [
+        "interface veth2 has no IPv4 address to send from (ip address add ADDRESS/24 dev veth2)",
+        "failed: interface veth2 has no IPv4 address to send from",
+        "ip address add ADDRESS/24 dev veth2",
+      ],
+      [
+        "address not available (EADDRNOTAVAIL); 10.0.1.7 is no address of this host (ip address add 10.0.1.7/24 dev veth2)",
+        "failed: address not available (EADDRNOTAVAIL); 10.0.1.7 is no address of this host",
+        "ip address add 10.0.1.7/24 dev veth2",
+      ],
+      ["message too long (EMSGSIZE)", "failed: message too long (EMSGSIZE)", "mcr show rules"],
+    ] as const)
+      expect(links(heard, { after: { state: "failed", reason } }).at(-1)).toMatchObject({
+        link: "egress",
+        verdict: "broken",
+        text,
+        cure,
+      });
   });
 });

@@ -63,6 +63,11 @@ describe("addToRunning", () => {
     ]);
   });
 
+  test("refuses a unicast ingress for what it is, not for an egress that keeps its group", () => {
+    const unicast = { ...added, ingress: { interface: "eth0", address: "10.0.0.5", port: 5001 } };
+    expect(refusalOfAdd(unicast)).toEqual(['rule "x": ingress.address: is not supported yet: give a group']);
+  });
+
   test("refuses anything that is no rule", () => {
     for (const value of [null, 5, "x", [], {}, { name: 5 }])
       expect(refusalOfAdd(value).length).toBeGreaterThan(0);

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
-import { type Method, request, socketPath } from "../../src/control/client.ts";
+import { type Method, request, socketPath, startCommand } from "../../src/control/client.ts";
 import { RulesSchema, StatusSchema } from "../../src/control/protocol.ts";
 import { openControlServer } from "../../src/control/server.ts";
 import { McrError } from "../../src/error.ts";
@@ -80,6 +80,18 @@ describe("an answer", () => {
     expect(value).toEqual(status);
   });
 
+  test("may be a refusal: the status says so, and the body is read all the same", async () => {
+    for (const code of [403, 409, 422]) {
+      serveHttp(() => Response.json(status, { status: code }));
+      const { value } = await request(directory.socket, "POST", "/v1/status", StatusSchema);
+      expect(value).toEqual(status);
+      renew();
+    }
+    serveHttp(() => Response.json({ error: "who are you" }, { status: 403 }));
+    const error = await requestError();
+    expect([error.message, error.exitCode]).toEqual(["who are you", 77]);
+  });
+
   test("that the mcr could not give is its own failure, told in its own words", async () => {
     serveHttp(() => Response.json({ error: "counters are gone" }, { status: 500 }));
     const error = await requestError();
@@ -96,6 +108,15 @@ describe("no answer", () => {
     const error = await requestError();
     expect(error.message).toBe(noDaemon());
     expect(error.exitCode).toBe(69);
+  });
+
+  test("of an instance, which is started by its name", async () => {
+    const answer = request("/run/mcr/none-such.sock", "GET", "/v1/status", StatusSchema);
+    const error: unknown = await answer.catch((thrown: unknown) => thrown);
+    expect(String(error)).toContain("start it: mcr run -i none-such FILE; or");
+    expect(startCommand("/run/mcr/studio.sock", "a.toml")).toBe("mcr run -i studio a.toml");
+    expect(startCommand("/run/mcr/mcr.sock")).toBe("mcr run FILE");
+    expect(startCommand("/tmp/studio.sock")).toBe("mcr run FILE");
   });
 
   test("when the path is a file that nobody listens on", async () => {

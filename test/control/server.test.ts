@@ -10,6 +10,7 @@ import { limits } from "../../src/control/http.ts";
 import {
   ConfigAnswerSchema,
   type ControlledRelay,
+  type EditResult,
   EditSchema,
   ErrorSchema,
   type Event,
@@ -245,11 +246,32 @@ describe("routes", () => {
     expect((await reload).json).toEqual({ schema: "/v1/reload", ...reloaded });
   });
 
-  test("a reload that was refused is an answer like any other", async () => {
+  test("a reload that was refused is an answer like any other, with a status that curl -f fails of", async () => {
     await open({ reload: async () => refused });
     const { status, json } = await ask("/v1/reload", "POST");
-    expect(status).toBe(200);
+    expect(status).toBe(422);
     expect(json).toEqual({ schema: "/v1/reload", ...refused });
+  });
+
+  test("so is an edit, and its status says why", async () => {
+    let refusal: EditResult["refusal"] = null;
+    const refuse = async () => ({ ...edited, ok: false, changes: [], errors: ["no"], refusal });
+    await open({ add: refuse, remove: refuse, save: refuse });
+    for (const [method, path, body] of [
+      ["POST", "/v1/rules", '{"rules":[{}]}'],
+      ["DELETE", "/v1/rules", '{"names":["nope"]}'],
+      ["POST", "/v1/save", "{}"],
+    ] as const)
+      for (const [why, expected] of [
+        ["config", 422],
+        ["noPermission", 403],
+        ["failed", 409],
+      ] as const) {
+        refusal = why;
+        const { status, json } = await ask(path, method, body);
+        expect([path, why, status]).toEqual([path, why, expected]);
+        expect(json).toEqual({ schema: path, ...(await refuse()) });
+      }
   });
 
   test("a reload may take longer than Bun's own limit of 10 s", async () => {

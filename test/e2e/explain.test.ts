@@ -81,7 +81,7 @@ const faults: readonly Fault[] = [
     rule: from('interface = "eth9", group = "239.1.1.1", port = 5001'),
     link: "interface",
     text: /^interface eth9 does not exist$/,
-    cure: /ip link/,
+    cure: /^ip link$/,
   },
   {
     name: "the ingress interface is down",
@@ -127,7 +127,24 @@ const faults: readonly Fault[] = [
     rule: to('interface = "eth9"'),
     link: "egress",
     text: /^interface eth9 does not exist$/,
-    cure: /ip link/,
+    cure: /^ip link$/,
+  },
+  {
+    name: "the egress interface has no address",
+    rule: usual,
+    before: (topology) => ip(topology, "ip address flush dev veth2"),
+    link: "egress",
+    text: /^failed: interface veth2 has no IPv4 address to send from$/,
+    cure: /^ip address add ADDRESS\/24 dev veth2$/,
+  },
+  {
+    name: "packets that only frames can carry are larger than the MTU of the egress",
+    rule: to('interface = "veth2", ttl = "decrement"'),
+    sends: { ttl: 8 },
+    before: (topology) => ip(topology, "ip link set veth2 mtu 600"),
+    link: "sent",
+    text: /\(EMSGSIZE\): the MTU of veth2 is 600$/,
+    cure: /^ip link set veth2 mtu 1052, or smaller packets at the sender, or a ttl that is a number/,
   },
   {
     name: "the egress is full",
@@ -318,7 +335,7 @@ test(
     await using topology = await openTopology("chain");
     await using relay = await startRelay(topology, usual);
     const { exitCode, stderr } = await relay.run("explain", "y");
-    expect([exitCode, stderr]).toEqual([64, 'mcr explain: no rule "y" runs: there are x\n']);
+    expect([exitCode, stderr]).toEqual([78, 'mcr explain: no rule "y" runs: there are x\n']);
   },
   timeoutMs,
 );
