@@ -158,19 +158,21 @@ async function plainTop(source: Source, { intervalMs, looks }: Pace, io: Io): Pr
   const history = new TopHistory();
   history.next(await source.stats());
   const alarm = new Alarm();
-  let isOver = false;
+  let isLeaving = false;
+  const isRead = () => !isLeaving && !io.stdoutClosed?.aborted;
   using _ = listen({
     leave() {
-      isOver = true;
+      isLeaving = true;
       alarm.wake();
     },
     resized() {},
     exit() {},
   });
-  for (let count = 0; count < looks; count += 1) {
+  // `mcr top | head -1`: who closes the pipe has read enough.
+  io.stdoutClosed?.addEventListener("abort", () => alarm.wake(), { once: true });
+  for (let count = 0; count < looks && isRead(); count += 1) {
     await alarm.sleep(intervalMs);
-    if (isOver) break;
-    io.stdout(formatPlain(history.next(await source.stats())));
+    if (isRead()) io.stdout(formatPlain(history.next(await source.stats())));
   }
   return ExitCode.ok;
 }

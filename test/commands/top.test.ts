@@ -308,6 +308,23 @@ describe("into a pipe", () => {
     expect(stdout.match(/rule="studio-a"/g)).toHaveLength(2);
   });
 
+  test("ends as soon as nobody reads it any more, and does not wait for the next look", async () => {
+    const closed = new AbortController();
+    let text = "";
+    const { exitCode } = await runRemote(topCommand, {}, { interval: "100ms" }, [], {
+      stdout: (more) => {
+        text += more;
+        queueMicrotask(() => closed.abort());
+      },
+      stdoutClosed: closed.signal,
+    });
+    expect(exitCode).toBe(ExitCode.ok);
+    expect(text.match(/rule="studio-a"/g)).toHaveLength(1);
+
+    const running = runRemote(topCommand, {}, { interval: "1h" }, [], { stdoutClosed: closed.signal });
+    expect((await running).exitCode).toBe(ExitCode.ok);
+  });
+
   test("without a relay, one sentence", async () => {
     const { exitCode, errors } = await runRemote(topCommand, null, {});
     expect(exitCode).toBe(ExitCode.unavailable);
