@@ -1,5 +1,5 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
-import { ansi, type Colors, plain } from "./color.ts";
+import { ansi, type Colors, type Paint, plain } from "./color.ts";
 import { formatBitRate, formatRate } from "./figures.ts";
 import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
 
@@ -114,15 +114,17 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
   const colors = surface.hasColour ? ansi : plain;
   const head = [
     colors.head(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
-    fit(
-      `in ${formatRate(model.inPps)} pps ${formatBitRate(model.bitsPerSecond)}   out ${formatRate(model.outPps)} pps   `,
+    ...withDrops(
+      `in ${formatRate(model.inPps)} pps ${formatBitRate(model.bitsPerSecond)}   out ${formatRate(model.outPps)} pps`,
+      `dropped ${formatRate(model.droppedPps)}/s`,
       surface.columns,
-    ) + lossText(model, colors),
-    ...model.interfaces.map((each) => {
+      model.droppedPps > 0 ? colors.bad : undefined,
+    ),
+    ...model.interfaces.flatMap((each) => {
       const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
       const text = `${name} ${formatRate(each.pps).padStart(9)} pps ${formatBitRate(each.bitsPerSecond).padStart(10)}`;
-      const drops = each.reasons === "" ? "" : `  dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
-      return fit(text, surface.columns) + colors.bad(fit(drops, surface.columns - text.length));
+      const drops = each.reasons === "" ? "" : `dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
+      return withDrops(text, drops, surface.columns, colors.bad);
     }),
     ...wrapped(
       "workers",
@@ -153,6 +155,14 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
     trouble,
     foot,
   ];
+}
+
+/** Behind the text, or below it where they would be cut: nobody sees a loss whose reason is off the screen. */
+function withDrops(text: string, drops: string, columns: number, paint: Paint = (same) => same): string[] {
+  const between = drops === "" ? "" : "  ";
+  if (Bun.stringWidth(text + between + drops) <= columns)
+    return [fit(text + between, columns) + paint(fit(drops, columns))];
+  return [fit(text, columns), paint(fit(`  ${drops}`, columns))];
 }
 
 /** As many items on a line as have room. */
@@ -212,7 +222,7 @@ function headings({ name, curve }: Widths): string {
   return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
 }
 
-/** With the reason below it, which is what a reader needs when something is wrong. */
+/** With the reasons below it, each on a line of its own, which is what a reader needs when something is wrong. */
 function ruleLines(
   rule: RuleLine,
   { name, curve: width }: Widths,
@@ -233,16 +243,16 @@ function ruleLines(
     rule.droppedPps > 0 ? colors.bad(drops) : drops,
     curve === "" ? "" : `  ${curve}`,
   ].join("");
-  const dropped = rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`;
-  const why = [rule.reason ?? "", dropped].filter((text) => text !== "").join("; ");
-  if (why === "") return [line];
-  const remark = fit(`  ${why}`, columns);
-  return [line, isBad || rule.droppedPps > 0 ? colors.bad(remark) : colors.aside(remark)];
-}
-
-function lossText({ droppedPps }: TopModel, colors: Colors): string {
-  const text = `dropped ${formatRate(droppedPps)}/s`;
-  return droppedPps > 0 ? colors.bad(text) : text;
+  const remarks: readonly (readonly [text: string, isBad: boolean])[] = [
+    [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, rule.droppedPps > 0],
+    [rule.reason ?? "", isBad],
+  ];
+  return [
+    line,
+    ...remarks
+      .filter(([text]) => text !== "")
+      .map(([text, isBad]) => (isBad ? colors.bad : colors.aside)(fit(`  ${text}`, columns))),
+  ];
 }
 
 const bars = " ▁▂▃▄▅▆▇█";

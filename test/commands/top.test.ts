@@ -113,7 +113,7 @@ describe("the screen", () => {
         .join("\n"),
     ).toMatchInlineSnapshot(`
       "mcr 0.1.0, up 2h 6m, rules.toml                                     12:00:10 UTC
-      in 1000 pps 8.00 Mbit/s   out 900 pps   dropped 100/s
+      in 1000 pps 8.00 Mbit/s   out 900 pps  dropped 100/s
       eth0         0 pps    0 bit/s  dropped 0/s (ring 1, malformed 2, bad_checksum 2)
       workers  cpu0   0 %  cpu1  13 %
       RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY
@@ -155,6 +155,35 @@ describe("the screen", () => {
     expect(drawTop(shown(), firstView, surface).join("")).not.toContain("\x1b");
     const lines = drawTop(shown(), firstView, { ...surface, hasColour: true });
     expect(lines.join("\n")).toContain("\x1b[31m  dropped in all: full 1000\x1b[0m");
+  });
+
+  test("tells drops and their reasons before why a rule does not run, and cuts neither at 80 x 24", () => {
+    const model = modelAt(10);
+    const [first] = model.rules;
+    if (!first) throw new Error("expected a rule");
+    const reason = "interface eth8 does not exist (ip link shows the ones that do)";
+    const reasons = "full 123456, error 123456, unavailable 123456, expired 123456";
+    const lines = drawTop(
+      shown({ ...model, rules: [{ ...first, state: "failed", reason, reasons }] }),
+      firstView,
+      {
+        ...surface,
+        hasColour: true,
+      },
+    );
+    expect(lines.slice(6, 8)).toEqual([
+      `\x1b[31m  dropped in all: ${reasons}\x1b[0m`,
+      `\x1b[31m  ${reason}\x1b[0m`,
+    ]);
+  });
+
+  test("drops of an interface go below it where its line has no room for all reasons", () => {
+    const model = modelAt(10);
+    const [eth0] = model.interfaces;
+    if (!eth0) throw new Error("expected an interface");
+    const reasons = "ring 123456, malformed 123456, bad_checksum 123456";
+    const lines = drawTop(shown({ ...model, interfaces: [{ ...eth0, reasons }] }), firstView, surface);
+    expect(lines.slice(2, 4)).toEqual(["eth0         0 pps    0 bit/s", `  dropped 0/s (${reasons})`]);
   });
 
   test("of many workers has as many lines as it needs", () => {
