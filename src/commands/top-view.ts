@@ -135,21 +135,21 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
   const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
-  const widths = widthsFor(model.rules, surface.columns);
+  const layout = layoutFor(model.rules, surface.columns);
   const first = Math.min(view.first, Math.max(0, rules.length - 1));
   const blocks = rules
     .slice(first, first + room)
-    .map((rule) => ruleLines(rule, widths, surface.columns, colors));
+    .map((rule) => ruleLines(rule, layout, surface.columns, colors));
   const shownCount = fitting(blocks, room);
   const body = blocks.slice(0, shownCount).flat().slice(0, room);
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
   const trouble =
     shown.trouble === undefined
-      ? more(rules.length, first, shownCount)
+      ? fit(more(rules.length, first, shownCount), surface.columns)
       : colors.bad(fit(shown.trouble, surface.columns));
   return [
     ...head,
-    colors.bar(fit(headings(widths), surface.columns).padEnd(surface.columns)),
+    colors.bar(fit(headings(layout), surface.columns).padEnd(surface.columns)),
     ...body,
     ...rest,
     trouble,
@@ -158,7 +158,7 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
 }
 
 /** Behind the text, or below it where they would be cut: nobody sees a loss whose reason is off the screen. */
-function withDrops(text: string, drops: string, columns: number, paint: Paint = (same) => same): string[] {
+function withDrops(text: string, drops: string, columns: number, paint = unpainted): string[] {
   const between = drops === "" ? "" : "  ";
   if (Bun.stringWidth(text + between + drops) <= columns)
     return [fit(text + between, columns) + paint(fit(drops, columns))];
@@ -199,59 +199,101 @@ function footer(view: TopView): string {
   return `q quit   s sort: ${view.sorting}   ${filter}   p ${view.isPaused ? "PAUSED" : "pause"}   arrows scroll`;
 }
 
+const unpainted: Paint = (text) => text;
+
 const nameWidthMin = 10;
-/** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
-const fixedWidth = 9 + 10 + 10 + 12 + 10;
 const curveWidthMin = 8;
 
-interface Widths {
-  readonly name: number;
-  readonly curve: number;
+/** Between the name and the curve; each with the blanks before it. */
+interface Column {
+  readonly heading: string;
+  readonly width: number;
+  text(rule: RuleLine): string;
+  paint?(rule: RuleLine, colors: Colors): Paint | undefined;
 }
 
-/** The curve gets what the names leave; names are cut where there is no room for either. */
-function widthsFor(rules: readonly RuleLine[], columns: number): Widths {
+const stateColumn: Column = {
+  heading: " STATE".padEnd(9),
+  width: 9,
+  text: ({ state }) => ` ${state.padEnd(8)}`,
+  paint(rule, { bad, warn }) {
+    if (isStopped(rule)) return bad;
+    return rule.state === "silent" ? warn : undefined;
+  },
+};
+const inColumn = rateColumn("IN PPS", 10, ({ inPps }) => inPps);
+const outColumn = rateColumn("OUT PPS", 10, ({ outPps }) => outPps);
+const bitsColumn = rateColumn("BIT/S", 12, ({ bitsPerSecond }) => bitsPerSecond);
+const dropsColumn: Column = {
+  ...rateColumn("DROPPED/S", 10, ({ droppedPps }) => droppedPps),
+  paint: ({ droppedPps }, { bad }) => (droppedPps > 0 ? bad : undefined),
+};
+const allColumns = [stateColumn, inColumn, outColumn, bitsColumn, dropsColumn];
+/** What goes where there is no room, in this order: the losses are looked for longest. */
+const dispensable = [bitsColumn, outColumn, inColumn, dropsColumn, stateColumn];
+
+function rateColumn(heading: string, width: number, rate: (rule: RuleLine) => number): Column {
+  return {
+    heading: heading.padStart(width),
+    width,
+    text: (rule) => formatRate(rate(rule)).padStart(width),
+  };
+}
+
+function isStopped({ state }: RuleLine): boolean {
+  return state === "failed" || state === "waiting";
+}
+
+interface Layout {
+  readonly nameWidth: number;
+  readonly columns: readonly Column[];
+  readonly curveWidth: number;
+}
+
+/**
+ * The curve gets what the names leave; names are cut where there is no room for either, and then whole columns go:
+ * half of a number would be another one.
+ */
+function layoutFor(
+  rules: readonly RuleLine[],
+  width: number,
+  columns: readonly Column[] = allColumns,
+): Layout {
+  const rest = width - columns.reduce((sum, column) => sum + column.width, 0);
+  const needless = dispensable.find((column) => columns.includes(column));
+  if (rest < nameWidthMin && needless)
+    return layoutFor(
+      rules,
+      width,
+      columns.filter((column) => column !== needless),
+    );
   const longest = Math.max(nameWidthMin, ...rules.map(({ name }) => Bun.stringWidth(name)));
-  const rest = Math.max(nameWidthMin, columns - fixedWidth);
-  const name = Math.min(longest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
-  return { name, curve: Math.max(0, Math.min(historyMax, rest - 2 - name)) };
+  const nameWidth = Math.min(longest, rest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
+  return { nameWidth, columns, curveWidth: Math.max(0, Math.min(historyMax, rest - 2 - nameWidth)) };
 }
 
-function headings({ name, curve }: Widths): string {
-  const last = curve > 0 ? `  ${"LATELY".slice(0, curve)}` : "";
-  return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
+function headings({ nameWidth, columns, curveWidth }: Layout): string {
+  const last = curveWidth > 0 ? `  ${"LATELY".slice(0, curveWidth)}` : "";
+  return `${"RULE".padEnd(nameWidth)}${columns.map(({ heading }) => heading).join("")}${last}`;
 }
 
 /** With the reasons below it, each on a line of its own, which is what a reader needs when something is wrong. */
-function ruleLines(
-  rule: RuleLine,
-  { name, curve: width }: Widths,
-  columns: number,
-  colors: Colors,
-): string[] {
-  const state = rule.state.padEnd(8);
-  const isBad = rule.state === "failed" || rule.state === "waiting";
-  const drops = formatRate(rule.droppedPps).padStart(10);
-  const curve = sparkline(rule.history, width);
+function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors): string[] {
+  const curve = sparkline(rule.history, layout.curveWidth);
   const line = [
-    pad(fit(rule.name, name), name),
-    " ",
-    isBad ? colors.bad(state) : rule.state === "silent" ? colors.warn(state) : state,
-    formatRate(rule.inPps).padStart(10),
-    formatRate(rule.outPps).padStart(10),
-    formatRate(rule.bitsPerSecond).padStart(12),
-    rule.droppedPps > 0 ? colors.bad(drops) : drops,
+    pad(fit(rule.name, layout.nameWidth), layout.nameWidth),
+    ...layout.columns.map((column) => (column.paint?.(rule, colors) ?? unpainted)(column.text(rule))),
     curve === "" ? "" : `  ${curve}`,
   ].join("");
   const remarks: readonly (readonly [text: string, isBad: boolean])[] = [
     [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, rule.droppedPps > 0],
-    [rule.reason ?? "", isBad],
+    [rule.reason ?? "", isStopped(rule)],
   ];
   return [
     line,
     ...remarks
       .filter(([text]) => text !== "")
-      .map(([text, isBad]) => (isBad ? colors.bad : colors.aside)(fit(`  ${text}`, columns))),
+      .map(([text, isBad]) => (isBad ? colors.bad : colors.aside)(fit(`  ${text}`, width))),
   ];
 }
 

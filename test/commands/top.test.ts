@@ -144,11 +144,35 @@ describe("the screen", () => {
     [40, 10],
     [200, 60],
     [20, 6],
+    [9, 5],
+    [1, 1],
   ])("at %d x %d no line is too wide and there are not too many", (columns, rows) => {
     const names = Array.from({ length: 100 }, (_, i) => `rule-with-a-rather-long-name-${i}-日本`);
     const lines = drawTop(shown(modelAt(10, names)), firstView, { columns, rows, hasColour: false });
-    expect(lines.length).toBeLessThanOrEqual(rows);
-    if (columns >= 80) for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+    expect(lines.length).toBeLessThanOrEqual(Math.max(rows, 6));
+    for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+  });
+
+  test.each([
+    [
+      80,
+      "RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY",
+      "a          active        1000       900          8M       100",
+    ],
+    [
+      60,
+      "RULE       STATE       IN PPS   OUT PPS DROPPED/S  LATELY",
+      "a          active        1000       900       100",
+    ],
+    [40, "RULE       STATE       IN PPS DROPPED/S", "a          active        1000       100"],
+    [30, "RULE       STATE    DROPPED/S", "a          active         100"],
+    [20, "RULE       STATE", "a          active"],
+    [9, "RULE", "a"],
+  ])("at %d columns has whole columns only", (columns, headings, row) => {
+    const lines = drawTop(shown(modelAt(10, ["a"])), firstView, { columns, rows: 20, hasColour: false });
+    const at = lines.findIndex((line) => line.startsWith("RULE"));
+    expect(lines[at]?.trimEnd()).toBe(headings);
+    expect(lines[at + 1]?.replace("█", "").trimEnd()).toBe(row);
   });
 
   test("is without colours where they are not wanted, and red where packets are dropped", () => {
