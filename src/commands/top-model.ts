@@ -3,16 +3,19 @@
 import type { RuleSnapshot, Stats } from "../control/protocol.ts";
 import { egressReasons, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 
+/** A rate; null: not known before there is a second answer. */
+export type PerSecond = number | null;
+
 /** Of one rule; drops are per second and by reason. */
 export interface RuleLine {
   readonly name: string;
   readonly ingress: string;
   readonly state: string;
   readonly reason: string | null;
-  readonly inPps: number;
-  readonly outPps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly inPps: PerSecond;
+  readonly outPps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
   readonly droppedTotal: number;
   /** `full 12, error 1`: since the relay runs. */
   readonly reasons: string;
@@ -22,9 +25,9 @@ export interface RuleLine {
 
 export interface InterfaceLine {
   readonly name: string;
-  readonly pps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly pps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
   /** `ring 12`; frames for nobody are no drops here. */
   readonly reasons: string;
 }
@@ -32,7 +35,7 @@ export interface InterfaceLine {
 export interface WorkerLine {
   readonly worker: number;
   readonly cpu: number;
-  readonly pps: number;
+  readonly pps: PerSecond;
   readonly loadPercent: number;
 }
 
@@ -42,10 +45,10 @@ export interface TopModel {
   readonly rules: readonly RuleLine[];
   readonly interfaces: readonly InterfaceLine[];
   readonly workers: readonly WorkerLine[];
-  readonly inPps: number;
-  readonly outPps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly inPps: PerSecond;
+  readonly outPps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
 }
 
 export const historyMax = 60;
@@ -54,13 +57,13 @@ export class TopHistory {
   #last: Stats | undefined;
   readonly #histories = new Map<string, readonly number[]>();
 
-  /** The first answer has totals and no rates yet. */
+  /** The first answer has totals and no rates yet; nor have a new rule, or a relay that was started again. */
   next(stats: Stats): TopModel {
     const last = this.#last;
     this.#last = stats;
     const seconds = last === undefined ? 0 : (Date.parse(stats.time) - Date.parse(last.time)) / 1000;
-    const rate = (now: number, before: number | undefined): number =>
-      before === undefined || seconds <= 0 || now < before ? 0 : (now - before) / seconds;
+    const rate = (now: number, before: number | undefined): PerSecond =>
+      before === undefined || seconds <= 0 || now < before ? null : (now - before) / seconds;
     const rules = stats.rules.map((rule) =>
       this.#rule(
         rule,
@@ -77,7 +80,7 @@ export class TopHistory {
         return {
           name: each.interface,
           pps: rate(each.packets, before?.packets),
-          bitsPerSecond: 8 * rate(each.bytes, before?.bytes),
+          bitsPerSecond: eightfold(rate(each.bytes, before?.bytes)),
           droppedPps: rate(losses(each.dropped), before && losses(before.dropped)),
           reasons: reasonsOf(lossReasons.map((reason) => [reason, each.dropped[reason]])),
         };
@@ -90,20 +93,18 @@ export class TopHistory {
       })),
       inPps: rate(stats.totals.matched, last?.totals.matched),
       outPps: rate(stats.totals.sent_packets, last?.totals.sent_packets),
-      bitsPerSecond: 8 * rate(stats.totals.bytes, last?.totals.bytes),
-      droppedPps:
-        rate(stats.totals.egress_dropped, last?.totals.egress_dropped) +
-        rate(ringDrops(stats), last && ringDrops(last)),
+      bitsPerSecond: eightfold(rate(stats.totals.bytes, last?.totals.bytes)),
+      droppedPps: rate(allDrops(stats), last && allDrops(last)),
     };
   }
 
   #rule(
     rule: RuleSnapshot,
     before: RuleSnapshot | undefined,
-    rate: (now: number, before: number | undefined) => number,
+    rate: (now: number, before: number | undefined) => PerSecond,
   ): RuleLine {
     const inPps = rate(rule.packets, before?.packets);
-    const history = [...(this.#histories.get(rule.name) ?? []), ...(before ? [inPps] : [])].slice(
+    const history = [...(this.#histories.get(rule.name) ?? []), ...(inPps === null ? [] : [inPps])].slice(
       -historyMax,
     );
     this.#histories.set(rule.name, history);
@@ -114,7 +115,7 @@ export class TopHistory {
       reason: rule.reason ?? rule.egress.find(({ reason }) => reason !== null)?.reason ?? null,
       inPps,
       outPps: rate(sent(rule), before && sent(before)),
-      bitsPerSecond: 8 * rate(rule.bytes, before?.bytes),
+      bitsPerSecond: eightfold(rate(rule.bytes, before?.bytes)),
       droppedPps: rate(dropped(rule), before && dropped(before)),
       droppedTotal: dropped(rule),
       reasons: reasonsOf(
@@ -134,8 +135,13 @@ function losses(counts: Stats["interfaces"][number]["dropped"]): number {
   return sum(lossReasons.map((reason) => counts[reason]));
 }
 
-function ringDrops(stats: Stats): number {
-  return sum(stats.interfaces.map(({ dropped: { ring } }) => ring));
+/** What the ring lost and what the egresses did. */
+function allDrops({ totals, interfaces }: Stats): number {
+  return totals.egress_dropped + sum(interfaces.map(({ dropped: { ring } }) => ring));
+}
+
+function eightfold(rate: PerSecond): PerSecond {
+  return rate === null ? null : 8 * rate;
 }
 
 function sent(rule: RuleSnapshot): number {

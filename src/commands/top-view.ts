@@ -1,7 +1,7 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
 import { ansi, type Colors, type Paint, plain } from "./color.ts";
 import { formatBitRate, formatRate } from "./figures.ts";
-import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
+import { historyMax, type PerSecond, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
@@ -85,14 +85,18 @@ export function selectRules(rules: readonly RuleLine[], { filter, sorting }: Top
 function order(a: RuleLine, b: RuleLine, sorting: Sorting): number {
   switch (sorting) {
     case "rate":
-      return b.inPps - a.inPps;
+      return orNone(b.inPps) - orNone(a.inPps);
     case "dropped":
-      return b.droppedPps - a.droppedPps || b.droppedTotal - a.droppedTotal;
+      return orNone(b.droppedPps) - orNone(a.droppedPps) || b.droppedTotal - a.droppedTotal;
     case "state":
-      return stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || b.inPps - a.inPps;
+      return stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || orNone(b.inPps) - orNone(a.inPps);
     case "name":
       return 0;
   }
+}
+
+function orNone(rate: PerSecond): number {
+  return rate ?? 0;
 }
 
 export interface Surface {
@@ -115,15 +119,16 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
   const head = [
     colors.head(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
     ...withDrops(
-      `in ${formatRate(model.inPps)} pps ${formatBitRate(model.bitsPerSecond)}   out ${formatRate(model.outPps)} pps`,
-      `dropped ${formatRate(model.droppedPps)}/s`,
+      `in ${formatPerSecond(model.inPps)} pps ${formatBitsPerSecond(model.bitsPerSecond)}   out ${formatPerSecond(model.outPps)} pps`,
+      `dropped ${formatPerSecond(model.droppedPps)}/s`,
       surface.columns,
-      model.droppedPps > 0 ? colors.bad : undefined,
+      orNone(model.droppedPps) > 0 ? colors.bad : undefined,
     ),
     ...model.interfaces.flatMap((each) => {
       const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
-      const text = `${name} ${formatRate(each.pps).padStart(9)} pps ${formatBitRate(each.bitsPerSecond).padStart(10)}`;
-      const drops = each.reasons === "" ? "" : `dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
+      const text = `${name} ${formatPerSecond(each.pps).padStart(9)} pps ${formatBitsPerSecond(each.bitsPerSecond).padStart(10)}`;
+      const drops =
+        each.reasons === "" ? "" : `dropped ${formatPerSecond(each.droppedPps)}/s (${each.reasons})`;
       return withDrops(text, drops, surface.columns, colors.bad);
     }),
     ...wrapped(
@@ -226,17 +231,17 @@ const outColumn = rateColumn("OUT PPS", 10, ({ outPps }) => outPps);
 const bitsColumn = rateColumn("BIT/S", 12, ({ bitsPerSecond }) => bitsPerSecond);
 const dropsColumn: Column = {
   ...rateColumn("DROPPED/S", 10, ({ droppedPps }) => droppedPps),
-  paint: ({ droppedPps }, { bad }) => (droppedPps > 0 ? bad : undefined),
+  paint: ({ droppedPps }, { bad }) => (orNone(droppedPps) > 0 ? bad : undefined),
 };
 const allColumns = [stateColumn, inColumn, outColumn, bitsColumn, dropsColumn];
 /** What goes where there is no room, in this order: the losses are looked for longest. */
 const dispensable = [bitsColumn, outColumn, inColumn, dropsColumn, stateColumn];
 
-function rateColumn(heading: string, width: number, rate: (rule: RuleLine) => number): Column {
+function rateColumn(heading: string, width: number, rate: (rule: RuleLine) => PerSecond): Column {
   return {
     heading: heading.padStart(width),
     width,
-    text: (rule) => formatRate(rate(rule)).padStart(width),
+    text: (rule) => formatPerSecond(rate(rule)).padStart(width),
   };
 }
 
@@ -286,7 +291,7 @@ function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors
     curve === "" ? "" : `  ${curve}`,
   ].join("");
   const remarks: readonly (readonly [text: string, isBad: boolean])[] = [
-    [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, rule.droppedPps > 0],
+    [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, orNone(rule.droppedPps) > 0],
     [rule.reason ?? "", isStopped(rule)],
   ];
   return [
@@ -295,6 +300,14 @@ function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors
       .filter(([text]) => text !== "")
       .map(([text, isBad]) => (isBad ? colors.bad : colors.aside)(fit(`  ${text}`, width))),
   ];
+}
+
+function formatPerSecond(rate: PerSecond): string {
+  return rate === null ? "-" : formatRate(rate);
+}
+
+function formatBitsPerSecond(rate: PerSecond): string {
+  return rate === null ? "- bit/s" : formatBitRate(rate);
 }
 
 const bars = " ▁▂▃▄▅▆▇█";

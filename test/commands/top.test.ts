@@ -87,12 +87,15 @@ describe("rates", () => {
     });
   });
 
-  test("are none at first, and none when the relay was started again", () => {
+  test("are not known at first, nor when the relay was started again", () => {
     const history = new TopHistory();
-    expect(history.next(statsAt(50))).toMatchObject({ inPps: 0, outPps: 0, droppedPps: 0 });
+    const unknown = { inPps: null, outPps: null, bitsPerSecond: null, droppedPps: null };
+    const first = history.next(statsAt(50));
+    expect([first, first.rules[0]]).toMatchObject([unknown, unknown]);
+    expect(first.interfaces[0]).toMatchObject({ pps: null, bitsPerSecond: null, droppedPps: null });
     expect(history.next({ ...statsAt(10), time: statsAt(60).time })).toMatchObject({
-      inPps: 0,
-      droppedPps: 0,
+      ...unknown,
+      rules: [{ inPps: null, history: [] }, { inPps: 0 }],
     });
   });
 
@@ -179,6 +182,16 @@ describe("the screen", () => {
     expect(drawTop(shown(), firstView, surface).join("")).not.toContain("\x1b");
     const lines = drawTop(shown(), firstView, { ...surface, hasColour: true });
     expect(lines.join("\n")).toContain("\x1b[31m  dropped in all: full 1000\x1b[0m");
+  });
+
+  test("has no zeros before anything was measured", () => {
+    const model = new TopHistory().next(statsAt(10));
+    const lines = drawTop(shown(model), firstView, surface);
+    expect(lines[1]).toBe("in - pps - bit/s   out - pps  dropped -/s");
+    expect(lines.find((line) => line.startsWith("studio-a"))?.trimEnd()).toBe(
+      "studio-a   active           -         -           -         -",
+    );
+    expect(formatPlain(model)).toContain("in_pps=- out_pps=- bit_s=- dropped_pps=- dropped=1000");
   });
 
   test("tells drops and their reasons before why a rule does not run, and cuts neither at 80 x 24", () => {
