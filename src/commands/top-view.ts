@@ -8,7 +8,7 @@ export type Sorting = (typeof sortings)[number];
 
 export interface TopView {
   readonly sorting: Sorting;
-  /** Only rules whose name, ingress or state contains this. */
+  /** Only rules whose name or ingress (interface, group, port) contains this. */
   readonly filter: string;
   /** While it is typed. */
   readonly isTyping: boolean;
@@ -76,9 +76,7 @@ const stateOrder = ["failed", "waiting", "silent", "joining", "active"];
 
 export function selectRules(rules: readonly RuleLine[], { filter, sorting }: TopView): readonly RuleLine[] {
   const words = filter.toLowerCase();
-  const selected = rules.filter(({ name, ingress, state }) =>
-    `${name} ${ingress} ${state}`.toLowerCase().includes(words),
-  );
+  const selected = rules.filter(({ name, ingress }) => `${name} ${ingress}`.toLowerCase().includes(words));
   return selected.toSorted((a, b) => order(a, b, sorting) || byName.compare(a.name, b.name));
 }
 
@@ -146,7 +144,8 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
     .slice(first, first + room)
     .map((rule) => ruleLines(rule, layout, surface.columns, colors));
   const shownCount = fitting(blocks, room);
-  const body = blocks.slice(0, shownCount).flat().slice(0, room);
+  const body =
+    rules.length === 0 ? [fit(nothing(view), surface.columns)] : blocks.slice(0, shownCount).flat();
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
   const trouble =
     shown.trouble === undefined
@@ -155,7 +154,7 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
   return [
     ...head,
     colors.bar(fit(headings(layout), surface.columns).padEnd(surface.columns)),
-    ...body,
+    ...body.slice(0, room),
     ...rest,
     trouble,
     foot,
@@ -198,8 +197,12 @@ function more(rules: number, first: number, shown: number): string {
   return shown < rules ? `rules ${first + 1} to ${first + shown} of ${rules}` : "";
 }
 
+function nothing({ filter }: TopView): string {
+  return filter === "" ? "no rules" : `no rule matches "${filter}"`;
+}
+
 function footer(view: TopView): string {
-  if (view.isTyping) return `filter: ${view.filter}_   (Enter keeps it, Esc drops it)`;
+  if (view.isTyping) return `filter: ${view.filter}_   (name or ingress; Enter keeps it, Esc drops it)`;
   const filter = view.filter === "" ? "/ filter" : `/ filter: ${view.filter}`;
   return `q quit   s sort: ${view.sorting}   ${filter}   p ${view.isPaused ? "PAUSED" : "pause"}   arrows scroll`;
 }

@@ -241,6 +241,13 @@ describe("the screen", () => {
     ]);
   });
 
+  test("says so when no rule matches the filter, and when there is none", () => {
+    const empty = drawTop(shown(), { ...firstView, filter: "zzz" }, surface);
+    expect(empty).toContain('no rule matches "zzz"');
+    expect(empty).toHaveLength(surface.rows);
+    expect(drawTop(shown({ ...modelAt(10), rules: [] }), firstView, surface)).toContain("no rules");
+  });
+
   test("names do not reach the terminal as control sequences", () => {
     const lines = drawTop(shown(modelAt(10, ["\x1b[2Jevil"])), firstView, surface);
     expect(lines.join("")).not.toContain("\x1b");
@@ -278,7 +285,9 @@ describe("keys", () => {
     const sorted = selectRules(cams, { ...firstView, sorting: "name" }).map(({ name }) => name);
     expect(sorted).toEqual(["cam-1", "cam-9", "cam-10"]);
     expect(names({ sorting: "state" })).toEqual(["a", "c", "b"]);
-    expect(names({ filter: "WAIT" })).toEqual(["a", "c"]);
+    expect(names({ filter: "B" })).toEqual(["b"]);
+    expect(names({ filter: "239.1.1.1:5001" })).toEqual(["b", "a", "c"]);
+    expect(names({ filter: "waiting" })).toEqual([]);
     expect(names({ filter: "nobody" })).toEqual([]);
   });
 });
