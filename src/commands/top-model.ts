@@ -23,8 +23,10 @@ export interface RuleLine {
   readonly history: readonly number[];
 }
 
+/** Of an interface that rules take from, or send out of: the packets of rules, not all that pass there. */
 export interface InterfaceLine {
   readonly name: string;
+  readonly direction: "in" | "out";
   readonly pps: PerSecond;
   readonly bitsPerSecond: PerSecond;
   readonly droppedPps: PerSecond;
@@ -75,14 +77,16 @@ export class TopHistory {
     return {
       time: stats.time,
       rules,
-      interfaces: stats.interfaces.map((each) => {
-        const before = last?.interfaces.find((other) => other.interface === each.interface);
+      interfaces: [...ingresses(stats), ...egresses(stats)].map((each) => {
+        const before = last && (each.direction === "in" ? ingresses(last) : egresses(last));
+        const past = before?.find(({ name }) => name === each.name);
         return {
-          name: each.interface,
-          pps: rate(each.packets, before?.packets),
-          bitsPerSecond: eightfold(rate(each.bytes, before?.bytes)),
-          droppedPps: rate(losses(each.dropped), before && losses(before.dropped)),
-          reasons: reasonsOf(lossReasons.map((reason) => [reason, each.dropped[reason]])),
+          name: each.name,
+          direction: each.direction,
+          pps: rate(each.packets, past?.packets),
+          bitsPerSecond: eightfold(rate(each.bytes, past?.bytes)),
+          droppedPps: rate(total(each.dropped), past && total(past.dropped)),
+          reasons: reasonsOf(each.dropped),
         };
       }),
       workers: stats.workers.map((each) => ({
@@ -118,9 +122,7 @@ export class TopHistory {
       bitsPerSecond: eightfold(rate(rule.bytes, before?.bytes)),
       droppedPps: rate(dropped(rule), before && dropped(before)),
       droppedTotal: dropped(rule),
-      reasons: reasonsOf(
-        egressReasons.map((reason) => [reason, sum(rule.egress.map((egress) => egress.dropped[reason]))]),
-      ),
+      reasons: reasonsOf(dropsOf(rule.egress)),
       history,
     };
   }
@@ -131,8 +133,37 @@ export class TopHistory {
   }
 }
 
-function losses(counts: Stats["interfaces"][number]["dropped"]): number {
-  return sum(lossReasons.map((reason) => counts[reason]));
+type Reasons = readonly (readonly [reason: string, packets: number])[];
+
+interface InterfaceTotals extends Pick<InterfaceLine, "name" | "direction"> {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly dropped: Reasons;
+}
+
+/** What matched, as in the line of totals. */
+function ingresses({ interfaces }: Stats): readonly InterfaceTotals[] {
+  return interfaces.map(({ interface: name, matched, bytes, dropped }) => ({
+    ...{ name, direction: "in", packets: matched, bytes },
+    dropped: lossReasons.map((reason) => [reason, dropped[reason]]),
+  }));
+}
+
+function egresses({ rules }: Stats): readonly InterfaceTotals[] {
+  const byName = Map.groupBy(
+    rules.flatMap(({ egress }) => egress),
+    (egress) => egress.interface,
+  );
+  return [...byName].map(([name, all]) => ({
+    ...{ name, direction: "out" },
+    packets: sum(all.map(({ sent_packets }) => sent_packets)),
+    bytes: sum(all.map(({ sent_bytes }) => sent_bytes)),
+    dropped: dropsOf(all),
+  }));
+}
+
+function dropsOf(egresses: RuleSnapshot["egress"]): Reasons {
+  return egressReasons.map((reason) => [reason, sum(egresses.map(({ dropped }) => dropped[reason]))]);
 }
 
 /** What the ring lost and what the egresses did. */
@@ -152,11 +183,15 @@ function dropped(rule: RuleSnapshot): number {
   return sum(rule.egress.map((egress) => sumOfDrops(egress.dropped)));
 }
 
-function reasonsOf(counts: readonly (readonly [reason: string, packets: number])[]): string {
+function reasonsOf(counts: Reasons): string {
   return counts
     .filter(([, packets]) => packets > 0)
     .map(([reason, packets]) => `${reason} ${packets}`)
     .join(", ");
+}
+
+function total(counts: Reasons): number {
+  return sum(counts.map(([, packets]) => packets));
 }
 
 function sum(numbers: readonly number[]): number {

@@ -124,17 +124,17 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
     ),
     ...model.interfaces.flatMap((each) => {
       const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
-      const text = `${name} ${formatPerSecond(each.pps).padStart(9)} pps ${formatBitsPerSecond(each.bitsPerSecond).padStart(10)}`;
+      const text = `${name} ${each.direction.padEnd(3)} ${formatPerSecond(each.pps).padStart(6)} pps ${formatBitsPerSecond(each.bitsPerSecond).padStart(11)}`;
       const drops =
         each.reasons === "" ? "" : `dropped ${formatPerSecond(each.droppedPps)}/s (${each.reasons})`;
-      return withDrops(text, drops, surface.columns, colors.bad);
+      return withDrops(text, drops, surface.columns, orNone(each.droppedPps) > 0 ? colors.bad : colors.aside);
     }),
     ...wrapped(
       "workers",
       model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
-  ].slice(0, Math.max(2, surface.rows - 6));
+  ].slice(0, Math.max(1, Math.min(Math.floor(surface.rows / 2), surface.rows - 4)));
   const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);

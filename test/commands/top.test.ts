@@ -99,6 +99,23 @@ describe("rates", () => {
     });
   });
 
+  test("of interfaces are those of the rules' packets, as in the line of totals, and of egresses too", () => {
+    const at = (seconds: number): Stats => {
+      const stats = statsAt(seconds);
+      const [eth0] = stats.interfaces;
+      if (!eth0) throw new Error("expected an interface");
+      const { matched, bytes } = stats.totals;
+      return { ...stats, interfaces: [{ ...eth0, packets: matched * 5, matched, bytes }] };
+    };
+    const history = new TopHistory();
+    history.next(at(8));
+    const { inPps, outPps, bitsPerSecond, interfaces } = history.next(at(10));
+    expect(interfaces).toMatchObject([
+      { name: "eth0", direction: "in", pps: inPps, bitsPerSecond, droppedPps: 0 },
+      { name: "eth1", direction: "out", pps: outPps, droppedPps: 100, reasons: "full 1000" },
+    ]);
+  });
+
   test("a rule's history holds the last of them, and goes with the rule", () => {
     const history = new TopHistory();
     for (let seconds = 0; seconds < historyMax + 20; seconds += 1) history.next(statsAt(seconds));
@@ -117,15 +134,15 @@ describe("the screen", () => {
     ).toMatchInlineSnapshot(`
       "mcr 0.1.0, up 2h 6m, rules.toml                                     12:00:10 UTC
       in 1000 pps 8.00 Mbit/s   out 900 pps  dropped 100/s
-      eth0         0 pps    0 bit/s  dropped 0/s (ring 1, malformed 2, bad_checksum 2)
+      eth0 in       0 pps     0 bit/s
+        dropped 0/s (ring 1, malformed 2, bad_checksum 2)
+      eth1 out    900 pps     0 bit/s  dropped 100/s (full 1000)
       workers  cpu0   0 %  cpu1  13 %
       RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY
       studio-a   active        1000       900          8M       100  █
         dropped in all: full 1000
       wall       waiting          0         0           0         0
         interface eth9 does not exist
-
-
 
 
 
@@ -152,7 +169,7 @@ describe("the screen", () => {
   ])("at %d x %d no line is too wide and there are not too many", (columns, rows) => {
     const names = Array.from({ length: 100 }, (_, i) => `rule-with-a-rather-long-name-${i}-日本`);
     const lines = drawTop(shown(modelAt(10, names)), firstView, { columns, rows, hasColour: false });
-    expect(lines.length).toBeLessThanOrEqual(Math.max(rows, 6));
+    expect(lines.length).toBeLessThanOrEqual(Math.max(rows, 5));
     for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
   });
 
@@ -208,7 +225,7 @@ describe("the screen", () => {
         hasColour: true,
       },
     );
-    expect(lines.slice(6, 8)).toEqual([
+    expect(lines.slice(8, 10)).toEqual([
       `\x1b[31m  dropped in all: ${reasons}\x1b[0m`,
       `\x1b[31m  ${reason}\x1b[0m`,
     ]);
@@ -220,7 +237,7 @@ describe("the screen", () => {
     if (!eth0) throw new Error("expected an interface");
     const reasons = "ring 123456, malformed 123456, bad_checksum 123456";
     const lines = drawTop(shown({ ...model, interfaces: [{ ...eth0, reasons }] }), firstView, surface);
-    expect(lines.slice(2, 4)).toEqual(["eth0         0 pps    0 bit/s", `  dropped 0/s (${reasons})`]);
+    expect(lines.slice(2, 4)).toEqual(["eth0 in       0 pps     0 bit/s", `  dropped 0/s (${reasons})`]);
   });
 
   test("of many workers has as many lines as it needs", () => {
@@ -233,7 +250,7 @@ describe("the screen", () => {
         loadPercent: worker,
       })),
     };
-    const lines = drawTop(shown(model), firstView, surface).slice(3, 6);
+    const lines = drawTop(shown(model), firstView, surface).slice(5, 8);
     expect(lines).toEqual([
       "workers  cpu0   0 %  cpu1   1 %  cpu2   2 %  cpu3   3 %  cpu4   4 %  cpu5   5 %",
       "         cpu6   6 %  cpu7   7 %  cpu8   8 %  cpu9   9 %  cpu10  10 %",
