@@ -75,8 +75,13 @@ export function formatInterfaces(
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
+  const failures = interfaces.flatMap(({ egresses: all, failed_egresses }) =>
+    failed_egresses.map(({ reason, egresses }) =>
+      colors.bad(`${egresses} of ${all} egresses failed: ${reason}`),
+    ),
+  );
   const queriers = interfaces.flatMap((each) => describeQuerier(each, nowMs, colors));
-  return `${table}${[...reasons, ...queriers].map((line) => `${line}\n`).join("")}`;
+  return `${table}${[...reasons, ...failures, ...queriers].map((line) => `${line}\n`).join("")}`;
 }
 
 function describeQuerier(

@@ -283,6 +283,8 @@ export const InterfaceSchema = v.object({
   /** How many rules take from it, and how many egresses send out of it. */
   ingress_rules: count,
   egresses: count,
+  /** Why how many of them do not send although the interface is there. */
+  failed_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
   fanout_id: v.nullable(count),
   /** Null: none since mcr listens there. */
   last_query: v.optional(v.nullable(LastQuerySchema), null),

@@ -38,6 +38,16 @@ describe("mcr show", () => {
       "
     `);
   });
+  test("interfaces, with the reason when egresses out of one that is there have failed", () => {
+    const [eth0] = interfaces;
+    if (!eth0) throw new Error("expected one");
+    const reason = "interface eth0 has no IPv4 address to send from";
+    const shown = [{ ...eth0, egresses: 3, failed_egresses: [{ reason, egresses: 2 }] }];
+    expect(formatInterfaces({ interfaces: shown }, now.getTime(), 100).split("\n").slice(2)).toEqual([
+      `2 of 3 egresses failed: ${reason}`,
+      "",
+    ]);
+  });
   test("interfaces, with who asked for members, and when", () => {
     const [eth0] = interfaces;
     if (!eth0) throw new Error("expected one");
