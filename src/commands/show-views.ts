@@ -9,6 +9,7 @@ import type {
   WorkersSchema,
 } from "../control/protocol.ts";
 import { membershipMs } from "../net/queriers.ts";
+import { sumOfLosses } from "../stats/reasons.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatAge, formatRate } from "./figures.ts";
@@ -69,7 +70,7 @@ export function formatInterfaces(
       each.ingress?.packets ?? 0,
       each.ingress?.matched ?? 0,
       each.sent_packets,
-      (each.ingress?.dropped.ring ?? 0) + each.egress_dropped,
+      (each.ingress ? sumOfLosses(each.ingress.dropped) : 0) + each.egress_dropped,
     ]),
     columns,
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],

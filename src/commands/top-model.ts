@@ -166,9 +166,8 @@ function dropsOf(egresses: RuleSnapshot["egress"]): Reasons {
   return egressReasons.map((reason) => [reason, sum(egresses.map(({ dropped }) => dropped[reason]))]);
 }
 
-/** What the ring lost and what the egresses did. */
-function allDrops({ totals, interfaces }: Stats): number {
-  return totals.egress_dropped + sum(interfaces.map(({ dropped: { ring } }) => ring));
+function allDrops({ totals }: Stats): number {
+  return totals.ingress_dropped + totals.egress_dropped;
 }
 
 function eightfold(rate: PerSecond): PerSecond {

@@ -32,7 +32,7 @@ describe("mcr show", () => {
   test("interfaces", async () => {
     expect(await show("interfaces")).toMatchInlineSnapshot(`
       "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED
-      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        1
+      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        5
       eth9       waiting  -             -      1         0         0        0     0        0
       interface eth9 does not exist (ip link shows the ones that do)
       "

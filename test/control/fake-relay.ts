@@ -134,7 +134,7 @@ export const stats: Stats = {
     bytes: 1264196608,
     sent_packets: 2469067,
     sent_bytes: 2528324608,
-    ingress_dropped: 100,
+    ingress_dropped: 5,
     egress_dropped: 67,
     egress_full: 40,
     egress_error: 7,
