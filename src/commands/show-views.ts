@@ -12,7 +12,7 @@ import { membershipMs } from "../net/queriers.ts";
 import { sumOfLosses } from "../stats/reasons.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
-import { formatAge, formatRate } from "./figures.ts";
+import { formatAge, formatBits, formatRate } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(
@@ -31,7 +31,7 @@ export function formatFlows(
             flow.source,
             `${flow.destination}:${flow.port}`,
             formatRate(flow.packets_per_s).padStart(6),
-            formatRate(flow.bits_per_s).padStart(6),
+            formatBits(flow.bits_per_s).padStart(6),
             flow.size_min === flow.size_max ? String(flow.size_min) : `${flow.size_min}-${flow.size_max}`,
             flow.packets,
           ]),

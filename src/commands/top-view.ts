@@ -1,6 +1,6 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
 import { ansi, type Colors, type Paint, plain } from "./color.ts";
-import { formatBitRate, formatRate } from "./figures.ts";
+import { formatBitRate, formatBits, formatRate } from "./figures.ts";
 import { historyMax, type PerSecond, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
@@ -231,7 +231,7 @@ const stateColumn: Column = {
 };
 const inColumn = rateColumn("IN PPS", 10, ({ inPps }) => inPps);
 const outColumn = rateColumn("OUT PPS", 10, ({ outPps }) => outPps);
-const bitsColumn = rateColumn("BIT/S", 12, ({ bitsPerSecond }) => bitsPerSecond);
+const bitsColumn = rateColumn("BIT/S", 12, ({ bitsPerSecond }) => bitsPerSecond, formatBits);
 const dropsColumn: Column = {
   ...rateColumn("DROPPED/S", 10, ({ droppedPps }) => droppedPps),
   paint: ({ droppedPps }, { bad }) => (orNone(droppedPps) > 0 ? bad : undefined),
@@ -240,11 +240,16 @@ const allColumns = [stateColumn, inColumn, outColumn, bitsColumn, dropsColumn];
 /** What goes where there is no room, in this order: the losses are looked for longest. */
 const dispensable = [bitsColumn, outColumn, inColumn, dropsColumn, stateColumn];
 
-function rateColumn(heading: string, width: number, rate: (rule: RuleLine) => PerSecond): Column {
+function rateColumn(
+  heading: string,
+  width: number,
+  rate: (rule: RuleLine) => PerSecond,
+  format = formatRate,
+): Column {
   return {
     heading: heading.padStart(width),
     width,
-    text: (rule) => formatPerSecond(rate(rule)).padStart(width),
+    text: (rule) => formatPerSecond(rate(rule), format).padStart(width),
   };
 }
 
@@ -305,8 +310,8 @@ function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors
   ];
 }
 
-function formatPerSecond(rate: PerSecond): string {
-  return rate === null ? "-" : formatRate(rate);
+function formatPerSecond(rate: PerSecond, format = formatRate): string {
+  return rate === null ? "-" : format(rate);
 }
 
 function formatBitsPerSecond(rate: PerSecond): string {

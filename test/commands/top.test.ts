@@ -139,7 +139,7 @@ describe("the screen", () => {
       eth1 out    900 pps     0 bit/s  dropped 100/s (full 1000)
       workers  cpu0   0 %  cpu1  13 %
       RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY
-      studio-a   active        1000       900          8M       100  █
+      studio-a   active        1000       900       8.00M       100  █
         dropped in all: full 1000
       wall       waiting          0         0           0         0
         interface eth9 does not exist
@@ -177,7 +177,7 @@ describe("the screen", () => {
     [
       80,
       "RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY",
-      "a          active        1000       900          8M       100",
+      "a          active        1000       900       8.00M       100",
     ],
     [
       60,

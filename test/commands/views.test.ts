@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { plain } from "../../src/commands/color.ts";
 import { eventsCommand } from "../../src/commands/events.ts";
-import { formatRate } from "../../src/commands/figures.ts";
+import { formatBits, formatRate } from "../../src/commands/figures.ts";
 import { logLevelCommand } from "../../src/commands/log-level.ts";
 import { pingCommand } from "../../src/commands/ping.ts";
 import { showCommand } from "../../src/commands/show.ts";
@@ -23,7 +23,7 @@ describe("mcr show", () => {
     expect(await show("flows")).toMatchInlineSnapshot(`
       "RULE      INTERFACE    SOURCE       DESTINATION        PPS   BIT/S  SIZE     PACKETS
       studio-a  eth0         10.10.1.100  239.1.1.1:5001   20000    164M  1024       20020
-      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2    2398  100-200        2
+      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2   2.40k  100-200        2
       querier on eth0: 10.10.1.1
       not watched: eth9: interface eth9 does not exist
       "
@@ -318,4 +318,21 @@ test("a rate is whole as long as it fits five digits, then has a unit", () => {
     "5T",
   ]);
   for (let value = 0.01; value < 1e13; value *= 1.37) expect(formatRate(value).length).toBeLessThanOrEqual(6);
+});
+
+test("bits a second have three digits and a unit, whatever their size", () => {
+  const cases = [0, 2.4, 999.4, 999.6, 9_990, 81_831, 409_000, 3_276_800, 163_840_000, 9.4e9];
+  expect(cases.map(formatBits)).toEqual([
+    "0",
+    "2",
+    "999",
+    "1.00k",
+    "9.99k",
+    "81.8k",
+    "409k",
+    "3.28M",
+    "164M",
+    "9.40G",
+  ]);
+  for (let value = 0.01; value < 9e14; value *= 1.37) expect(formatBits(value).length).toBeLessThanOrEqual(6);
 });
