@@ -319,11 +319,19 @@ export const LogLevelsSchema = v.object({
   /** Those with a level of their own. */
   facility: v.record(v.string(), level),
 });
-export const LogLevelChangeSchema = v.object({
-  level,
-  /** Absent: the level of all that have none of their own. */
-  facility: v.optional(facility),
-});
+/** Of a facility: as all that have none of their own. */
+const levelOrDefault = v.picklist([...levels, "default"]);
+export const LogLevelChangeSchema = v.pipe(
+  v.object({
+    level: levelOrDefault,
+    /** Absent: the level of all that have none of their own. */
+    facility: v.optional(facility),
+  }),
+  v.check(
+    (change) => change.level !== "default" || change.facility !== undefined,
+    'the level "default" is of one facility',
+  ),
+);
 
 const change = v.picklist(["began", "ended"]);
 const at = { time };
@@ -388,7 +396,7 @@ export const EventSchema = v.variant("event", [
   v.object({
     event: v.literal("log-level"),
     ...at,
-    level,
+    level: levelOrDefault,
     facility: v.nullable(facility),
   }),
   v.object({ event: v.literal("stopping"), ...at }),

@@ -244,9 +244,13 @@ describe("mcr log-level", () => {
         return { level: "debug" as const, facility: {} };
       },
     };
-    for (const words of [["debug"], ["Egress", "TRACE"]])
+    for (const words of [["debug"], ["Egress", "TRACE"], ["Egress", "default"]])
       await runRemote(logLevelCommand, relay as never, {}, words);
-    expect(changes).toEqual([{ level: "debug" }, { level: "trace", facility: "Egress" }]);
+    expect(changes).toEqual([
+      { level: "debug" },
+      { level: "trace", facility: "Egress" },
+      { level: "default", facility: "Egress" },
+    ]);
   });
 
   test("names the facilities and levels when it does not know one", async () => {
@@ -254,6 +258,7 @@ describe("mcr log-level", () => {
       [["loud"], '"loud" is no facility and no level: facilities are Supervisor, '],
       [["Nothing", "debug"], '"Nothing" is no facility: facilities are Supervisor, '],
       [["Ingress", "loud"], '"loud" is no level: levels are emergency, alert, '],
+      [["default"], '"default" is no facility and no level: facilities are '],
       [["debug", "info"], '"debug" is no facility: facilities are '],
     ];
     for (const [words, start] of cases) {

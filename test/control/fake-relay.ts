@@ -364,7 +364,7 @@ export function fakeRelay(changes: Partial<ControlledRelay> = {}): ControlledRel
     interfaces: () => interfaces,
     config: () => config,
     logLevels: () => logLevels,
-    setLogLevel: ({ level }) => ({ level, facility: {} }),
+    setLogLevel: ({ level }) => ({ level: level === "default" ? "info" : level, facility: {} }),
     subscribe: () => () => {},
     unsaved: () => saved,
     add: async () => edited,
