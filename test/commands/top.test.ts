@@ -413,8 +413,11 @@ describe("into a pipe", () => {
     expect(exitCode).toBe(ExitCode.ok);
     expect(text.match(/rule="studio-a"/g)).toHaveLength(1);
 
-    const running = runRemote(topCommand, {}, { interval: "1h" }, [], { stdoutClosed: closed.signal });
-    expect((await running).exitCode).toBe(ExitCode.ok);
+    const closing = new AbortController();
+    setTimeout(() => closing.abort(), 50);
+    const world = { stdoutClosed: closing.signal };
+    const waiting = await runRemote(topCommand, {}, { interval: "1h" }, [], world);
+    expect([waiting.exitCode, waiting.stdout]).toEqual([ExitCode.ok, ""]);
   });
 
   test("without a relay, one sentence", async () => {
