@@ -114,7 +114,7 @@ export interface Shown {
 export function drawTop(shown: Shown, view: TopView, surface: Surface): string[] {
   const { model } = shown;
   const colors = surface.hasColour ? ansi : plain;
-  const head = [
+  const lines = [
     colors.head(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
     ...withDrops(
       `in ${formatPerSecond(model.inPps)} pps ${formatBitsPerSecond(model.bitsPerSecond)}   out ${formatPerSecond(model.outPps)} pps`,
@@ -134,7 +134,9 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
       model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
-  ].slice(0, Math.max(1, Math.min(Math.floor(surface.rows / 2), surface.rows - 4)));
+  ];
+  const headMax = Math.max(1, Math.min(Math.floor(surface.rows / 2), surface.rows - 4));
+  const head = within(lines, headMax, surface.columns);
   const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
@@ -159,6 +161,12 @@ export function drawTop(shown: Shown, view: TopView, surface: Surface): string[]
     trouble,
     foot,
   ];
+}
+
+/** So that the rules have room; where there is any, the last line tells how many are missing. */
+function within(lines: readonly string[], max: number, columns: number): readonly string[] {
+  if (lines.length <= max || max < 3) return lines.slice(0, max);
+  return [...lines.slice(0, max - 1), fit(`and ${lines.length - max + 1} more lines`, columns)];
 }
 
 /** Behind the text, or below it where they would be cut: nobody sees a loss whose reason is off the screen. */

@@ -165,6 +165,7 @@ describe("the screen", () => {
     [200, 60],
     [20, 6],
     [9, 5],
+    [9, 24],
     [1, 1],
   ])("at %d x %d no line is too wide and there are not too many", (columns, rows) => {
     const names = Array.from({ length: 100 }, (_, i) => `rule-with-a-rather-long-name-${i}-日本`);
@@ -263,6 +264,16 @@ describe("the screen", () => {
     expect(empty).toContain('no rule matches "zzz"');
     expect(empty).toHaveLength(surface.rows);
     expect(drawTop(shown({ ...modelAt(10), rules: [] }), firstView, surface)).toContain("no rules");
+  });
+
+  test("leaves half of the rows to the rules, however many interfaces there are, and says how many lines are missing", () => {
+    const model = modelAt(10);
+    const [eth0] = model.interfaces;
+    if (!eth0) throw new Error("expected an interface");
+    const interfaces = Array.from({ length: 40 }, (_, i) => ({ ...eth0, name: `eth${i}`, reasons: "" }));
+    const lines = drawTop(shown({ ...model, interfaces }), firstView, surface);
+    expect(lines.slice(11, 13)).toEqual(["and 32 more lines", expect.stringMatching(/^RULE /)]);
+    expect(lines).toHaveLength(surface.rows);
   });
 
   test("names do not reach the terminal as control sequences", () => {
