@@ -24,7 +24,7 @@ import type {
 import { isoTime } from "./control/snapshot.ts";
 import type { Edits } from "./edits.ts";
 import { assert } from "./error.ts";
-import type { Log } from "./log.ts";
+import type { Log, LogSettings } from "./log.ts";
 import type { Shim } from "./native/shim.ts";
 import { isUsable } from "./net/interfaces.ts";
 import { watchWire } from "./net/watch.ts";
@@ -166,9 +166,7 @@ export class Answers implements ControlledRelay {
 
   setLogLevel({ level, facility }: LogLevelChange): LogLevels {
     const { log, events } = this.#deps;
-    const before = log.settings;
-    if (facility === undefined) log.configure({ ...before, level });
-    else log.configure({ ...before, facility: { ...before.facility, [facility]: level } });
+    log.configure(withLevel(log.settings, { level, facility }));
     log.notice("Supervisor", `log level${facility === undefined ? "" : ` of ${facility}`}: ${level}`);
     events.tell({ event: "log-level", level, facility: facility ?? null });
     return this.logLevels();
@@ -199,4 +197,10 @@ export class Answers implements ControlledRelay {
   save(force: boolean): Promise<EditResult> {
     return this.#deps.edits.save(force);
   }
+}
+
+function withLevel(settings: LogSettings, { level, facility }: LogLevelChange): LogSettings {
+  if (facility === undefined) return level === "default" ? settings : { ...settings, level };
+  const { [facility]: _, ...others } = settings.facility;
+  return { ...settings, facility: level === "default" ? others : { ...others, [facility]: level } };
 }

@@ -28,11 +28,21 @@ const units = [
 
 /** `4.21 Mbit/s` */
 export function formatBitRate(bitsPerSecond: number): string {
+  const [value, prefix] = scaled(bitsPerSecond);
+  return `${value} ${prefix}bit/s`;
+}
+
+/** `4.21M`, in columns: never wider than six, and three digits whatever the size, so that they compare at a glance. */
+export function formatBits(bitsPerSecond: number): string {
+  return scaled(bitsPerSecond).join("");
+}
+
+function scaled(bitsPerSecond: number): readonly [value: string, prefix: string] {
   const prefixes = ["", "k", "M", "G", "T"];
   let value = bitsPerSecond;
   let prefix = 0;
   for (; value >= 999.5 && prefix < prefixes.length - 1; prefix += 1) value /= 1000;
-  return `${prefix === 0 ? Math.round(value) : value.toPrecision(3)} ${prefixes[prefix]}bit/s`;
+  return [prefix === 0 ? String(Math.round(value)) : value.toPrecision(3), prefixes[prefix] ?? ""];
 }
 
 /** 1,234,567 */

@@ -1,9 +1,9 @@
 // `mcr log-level`: shows the levels of a running mcr, or changes one at once: of one facility, or of all that have none
-// of their own. It holds until the next reload, which takes the file's levels again.
+// of their own; `default` gives a facility up its own again. It holds until the next reload, which takes the file's levels again.
 import { request } from "../control/client.ts";
-import { type LogLevels, LogLevelsSchema } from "../control/protocol.ts";
+import { type LogLevelChange, type LogLevels, LogLevelsSchema } from "../control/protocol.ts";
 import { ExitCode, fail } from "../error.ts";
-import { type Facility, facilities, type Level, levels } from "../log.ts";
+import { type Facility, facilities, levels } from "../log.ts";
 import { formatTable } from "../table.ts";
 import type { Command } from "./command.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
@@ -29,11 +29,14 @@ export const logLevelCommand: Command = {
   },
 };
 
-/** `debug`, `Ingress`, `Ingress debug`; upper and lower case are one. */
-function parseWords([first, second]: readonly string[]): { facility?: Facility; level?: Level } {
+/** `debug`, `Ingress`, `Ingress debug`, `Ingress default`; upper and lower case are one. */
+function parseWords([first, second]: readonly string[]): {
+  facility?: Facility;
+  level?: LogLevelChange["level"];
+} {
   if (first === undefined) return {};
-  const level = find(levels, second ?? first);
   const facility = find(facilities, first);
+  const level = find(second === undefined ? levels : [...levels, "default" as const], second ?? first);
   if (second === undefined && level !== undefined) return { level };
   if (facility === undefined)
     return fail(
@@ -42,7 +45,10 @@ function parseWords([first, second]: readonly string[]): { facility?: Facility; 
     );
   if (second === undefined) return { facility };
   if (level === undefined)
-    return fail(`mcr log-level: "${second}" is no level: levels are ${levels.join(", ")}`, ExitCode.usage);
+    return fail(
+      `mcr log-level: "${second}" is no level: levels are ${levels.join(", ")}; default: as all others`,
+      ExitCode.usage,
+    );
   return { facility, level };
 }
 

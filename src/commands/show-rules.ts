@@ -5,7 +5,7 @@ import type { EgressSnapshot, Rate, RuleSnapshot, Status, Unsaved } from "../con
 import { type Cell, formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatUnsaved, toText } from "./difference.ts";
-import { formatAge, formatRate, plural } from "./figures.ts";
+import { formatAge, formatBits, formatRate, plural } from "./figures.ts";
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
 /** What goes where the longest ranges leave no room for everything. */
@@ -116,7 +116,7 @@ function formatDrops({ dropped, last_error }: EgressSnapshot): readonly string[]
 /** Right-aligned text: a column of numbers, some of which have a unit. */
 export function rateCells(rate: Rate): readonly [string, string] {
   if (rate === null) return ["     -", "     -"];
-  return [formatRate(rate.packets_per_s).padStart(6), formatRate(rate.bits_per_s).padStart(6)];
+  return [formatRate(rate.packets_per_s).padStart(6), formatBits(rate.bits_per_s).padStart(6)];
 }
 
 function formatSources([first, ...others]: readonly string[]): string {

@@ -9,9 +9,10 @@ import type {
   WorkersSchema,
 } from "../control/protocol.ts";
 import { membershipMs } from "../net/queriers.ts";
+import { sumOfLosses } from "../stats/reasons.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
-import { formatAge, formatRate } from "./figures.ts";
+import { formatAge, formatBits, formatRate } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(
@@ -30,7 +31,7 @@ export function formatFlows(
             flow.source,
             `${flow.destination}:${flow.port}`,
             formatRate(flow.packets_per_s).padStart(6),
-            formatRate(flow.bits_per_s).padStart(6),
+            formatBits(flow.bits_per_s).padStart(6),
             flow.size_min === flow.size_max ? String(flow.size_min) : `${flow.size_min}-${flow.size_max}`,
             flow.packets,
           ]),
@@ -69,14 +70,19 @@ export function formatInterfaces(
       each.ingress?.packets ?? 0,
       each.ingress?.matched ?? 0,
       each.sent_packets,
-      (each.ingress?.dropped.ring ?? 0) + each.egress_dropped,
+      (each.ingress ? sumOfLosses(each.ingress.dropped) : 0) + each.egress_dropped,
     ]),
     columns,
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
+  const failures = interfaces.flatMap(({ egresses: all, failed_egresses }) =>
+    failed_egresses.map(({ reason, egresses }) =>
+      colors.bad(`${egresses} of ${all} egresses failed: ${reason}`),
+    ),
+  );
   const queriers = interfaces.flatMap((each) => describeQuerier(each, nowMs, colors));
-  return `${table}${[...reasons, ...queriers].map((line) => `${line}\n`).join("")}`;
+  return `${table}${[...reasons, ...failures, ...queriers].map((line) => `${line}\n`).join("")}`;
 }
 
 function describeQuerier(

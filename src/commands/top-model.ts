@@ -3,16 +3,19 @@
 import type { RuleSnapshot, Stats } from "../control/protocol.ts";
 import { egressReasons, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 
+/** A rate; null: not known before there is a second answer. */
+export type PerSecond = number | null;
+
 /** Of one rule; drops are per second and by reason. */
 export interface RuleLine {
   readonly name: string;
   readonly ingress: string;
   readonly state: string;
   readonly reason: string | null;
-  readonly inPps: number;
-  readonly outPps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly inPps: PerSecond;
+  readonly outPps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
   readonly droppedTotal: number;
   /** `full 12, error 1`: since the relay runs. */
   readonly reasons: string;
@@ -20,11 +23,13 @@ export interface RuleLine {
   readonly history: readonly number[];
 }
 
+/** Of an interface that rules take from, or send out of: the packets of rules, not all that pass there. */
 export interface InterfaceLine {
   readonly name: string;
-  readonly pps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly direction: "in" | "out";
+  readonly pps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
   /** `ring 12`; frames for nobody are no drops here. */
   readonly reasons: string;
 }
@@ -32,7 +37,7 @@ export interface InterfaceLine {
 export interface WorkerLine {
   readonly worker: number;
   readonly cpu: number;
-  readonly pps: number;
+  readonly pps: PerSecond;
   readonly loadPercent: number;
 }
 
@@ -42,10 +47,10 @@ export interface TopModel {
   readonly rules: readonly RuleLine[];
   readonly interfaces: readonly InterfaceLine[];
   readonly workers: readonly WorkerLine[];
-  readonly inPps: number;
-  readonly outPps: number;
-  readonly bitsPerSecond: number;
-  readonly droppedPps: number;
+  readonly inPps: PerSecond;
+  readonly outPps: PerSecond;
+  readonly bitsPerSecond: PerSecond;
+  readonly droppedPps: PerSecond;
 }
 
 export const historyMax = 60;
@@ -54,13 +59,13 @@ export class TopHistory {
   #last: Stats | undefined;
   readonly #histories = new Map<string, readonly number[]>();
 
-  /** The first answer has totals and no rates yet. */
+  /** The first answer has totals and no rates yet; nor have a new rule, or a relay that was started again. */
   next(stats: Stats): TopModel {
     const last = this.#last;
     this.#last = stats;
     const seconds = last === undefined ? 0 : (Date.parse(stats.time) - Date.parse(last.time)) / 1000;
-    const rate = (now: number, before: number | undefined): number =>
-      before === undefined || seconds <= 0 || now < before ? 0 : (now - before) / seconds;
+    const rate = (now: number, before: number | undefined): PerSecond =>
+      before === undefined || seconds <= 0 || now < before ? null : (now - before) / seconds;
     const rules = stats.rules.map((rule) =>
       this.#rule(
         rule,
@@ -72,14 +77,16 @@ export class TopHistory {
     return {
       time: stats.time,
       rules,
-      interfaces: stats.interfaces.map((each) => {
-        const before = last?.interfaces.find((other) => other.interface === each.interface);
+      interfaces: [...ingresses(stats), ...egresses(stats)].map((each) => {
+        const before = last && (each.direction === "in" ? ingresses(last) : egresses(last));
+        const past = before?.find(({ name }) => name === each.name);
         return {
-          name: each.interface,
-          pps: rate(each.packets, before?.packets),
-          bitsPerSecond: 8 * rate(each.bytes, before?.bytes),
-          droppedPps: rate(losses(each.dropped), before && losses(before.dropped)),
-          reasons: reasonsOf(lossReasons.map((reason) => [reason, each.dropped[reason]])),
+          name: each.name,
+          direction: each.direction,
+          pps: rate(each.packets, past?.packets),
+          bitsPerSecond: eightfold(rate(each.bytes, past?.bytes)),
+          droppedPps: rate(total(each.dropped), past && total(past.dropped)),
+          reasons: reasonsOf(each.dropped),
         };
       }),
       workers: stats.workers.map((each) => ({
@@ -90,20 +97,18 @@ export class TopHistory {
       })),
       inPps: rate(stats.totals.matched, last?.totals.matched),
       outPps: rate(stats.totals.sent_packets, last?.totals.sent_packets),
-      bitsPerSecond: 8 * rate(stats.totals.bytes, last?.totals.bytes),
-      droppedPps:
-        rate(stats.totals.egress_dropped, last?.totals.egress_dropped) +
-        rate(ringDrops(stats), last && ringDrops(last)),
+      bitsPerSecond: eightfold(rate(stats.totals.bytes, last?.totals.bytes)),
+      droppedPps: rate(allDrops(stats), last && allDrops(last)),
     };
   }
 
   #rule(
     rule: RuleSnapshot,
     before: RuleSnapshot | undefined,
-    rate: (now: number, before: number | undefined) => number,
+    rate: (now: number, before: number | undefined) => PerSecond,
   ): RuleLine {
     const inPps = rate(rule.packets, before?.packets);
-    const history = [...(this.#histories.get(rule.name) ?? []), ...(before ? [inPps] : [])].slice(
+    const history = [...(this.#histories.get(rule.name) ?? []), ...(inPps === null ? [] : [inPps])].slice(
       -historyMax,
     );
     this.#histories.set(rule.name, history);
@@ -114,12 +119,10 @@ export class TopHistory {
       reason: rule.reason ?? rule.egress.find(({ reason }) => reason !== null)?.reason ?? null,
       inPps,
       outPps: rate(sent(rule), before && sent(before)),
-      bitsPerSecond: 8 * rate(rule.bytes, before?.bytes),
+      bitsPerSecond: eightfold(rate(rule.bytes, before?.bytes)),
       droppedPps: rate(dropped(rule), before && dropped(before)),
       droppedTotal: dropped(rule),
-      reasons: reasonsOf(
-        egressReasons.map((reason) => [reason, sum(rule.egress.map((egress) => egress.dropped[reason]))]),
-      ),
+      reasons: reasonsOf(dropsOf(rule.egress)),
       history,
     };
   }
@@ -130,12 +133,45 @@ export class TopHistory {
   }
 }
 
-function losses(counts: Stats["interfaces"][number]["dropped"]): number {
-  return sum(lossReasons.map((reason) => counts[reason]));
+type Reasons = readonly (readonly [reason: string, packets: number])[];
+
+interface InterfaceTotals extends Pick<InterfaceLine, "name" | "direction"> {
+  readonly packets: number;
+  readonly bytes: number;
+  readonly dropped: Reasons;
 }
 
-function ringDrops(stats: Stats): number {
-  return sum(stats.interfaces.map(({ dropped: { ring } }) => ring));
+/** What matched, as in the line of totals. */
+function ingresses({ interfaces }: Stats): readonly InterfaceTotals[] {
+  return interfaces.map(({ interface: name, matched, bytes, dropped }) => ({
+    ...{ name, direction: "in", packets: matched, bytes },
+    dropped: lossReasons.map((reason) => [reason, dropped[reason]]),
+  }));
+}
+
+function egresses({ rules }: Stats): readonly InterfaceTotals[] {
+  const byName = Map.groupBy(
+    rules.flatMap(({ egress }) => egress),
+    (egress) => egress.interface,
+  );
+  return [...byName].map(([name, all]) => ({
+    ...{ name, direction: "out" },
+    packets: sum(all.map(({ sent_packets }) => sent_packets)),
+    bytes: sum(all.map(({ sent_bytes }) => sent_bytes)),
+    dropped: dropsOf(all),
+  }));
+}
+
+function dropsOf(egresses: RuleSnapshot["egress"]): Reasons {
+  return egressReasons.map((reason) => [reason, sum(egresses.map(({ dropped }) => dropped[reason]))]);
+}
+
+function allDrops({ totals }: Stats): number {
+  return totals.ingress_dropped + totals.egress_dropped;
+}
+
+function eightfold(rate: PerSecond): PerSecond {
+  return rate === null ? null : 8 * rate;
 }
 
 function sent(rule: RuleSnapshot): number {
@@ -146,11 +182,15 @@ function dropped(rule: RuleSnapshot): number {
   return sum(rule.egress.map((egress) => sumOfDrops(egress.dropped)));
 }
 
-function reasonsOf(counts: readonly (readonly [reason: string, packets: number])[]): string {
+function reasonsOf(counts: Reasons): string {
   return counts
     .filter(([, packets]) => packets > 0)
     .map(([reason, packets]) => `${reason} ${packets}`)
     .join(", ");
+}
+
+function total(counts: Reasons): number {
+  return sum(counts.map(([, packets]) => packets));
 }
 
 function sum(numbers: readonly number[]): number {

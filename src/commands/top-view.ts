@@ -1,14 +1,14 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
-import { ansi, type Colors, plain } from "./color.ts";
-import { formatBitRate, formatRate } from "./figures.ts";
-import { historyMax, type RuleLine, type TopModel } from "./top-model.ts";
+import { ansi, type Colors, type Paint, plain } from "./color.ts";
+import { formatBitRate, formatBits, formatRate } from "./figures.ts";
+import { historyMax, type PerSecond, type RuleLine, type TopModel } from "./top-model.ts";
 
 export const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
 
 export interface TopView {
   readonly sorting: Sorting;
-  /** Only rules whose name, ingress or state contains this. */
+  /** Only rules whose name or ingress (interface, group, port) contains this. */
   readonly filter: string;
   /** While it is typed. */
   readonly isTyping: boolean;
@@ -76,23 +76,25 @@ const stateOrder = ["failed", "waiting", "silent", "joining", "active"];
 
 export function selectRules(rules: readonly RuleLine[], { filter, sorting }: TopView): readonly RuleLine[] {
   const words = filter.toLowerCase();
-  const selected = rules.filter(({ name, ingress, state }) =>
-    `${name} ${ingress} ${state}`.toLowerCase().includes(words),
-  );
+  const selected = rules.filter(({ name, ingress }) => `${name} ${ingress}`.toLowerCase().includes(words));
   return selected.toSorted((a, b) => order(a, b, sorting) || byName.compare(a.name, b.name));
 }
 
 function order(a: RuleLine, b: RuleLine, sorting: Sorting): number {
   switch (sorting) {
     case "rate":
-      return b.inPps - a.inPps;
+      return orNone(b.inPps) - orNone(a.inPps);
     case "dropped":
-      return b.droppedPps - a.droppedPps || b.droppedTotal - a.droppedTotal;
+      return orNone(b.droppedPps) - orNone(a.droppedPps) || b.droppedTotal - a.droppedTotal;
     case "state":
-      return stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || b.inPps - a.inPps;
+      return stateOrder.indexOf(a.state) - stateOrder.indexOf(b.state) || orNone(b.inPps) - orNone(a.inPps);
     case "name":
       return 0;
   }
+}
+
+function orNone(rate: PerSecond): number {
+  return rate ?? 0;
 }
 
 export interface Surface {
@@ -112,47 +114,67 @@ export interface Shown {
 export function drawTop(shown: Shown, view: TopView, surface: Surface): string[] {
   const { model } = shown;
   const colors = surface.hasColour ? ansi : plain;
-  const head = [
+  const lines = [
     colors.head(fit(ends(shown.title, `${model.time.slice(11, 19)} UTC`, surface.columns), surface.columns)),
-    fit(
-      `in ${formatRate(model.inPps)} pps ${formatBitRate(model.bitsPerSecond)}   out ${formatRate(model.outPps)} pps   `,
+    ...withDrops(
+      `in ${formatPerSecond(model.inPps)} pps ${formatBitsPerSecond(model.bitsPerSecond)}   out ${formatPerSecond(model.outPps)} pps`,
+      `dropped ${formatPerSecond(model.droppedPps)}/s`,
       surface.columns,
-    ) + lossText(model, colors),
-    ...model.interfaces.map((each) => {
+      orNone(model.droppedPps) > 0 ? colors.bad : undefined,
+    ),
+    ...model.interfaces.flatMap((each) => {
       const name = each.name.padEnd(Math.max(...model.interfaces.map((other) => other.name.length)));
-      const text = `${name} ${formatRate(each.pps).padStart(9)} pps ${formatBitRate(each.bitsPerSecond).padStart(10)}`;
-      const drops = each.reasons === "" ? "" : `  dropped ${formatRate(each.droppedPps)}/s (${each.reasons})`;
-      return fit(text, surface.columns) + colors.bad(fit(drops, surface.columns - text.length));
+      const text = `${name} ${each.direction.padEnd(3)} ${formatPerSecond(each.pps).padStart(6)} pps ${formatBitsPerSecond(each.bitsPerSecond).padStart(11)}`;
+      const drops =
+        each.reasons === "" ? "" : `dropped ${formatPerSecond(each.droppedPps)}/s (${each.reasons})`;
+      return withDrops(text, drops, surface.columns, orNone(each.droppedPps) > 0 ? colors.bad : colors.aside);
     }),
     ...wrapped(
       "workers",
       model.workers.map(({ cpu, loadPercent }) => `cpu${cpu} ${loadPercent.toFixed(0).padStart(3)} %`),
       surface.columns,
     ),
-  ].slice(0, Math.max(2, surface.rows - 6));
+  ];
+  const headMax = Math.max(1, Math.min(Math.floor(surface.rows / 2), surface.rows - 4));
+  const head = within(lines, headMax, surface.columns);
   const foot = colors.aside(fit(footer(view), surface.columns));
   const room = Math.max(1, surface.rows - head.length - 3);
   const rules = selectRules(model.rules, view);
-  const widths = widthsFor(model.rules, surface.columns);
+  const layout = layoutFor(model.rules, surface.columns);
   const first = Math.min(view.first, Math.max(0, rules.length - 1));
   const blocks = rules
     .slice(first, first + room)
-    .map((rule) => ruleLines(rule, widths, surface.columns, colors));
+    .map((rule) => ruleLines(rule, layout, surface.columns, colors));
   const shownCount = fitting(blocks, room);
-  const body = blocks.slice(0, shownCount).flat().slice(0, room);
+  const body =
+    rules.length === 0 ? [fit(nothing(view), surface.columns)] : blocks.slice(0, shownCount).flat();
   const rest = Array<string>(Math.max(0, room - body.length)).fill("");
   const trouble =
     shown.trouble === undefined
-      ? more(rules.length, first, shownCount)
+      ? fit(more(rules.length, first, shownCount), surface.columns)
       : colors.bad(fit(shown.trouble, surface.columns));
   return [
     ...head,
-    colors.bar(fit(headings(widths), surface.columns).padEnd(surface.columns)),
-    ...body,
+    colors.bar(fit(headings(layout), surface.columns).padEnd(surface.columns)),
+    ...body.slice(0, room),
     ...rest,
     trouble,
     foot,
   ];
+}
+
+/** So that the rules have room; where there is any, the last line tells how many are missing. */
+function within(lines: readonly string[], max: number, columns: number): readonly string[] {
+  if (lines.length <= max || max < 3) return lines.slice(0, max);
+  return [...lines.slice(0, max - 1), fit(`and ${lines.length - max + 1} more lines`, columns)];
+}
+
+/** Behind the text, or below it where they would be cut: nobody sees a loss whose reason is off the screen. */
+function withDrops(text: string, drops: string, columns: number, paint = unpainted): string[] {
+  const between = drops === "" ? "" : "  ";
+  if (Bun.stringWidth(text + between + drops) <= columns)
+    return [fit(text + between, columns) + paint(fit(drops, columns))];
+  return [fit(text, columns), paint(fit(`  ${drops}`, columns))];
 }
 
 /** As many items on a line as have room. */
@@ -183,66 +205,125 @@ function more(rules: number, first: number, shown: number): string {
   return shown < rules ? `rules ${first + 1} to ${first + shown} of ${rules}` : "";
 }
 
+function nothing({ filter }: TopView): string {
+  return filter === "" ? "no rules" : `no rule matches "${filter}"`;
+}
+
 function footer(view: TopView): string {
-  if (view.isTyping) return `filter: ${view.filter}_   (Enter keeps it, Esc drops it)`;
+  if (view.isTyping) return `filter: ${view.filter}_   (name or ingress; Enter keeps it, Esc drops it)`;
   const filter = view.filter === "" ? "/ filter" : `/ filter: ${view.filter}`;
   return `q quit   s sort: ${view.sorting}   ${filter}   p ${view.isPaused ? "PAUSED" : "pause"}   arrows scroll`;
 }
 
+const unpainted: Paint = (text) => text;
+
 const nameWidthMin = 10;
-/** STATE, IN, OUT, BITS and DROPPED with the blanks before them. */
-const fixedWidth = 9 + 10 + 10 + 12 + 10;
 const curveWidthMin = 8;
 
-interface Widths {
-  readonly name: number;
-  readonly curve: number;
+/** Between the name and the curve; each with the blanks before it. */
+interface Column {
+  readonly heading: string;
+  readonly width: number;
+  text(rule: RuleLine): string;
+  paint?(rule: RuleLine, colors: Colors): Paint | undefined;
 }
 
-/** The curve gets what the names leave; names are cut where there is no room for either. */
-function widthsFor(rules: readonly RuleLine[], columns: number): Widths {
+const stateColumn: Column = {
+  heading: " STATE".padEnd(9),
+  width: 9,
+  text: ({ state }) => ` ${state.padEnd(8)}`,
+  paint(rule, { bad, warn }) {
+    if (isStopped(rule)) return bad;
+    return rule.state === "silent" ? warn : undefined;
+  },
+};
+const inColumn = rateColumn("IN PPS", 10, ({ inPps }) => inPps);
+const outColumn = rateColumn("OUT PPS", 10, ({ outPps }) => outPps);
+const bitsColumn = rateColumn("BIT/S", 12, ({ bitsPerSecond }) => bitsPerSecond, formatBits);
+const dropsColumn: Column = {
+  ...rateColumn("DROPPED/S", 10, ({ droppedPps }) => droppedPps),
+  paint: ({ droppedPps }, { bad }) => (orNone(droppedPps) > 0 ? bad : undefined),
+};
+const allColumns = [stateColumn, inColumn, outColumn, bitsColumn, dropsColumn];
+/** What goes where there is no room, in this order: the losses are looked for longest. */
+const dispensable = [bitsColumn, outColumn, inColumn, dropsColumn, stateColumn];
+
+function rateColumn(
+  heading: string,
+  width: number,
+  rate: (rule: RuleLine) => PerSecond,
+  format = formatRate,
+): Column {
+  return {
+    heading: heading.padStart(width),
+    width,
+    text: (rule) => formatPerSecond(rate(rule), format).padStart(width),
+  };
+}
+
+function isStopped({ state }: RuleLine): boolean {
+  return state === "failed" || state === "waiting";
+}
+
+interface Layout {
+  readonly nameWidth: number;
+  readonly columns: readonly Column[];
+  readonly curveWidth: number;
+}
+
+/**
+ * The curve gets what the names leave; names are cut where there is no room for either, and then whole columns go:
+ * half of a number would be another one.
+ */
+function layoutFor(
+  rules: readonly RuleLine[],
+  width: number,
+  columns: readonly Column[] = allColumns,
+): Layout {
+  const rest = width - columns.reduce((sum, column) => sum + column.width, 0);
+  const needless = dispensable.find((column) => columns.includes(column));
+  if (rest < nameWidthMin && needless)
+    return layoutFor(
+      rules,
+      width,
+      columns.filter((column) => column !== needless),
+    );
   const longest = Math.max(nameWidthMin, ...rules.map(({ name }) => Bun.stringWidth(name)));
-  const rest = Math.max(nameWidthMin, columns - fixedWidth);
-  const name = Math.min(longest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
-  return { name, curve: Math.max(0, Math.min(historyMax, rest - 2 - name)) };
+  const nameWidth = Math.min(longest, rest, Math.max(nameWidthMin, rest - 2 - curveWidthMin));
+  return { nameWidth, columns, curveWidth: Math.max(0, Math.min(historyMax, rest - 2 - nameWidth)) };
 }
 
-function headings({ name, curve }: Widths): string {
-  const last = curve > 0 ? `  ${"LATELY".slice(0, curve)}` : "";
-  return `${fit("RULE", name).padEnd(name)} ${"STATE".padEnd(8)}${"IN PPS".padStart(10)}${"OUT PPS".padStart(10)}${"BIT/S".padStart(12)}${"DROPPED/S".padStart(10)}${last}`;
+function headings({ nameWidth, columns, curveWidth }: Layout): string {
+  const last = curveWidth > 0 ? `  ${"LATELY".slice(0, curveWidth)}` : "";
+  return `${"RULE".padEnd(nameWidth)}${columns.map(({ heading }) => heading).join("")}${last}`;
 }
 
-/** With the reason below it, which is what a reader needs when something is wrong. */
-function ruleLines(
-  rule: RuleLine,
-  { name, curve: width }: Widths,
-  columns: number,
-  colors: Colors,
-): string[] {
-  const state = rule.state.padEnd(8);
-  const isBad = rule.state === "failed" || rule.state === "waiting";
-  const drops = formatRate(rule.droppedPps).padStart(10);
-  const curve = sparkline(rule.history, width);
+/** With the reasons below it, each on a line of its own, which is what a reader needs when something is wrong. */
+function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors): string[] {
+  const curve = sparkline(rule.history, layout.curveWidth);
   const line = [
-    pad(fit(rule.name, name), name),
-    " ",
-    isBad ? colors.bad(state) : rule.state === "silent" ? colors.warn(state) : state,
-    formatRate(rule.inPps).padStart(10),
-    formatRate(rule.outPps).padStart(10),
-    formatRate(rule.bitsPerSecond).padStart(12),
-    rule.droppedPps > 0 ? colors.bad(drops) : drops,
+    pad(fit(rule.name, layout.nameWidth), layout.nameWidth),
+    ...layout.columns.map((column) => (column.paint?.(rule, colors) ?? unpainted)(column.text(rule))),
     curve === "" ? "" : `  ${curve}`,
   ].join("");
-  const dropped = rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`;
-  const why = [rule.reason ?? "", dropped].filter((text) => text !== "").join("; ");
-  if (why === "") return [line];
-  const remark = fit(`  ${why}`, columns);
-  return [line, isBad || rule.droppedPps > 0 ? colors.bad(remark) : colors.aside(remark)];
+  const remarks: readonly (readonly [text: string, isBad: boolean])[] = [
+    [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, orNone(rule.droppedPps) > 0],
+    [rule.reason ?? "", isStopped(rule)],
+  ];
+  return [
+    line,
+    ...remarks
+      .filter(([text]) => text !== "")
+      .map(([text, isBad]) => (isBad ? colors.bad : colors.aside)(fit(`  ${text}`, width))),
+  ];
 }
 
-function lossText({ droppedPps }: TopModel, colors: Colors): string {
-  const text = `dropped ${formatRate(droppedPps)}/s`;
-  return droppedPps > 0 ? colors.bad(text) : text;
+function formatPerSecond(rate: PerSecond, format = formatRate): string {
+  return rate === null ? "-" : format(rate);
+}
+
+function formatBitsPerSecond(rate: PerSecond): string {
+  return rate === null ? "- bit/s" : formatBitRate(rate);
 }
 
 const bars = " ▁▂▃▄▅▆▇█";

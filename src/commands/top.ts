@@ -8,7 +8,7 @@ import { FullScreen, type KeySource, type Screen } from "../terminal.ts";
 import { type Command, type Io, parseOptions } from "./command.ts";
 import { formatAge } from "./figures.ts";
 import { parseRemote, remoteOptions } from "./remote.ts";
-import { TopHistory, type TopModel } from "./top-model.ts";
+import { type PerSecond, TopHistory, type TopModel } from "./top-model.ts";
 import { drawTop, firstView, pressed, type Shown, selectRules, type TopView } from "./top-view.ts";
 import { Duration, whole } from "./values.ts";
 
@@ -158,19 +158,21 @@ async function plainTop(source: Source, { intervalMs, looks }: Pace, io: Io): Pr
   const history = new TopHistory();
   history.next(await source.stats());
   const alarm = new Alarm();
-  let isOver = false;
+  let isLeaving = false;
+  const isRead = () => !isLeaving && !io.stdoutClosed?.aborted;
   using _ = listen({
     leave() {
-      isOver = true;
+      isLeaving = true;
       alarm.wake();
     },
     resized() {},
     exit() {},
   });
-  for (let count = 0; count < looks; count += 1) {
+  // `mcr top | head -1`: who closes the pipe has read enough.
+  io.stdoutClosed?.addEventListener("abort", () => alarm.wake(), { once: true });
+  for (let count = 0; count < looks && isRead(); count += 1) {
     await alarm.sleep(intervalMs);
-    if (isOver) break;
-    io.stdout(formatPlain(history.next(await source.stats())));
+    if (isRead()) io.stdout(formatPlain(history.next(await source.stats())));
   }
   return ExitCode.ok;
 }
@@ -182,13 +184,18 @@ export function formatPlain(model: TopModel): string {
         model.time,
         `rule=${JSON.stringify(rule.name)}`,
         `state=${rule.state}`,
-        `in_pps=${rule.inPps.toFixed(1)}`,
-        `out_pps=${rule.outPps.toFixed(1)}`,
-        `bit_s=${Math.round(rule.bitsPerSecond)}`,
-        `dropped_pps=${rule.droppedPps.toFixed(1)}`,
+        `in_pps=${formatPerSecond(rule.inPps, 1)}`,
+        `out_pps=${formatPerSecond(rule.outPps, 1)}`,
+        `bit_s=${formatPerSecond(rule.bitsPerSecond, 0)}`,
+        `dropped_pps=${formatPerSecond(rule.droppedPps, 1)}`,
         `dropped=${rule.droppedTotal}`,
       ];
       return `${parts.join(" ")}${rule.reasons === "" ? "" : ` reasons=${JSON.stringify(rule.reasons)}`}\n`;
     })
     .join("");
+}
+
+/** A new rule has no rate yet. */
+function formatPerSecond(rate: PerSecond, digits: number): string {
+  return rate === null ? "-" : rate.toFixed(digits);
 }

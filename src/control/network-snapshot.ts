@@ -3,7 +3,7 @@ import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.
 import type { FailedJoin, Membership } from "../net/memberships.ts";
 import type { LastQuery, Listening } from "../net/queriers.ts";
 import { sumOfDrops } from "../stats/reasons.ts";
-import type { InterfaceSnapshot, MembershipSnapshot, Stats } from "./protocol.ts";
+import type { EgressSnapshot, InterfaceSnapshot, MembershipSnapshot, Stats } from "./protocol.ts";
 import { isoTime } from "./snapshot.ts";
 
 export function membershipSnapshot(entry: {
@@ -41,6 +41,7 @@ export function interfaceSnapshots(
       ...describe(state),
       ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
       egresses: egresses.length,
+      failed_egresses: countReasons(egresses.filter((egress) => egress.state === "failed")),
       fanout_id: fanoutIds.get(state.name) ?? null,
       last_query: last ? querySnapshot(last) : null,
       listening_since: sinceMs === undefined ? null : isoTime(sinceMs),
@@ -50,6 +51,14 @@ export function interfaceSnapshots(
       egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
     };
   });
+}
+
+/** A thousand egresses that miss one address have one reason. */
+function countReasons(
+  egresses: readonly Pick<EgressSnapshot, "reason">[],
+): InterfaceSnapshot["failed_egresses"] {
+  const byReason = Map.groupBy(egresses, ({ reason }) => reason ?? "");
+  return [...byReason].map(([reason, { length }]) => ({ reason, egresses: length }));
 }
 
 function querySnapshot({ timeMs, from, version }: LastQuery): NonNullable<InterfaceSnapshot["last_query"]> {

@@ -172,6 +172,7 @@ export const StatsSchema = v.object({
     bytes: count,
     sent_packets: count,
     sent_bytes: count,
+    /** Of the reasons of interfaces all but `no_match` and `tagged`: what no rule wants is no loss. */
     ingress_dropped: count,
     /** The sum of the four below, each packet in exactly one. Rules that are gone are in here as well. */
     egress_dropped: count,
@@ -283,6 +284,8 @@ export const InterfaceSchema = v.object({
   /** How many rules take from it, and how many egresses send out of it. */
   ingress_rules: count,
   egresses: count,
+  /** Why how many of them do not send although the interface is there. */
+  failed_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
   fanout_id: v.nullable(count),
   /** Null: none since mcr listens there. */
   last_query: v.optional(v.nullable(LastQuerySchema), null),
@@ -316,11 +319,19 @@ export const LogLevelsSchema = v.object({
   /** Those with a level of their own. */
   facility: v.record(v.string(), level),
 });
-export const LogLevelChangeSchema = v.object({
-  level,
-  /** Absent: the level of all that have none of their own. */
-  facility: v.optional(facility),
-});
+/** Of a facility: as all that have none of their own. */
+const levelOrDefault = v.picklist([...levels, "default"]);
+export const LogLevelChangeSchema = v.pipe(
+  v.object({
+    level: levelOrDefault,
+    /** Absent: the level of all that have none of their own. */
+    facility: v.optional(facility),
+  }),
+  v.check(
+    (change) => change.level !== "default" || change.facility !== undefined,
+    'the level "default" is of one facility',
+  ),
+);
 
 const change = v.picklist(["began", "ended"]);
 const at = { time };
@@ -385,7 +396,7 @@ export const EventSchema = v.variant("event", [
   v.object({
     event: v.literal("log-level"),
     ...at,
-    level,
+    level: levelOrDefault,
     facility: v.nullable(facility),
   }),
   v.object({ event: v.literal("stopping"), ...at }),

@@ -10,7 +10,14 @@ import type { Counters, InterfaceCounts, RuleCounts } from "../stats/counters.ts
 import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
 import type { Rates } from "../stats/rates.ts";
-import { egressDrops, egressReasons, ingressDrops, lossReasons, sumOfDrops } from "../stats/reasons.ts";
+import {
+  egressDrops,
+  egressReasons,
+  ingressDrops,
+  lossReasons,
+  sumOfDrops,
+  sumOfLosses,
+} from "../stats/reasons.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
 import type { DifferenceSnapshot, EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
 
@@ -117,7 +124,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
       bytes: sum(interfaces.map(({ bytes }) => bytes)),
       sent_packets: sent.sent_packets,
       sent_bytes: sent.sent_bytes,
-      ingress_dropped: sum(interfaces.flatMap(({ dropped }) => Object.values(dropped))),
+      ingress_dropped: sum(interfaces.map(({ dropped }) => sumOfLosses(dropped))),
       egress_dropped: sumOfDrops(egressDrops(sent)),
       egress_full: sent.full_packets,
       egress_error: sent.error_packets,

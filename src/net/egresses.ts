@@ -22,10 +22,11 @@ export function refreshEgresses(
     for (const egress of running.egresses) {
       const state = interfaces.get(egress.egress.interface);
       assert(state, `interface ${egress.egress.interface} of a running rule was read`);
+      const troubleBefore = egress.status.reason;
       const result = egress.refresh(shim, state, nowMs, linkOf);
       if (result.stale !== undefined) stale.push(result.stale);
       if (!result.changed) continue;
-      logState(running, egress, log);
+      logState(running, egress, troubleBefore, log);
       onChange?.(running, egress);
     }
   return stale;
@@ -42,10 +43,16 @@ export function warnOfDrops(rules: readonly RunningRule[], counters: Counters, l
     }
 }
 
-function logState(running: RunningRule, egress: RunningEgress, log: Log): void {
+/** That one starts is no news among thousands; that one is back is, to who has read what was wrong. */
+function logState(running: RunningRule, egress: RunningEgress, troubleBefore: string | null, log: Log): void {
   const { state, reason } = egress.status;
   const where = describe(running, egress);
-  if (reason === null) log.debug("Egress", `${where}: ${state}, ${describePath(egress)}`);
+  if (reason === null)
+    log.write(
+      "Egress",
+      troubleBefore === null ? "debug" : "info",
+      `${where}: ${state}, ${describePath(egress)}`,
+    );
   else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
 }
 

@@ -17,6 +17,11 @@ export type IngressDrops = Readonly<Record<IngressReason, number>>;
 /** Frames that no rule wants are counted as well; these were wanted by somebody, or may have been. */
 export const lossReasons = ingressReasons.filter((reason) => reason !== "no_match" && reason !== "tagged");
 
+/** What DROPPED says of an interface, and `ingress_dropped` of all: not what nobody wanted. */
+export function sumOfLosses(dropped: IngressDrops): number {
+  return lossReasons.reduce((total, reason) => total + dropped[reason], 0);
+}
+
 export const egressReasons = ["full", "error", "unavailable", "expired"] as const;
 export type EgressReason = (typeof egressReasons)[number];
 export type EgressDrops = Readonly<Record<EgressReason, number>>;

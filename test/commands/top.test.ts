@@ -87,13 +87,33 @@ describe("rates", () => {
     });
   });
 
-  test("are none at first, and none when the relay was started again", () => {
+  test("are not known at first, nor when the relay was started again", () => {
     const history = new TopHistory();
-    expect(history.next(statsAt(50))).toMatchObject({ inPps: 0, outPps: 0, droppedPps: 0 });
+    const unknown = { inPps: null, outPps: null, bitsPerSecond: null, droppedPps: null };
+    const first = history.next(statsAt(50));
+    expect([first, first.rules[0]]).toMatchObject([unknown, unknown]);
+    expect(first.interfaces[0]).toMatchObject({ pps: null, bitsPerSecond: null, droppedPps: null });
     expect(history.next({ ...statsAt(10), time: statsAt(60).time })).toMatchObject({
-      inPps: 0,
-      droppedPps: 0,
+      ...unknown,
+      rules: [{ inPps: null, history: [] }, { inPps: 0 }],
     });
+  });
+
+  test("of interfaces are those of the rules' packets, as in the line of totals, and of egresses too", () => {
+    const at = (seconds: number): Stats => {
+      const stats = statsAt(seconds);
+      const [eth0] = stats.interfaces;
+      if (!eth0) throw new Error("expected an interface");
+      const { matched, bytes } = stats.totals;
+      return { ...stats, interfaces: [{ ...eth0, packets: matched * 5, matched, bytes }] };
+    };
+    const history = new TopHistory();
+    history.next(at(8));
+    const { inPps, outPps, bitsPerSecond, interfaces } = history.next(at(10));
+    expect(interfaces).toMatchObject([
+      { name: "eth0", direction: "in", pps: inPps, bitsPerSecond, droppedPps: 0 },
+      { name: "eth1", direction: "out", pps: outPps, droppedPps: 100, reasons: "full 1000" },
+    ]);
   });
 
   test("a rule's history holds the last of them, and goes with the rule", () => {
@@ -113,16 +133,16 @@ describe("the screen", () => {
         .join("\n"),
     ).toMatchInlineSnapshot(`
       "mcr 0.1.0, up 2h 6m, rules.toml                                     12:00:10 UTC
-      in 1000 pps 8.00 Mbit/s   out 900 pps   dropped 100/s
-      eth0         0 pps    0 bit/s  dropped 0/s (ring 1, malformed 2, bad_checksum 2)
+      in 1000 pps 8.00 Mbit/s   out 900 pps  dropped 100/s
+      eth0 in       0 pps     0 bit/s
+        dropped 0/s (ring 1, malformed 2, bad_checksum 2)
+      eth1 out    900 pps     0 bit/s  dropped 100/s (full 1000)
       workers  cpu0   0 %  cpu1  13 %
       RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY
-      studio-a   active        1000       900          8M       100  █
+      studio-a   active        1000       900       8.00M       100  █
         dropped in all: full 1000
       wall       waiting          0         0           0         0
         interface eth9 does not exist
-
-
 
 
 
@@ -144,17 +164,81 @@ describe("the screen", () => {
     [40, 10],
     [200, 60],
     [20, 6],
+    [9, 5],
+    [9, 24],
+    [1, 1],
   ])("at %d x %d no line is too wide and there are not too many", (columns, rows) => {
     const names = Array.from({ length: 100 }, (_, i) => `rule-with-a-rather-long-name-${i}-日本`);
     const lines = drawTop(shown(modelAt(10, names)), firstView, { columns, rows, hasColour: false });
-    expect(lines.length).toBeLessThanOrEqual(rows);
-    if (columns >= 80) for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+    expect(lines.length).toBeLessThanOrEqual(Math.max(rows, 5));
+    for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(columns);
+  });
+
+  test.each([
+    [
+      80,
+      "RULE       STATE       IN PPS   OUT PPS       BIT/S DROPPED/S  LATELY",
+      "a          active        1000       900       8.00M       100",
+    ],
+    [
+      60,
+      "RULE       STATE       IN PPS   OUT PPS DROPPED/S  LATELY",
+      "a          active        1000       900       100",
+    ],
+    [40, "RULE       STATE       IN PPS DROPPED/S", "a          active        1000       100"],
+    [30, "RULE       STATE    DROPPED/S", "a          active         100"],
+    [20, "RULE       STATE", "a          active"],
+    [9, "RULE", "a"],
+  ])("at %d columns has whole columns only", (columns, headings, row) => {
+    const lines = drawTop(shown(modelAt(10, ["a"])), firstView, { columns, rows: 20, hasColour: false });
+    const at = lines.findIndex((line) => line.startsWith("RULE"));
+    expect(lines[at]?.trimEnd()).toBe(headings);
+    expect(lines[at + 1]?.replace("█", "").trimEnd()).toBe(row);
   });
 
   test("is without colours where they are not wanted, and red where packets are dropped", () => {
     expect(drawTop(shown(), firstView, surface).join("")).not.toContain("\x1b");
     const lines = drawTop(shown(), firstView, { ...surface, hasColour: true });
     expect(lines.join("\n")).toContain("\x1b[31m  dropped in all: full 1000\x1b[0m");
+  });
+
+  test("has no zeros before anything was measured", () => {
+    const model = new TopHistory().next(statsAt(10));
+    const lines = drawTop(shown(model), firstView, surface);
+    expect(lines[1]).toBe("in - pps - bit/s   out - pps  dropped -/s");
+    expect(lines.find((line) => line.startsWith("studio-a"))?.trimEnd()).toBe(
+      "studio-a   active           -         -           -         -",
+    );
+    expect(formatPlain(model)).toContain("in_pps=- out_pps=- bit_s=- dropped_pps=- dropped=1000");
+  });
+
+  test("tells drops and their reasons before why a rule does not run, and cuts neither at 80 x 24", () => {
+    const model = modelAt(10);
+    const [first] = model.rules;
+    if (!first) throw new Error("expected a rule");
+    const reason = "interface eth8 does not exist (ip link shows the ones that do)";
+    const reasons = "full 123456, error 123456, unavailable 123456, expired 123456";
+    const lines = drawTop(
+      shown({ ...model, rules: [{ ...first, state: "failed", reason, reasons }] }),
+      firstView,
+      {
+        ...surface,
+        hasColour: true,
+      },
+    );
+    expect(lines.slice(8, 10)).toEqual([
+      `\x1b[31m  dropped in all: ${reasons}\x1b[0m`,
+      `\x1b[31m  ${reason}\x1b[0m`,
+    ]);
+  });
+
+  test("drops of an interface go below it where its line has no room for all reasons", () => {
+    const model = modelAt(10);
+    const [eth0] = model.interfaces;
+    if (!eth0) throw new Error("expected an interface");
+    const reasons = "ring 123456, malformed 123456, bad_checksum 123456";
+    const lines = drawTop(shown({ ...model, interfaces: [{ ...eth0, reasons }] }), firstView, surface);
+    expect(lines.slice(2, 4)).toEqual(["eth0 in       0 pps     0 bit/s", `  dropped 0/s (${reasons})`]);
   });
 
   test("of many workers has as many lines as it needs", () => {
@@ -167,12 +251,29 @@ describe("the screen", () => {
         loadPercent: worker,
       })),
     };
-    const lines = drawTop(shown(model), firstView, surface).slice(3, 6);
+    const lines = drawTop(shown(model), firstView, surface).slice(5, 8);
     expect(lines).toEqual([
       "workers  cpu0   0 %  cpu1   1 %  cpu2   2 %  cpu3   3 %  cpu4   4 %  cpu5   5 %",
       "         cpu6   6 %  cpu7   7 %  cpu8   8 %  cpu9   9 %  cpu10  10 %",
       "         cpu11  11 %  cpu12  12 %  cpu13  13 %  cpu14  14 %  cpu15  15 %",
     ]);
+  });
+
+  test("says so when no rule matches the filter, and when there is none", () => {
+    const empty = drawTop(shown(), { ...firstView, filter: "zzz" }, surface);
+    expect(empty).toContain('no rule matches "zzz"');
+    expect(empty).toHaveLength(surface.rows);
+    expect(drawTop(shown({ ...modelAt(10), rules: [] }), firstView, surface)).toContain("no rules");
+  });
+
+  test("leaves half of the rows to the rules, however many interfaces there are, and says how many lines are missing", () => {
+    const model = modelAt(10);
+    const [eth0] = model.interfaces;
+    if (!eth0) throw new Error("expected an interface");
+    const interfaces = Array.from({ length: 40 }, (_, i) => ({ ...eth0, name: `eth${i}`, reasons: "" }));
+    const lines = drawTop(shown({ ...model, interfaces }), firstView, surface);
+    expect(lines.slice(11, 13)).toEqual(["and 32 more lines", expect.stringMatching(/^RULE /)]);
+    expect(lines).toHaveLength(surface.rows);
   });
 
   test("names do not reach the terminal as control sequences", () => {
@@ -212,7 +313,9 @@ describe("keys", () => {
     const sorted = selectRules(cams, { ...firstView, sorting: "name" }).map(({ name }) => name);
     expect(sorted).toEqual(["cam-1", "cam-9", "cam-10"]);
     expect(names({ sorting: "state" })).toEqual(["a", "c", "b"]);
-    expect(names({ filter: "WAIT" })).toEqual(["a", "c"]);
+    expect(names({ filter: "B" })).toEqual(["b"]);
+    expect(names({ filter: "239.1.1.1:5001" })).toEqual(["b", "a", "c"]);
+    expect(names({ filter: "waiting" })).toEqual([]);
     expect(names({ filter: "nobody" })).toEqual([]);
   });
 });
@@ -306,6 +409,26 @@ describe("into a pipe", () => {
     const { exitCode, stdout } = await runRemote(topCommand, {}, { interval: "10ms", count: 2 });
     expect(exitCode).toBe(ExitCode.ok);
     expect(stdout.match(/rule="studio-a"/g)).toHaveLength(2);
+  });
+
+  test("ends as soon as nobody reads it any more, and does not wait for the next look", async () => {
+    const closed = new AbortController();
+    let text = "";
+    const { exitCode } = await runRemote(topCommand, {}, { interval: "100ms" }, [], {
+      stdout: (more) => {
+        text += more;
+        queueMicrotask(() => closed.abort());
+      },
+      stdoutClosed: closed.signal,
+    });
+    expect(exitCode).toBe(ExitCode.ok);
+    expect(text.match(/rule="studio-a"/g)).toHaveLength(1);
+
+    const closing = new AbortController();
+    setTimeout(() => closing.abort(), 50);
+    const world = { stdoutClosed: closing.signal };
+    const waiting = await runRemote(topCommand, {}, { interval: "1h" }, [], world);
+    expect([waiting.exitCode, waiting.stdout]).toEqual([ExitCode.ok, ""]);
   });
 
   test("without a relay, one sentence", async () => {

@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { plain } from "../../src/commands/color.ts";
 import { eventsCommand } from "../../src/commands/events.ts";
-import { formatRate } from "../../src/commands/figures.ts";
+import { formatBits, formatRate } from "../../src/commands/figures.ts";
 import { logLevelCommand } from "../../src/commands/log-level.ts";
 import { pingCommand } from "../../src/commands/ping.ts";
 import { showCommand } from "../../src/commands/show.ts";
@@ -23,7 +23,7 @@ describe("mcr show", () => {
     expect(await show("flows")).toMatchInlineSnapshot(`
       "RULE      INTERFACE    SOURCE       DESTINATION        PPS   BIT/S  SIZE     PACKETS
       studio-a  eth0         10.10.1.100  239.1.1.1:5001   20000    164M  1024       20020
-      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2    2398  100-200        2
+      -         eth0 vlan 5  10.10.1.101  239.1.1.1:5002       2   2.40k  100-200        2
       querier on eth0: 10.10.1.1
       not watched: eth9: interface eth9 does not exist
       "
@@ -32,11 +32,21 @@ describe("mcr show", () => {
   test("interfaces", async () => {
     expect(await show("interfaces")).toMatchInlineSnapshot(`
       "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED
-      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        1
+      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        5
       eth9       waiting  -             -      1         0         0        0     0        0
       interface eth9 does not exist (ip link shows the ones that do)
       "
     `);
+  });
+  test("interfaces, with the reason when egresses out of one that is there have failed", () => {
+    const [eth0] = interfaces;
+    if (!eth0) throw new Error("expected one");
+    const reason = "interface eth0 has no IPv4 address to send from";
+    const shown = [{ ...eth0, egresses: 3, failed_egresses: [{ reason, egresses: 2 }] }];
+    expect(formatInterfaces({ interfaces: shown }, now.getTime(), 100).split("\n").slice(2)).toEqual([
+      `2 of 3 egresses failed: ${reason}`,
+      "",
+    ]);
   });
   test("interfaces, with who asked for members, and when", () => {
     const [eth0] = interfaces;
@@ -234,9 +244,13 @@ describe("mcr log-level", () => {
         return { level: "debug" as const, facility: {} };
       },
     };
-    for (const words of [["debug"], ["Egress", "TRACE"]])
+    for (const words of [["debug"], ["Egress", "TRACE"], ["Egress", "default"]])
       await runRemote(logLevelCommand, relay as never, {}, words);
-    expect(changes).toEqual([{ level: "debug" }, { level: "trace", facility: "Egress" }]);
+    expect(changes).toEqual([
+      { level: "debug" },
+      { level: "trace", facility: "Egress" },
+      { level: "default", facility: "Egress" },
+    ]);
   });
 
   test("names the facilities and levels when it does not know one", async () => {
@@ -244,6 +258,7 @@ describe("mcr log-level", () => {
       [["loud"], '"loud" is no facility and no level: facilities are Supervisor, '],
       [["Nothing", "debug"], '"Nothing" is no facility: facilities are Supervisor, '],
       [["Ingress", "loud"], '"loud" is no level: levels are emergency, alert, '],
+      [["default"], '"default" is no facility and no level: facilities are '],
       [["debug", "info"], '"debug" is no facility: facilities are '],
     ];
     for (const [words, start] of cases) {
@@ -308,4 +323,21 @@ test("a rate is whole as long as it fits five digits, then has a unit", () => {
     "5T",
   ]);
   for (let value = 0.01; value < 1e13; value *= 1.37) expect(formatRate(value).length).toBeLessThanOrEqual(6);
+});
+
+test("bits a second have three digits and a unit, whatever their size", () => {
+  const cases = [0, 2.4, 999.4, 999.6, 9_990, 81_831, 409_000, 3_276_800, 163_840_000, 9.4e9];
+  expect(cases.map(formatBits)).toEqual([
+    "0",
+    "2",
+    "999",
+    "1.00k",
+    "9.99k",
+    "81.8k",
+    "409k",
+    "3.28M",
+    "164M",
+    "9.40G",
+  ]);
+  for (let value = 0.01; value < 9e14; value *= 1.37) expect(formatBits(value).length).toBeLessThanOrEqual(6);
 });

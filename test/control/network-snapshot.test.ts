@@ -22,6 +22,19 @@ test("an interface sums what its egresses sent and dropped", () => {
   expect(eth1).toMatchObject({ state: "active", egresses: 2, sent_packets: 11, egress_dropped: 8642 });
 });
 
+test("an interface that is there tells why its egresses do not send", () => {
+  const reason = "interface eth1 has no IPv4 address to send from";
+  const failed = { ...egress, interface: "eth1", state: "failed" as const, reason };
+  const rules = [{ ...rule, egress: [failed, { ...egress, interface: "eth1" }, failed] }];
+  const snapshots = interfaceSnapshots([interfaceState({ name: "eth1" })], new Map(), new Map(), {
+    rules,
+    interfaces: [],
+  });
+  expect(snapshots).toMatchObject([
+    { state: "active", egresses: 3, failed_egresses: [{ reason, egresses: 2 }] },
+  ]);
+});
+
 test("an interface has the last IGMP query, also while it is gone, and since when mcr listens", () => {
   const last = { timeMs: now.getTime() - 34_000, from: "10.0.0.1", version: 2 };
   const snapshots = interfaceSnapshots(

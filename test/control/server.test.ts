@@ -423,6 +423,7 @@ describe("what a request may be", () => {
       ["{", "the body: "],
       ['{"level":"loud"}', "the body: level: "],
       ['{"level":"info","facility":"Nothing"}', "the body: facility: "],
+      ['{"level":"default"}', 'the body: the level "default" is of one facility'],
     ] as const) {
       const { status, json } = await ask("/v1/log-levels", "POST", body);
       expect([body, status]).toEqual([body, 400]);

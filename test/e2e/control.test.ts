@@ -209,8 +209,7 @@ test("interfaces, memberships, workers and config are what the host and the file
 test("log-level takes effect at once, for one facility or for all, until the next reload", async () => {
   await using topology = await openTopology("chain");
   await using relay = await startRelay(topology, studio);
-  const debugLine = 'rule "studio-a": egress veth2 239.10.1.1:6001: active';
-  expect(relay.process.stderr).not.toContain(debugLine);
+  const infoLine = 'rule "studio-a": egress veth2 239.10.1.1:6001: active';
   const cycle = async () => {
     await topology.output("relay-ns", ["ip", "link", "set", "veth2", "down"]);
     await waitFor(
@@ -225,10 +224,15 @@ test("log-level takes effect at once, for one facility or for all, until the nex
       { what: "the egress to be active" },
     );
   };
-  expect(await text(relay, "log-level", "egress", "DEBUG")).toMatch(/^Egress +debug +its own$/m);
+  expect(await text(relay, "log-level", "egress", "WARNING")).toMatch(/^Egress +warning +its own$/m);
   await cycle();
-  await relay.process.waitForOutput(debugLine);
-  expect(relay.process.stderr).toContain("notice [Supervisor] log level of Egress: debug");
+  expect(relay.process.stderr).not.toContain(infoLine);
+  expect(await text(relay, "log-level", "Egress", "default")).toBe("FACILITY  LEVEL\nEgress    info\n");
+  await cycle();
+  await relay.process.waitForOutput(infoLine);
+  expect(relay.process.stderr).toContain("notice [Supervisor] log level of Egress: warning");
+  expect(relay.process.stderr).toContain("notice [Supervisor] log level of Egress: default");
+  await text(relay, "log-level", "Egress", "debug");
   expect(await text(relay, "log-level", "emergency")).toMatch(/^Supervisor +emergency$/m);
   expect(await text(relay, "log-level", "Egress")).toBe("FACILITY  LEVEL\nEgress    debug  its own\n");
   await relay.reload();

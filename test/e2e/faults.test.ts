@@ -175,6 +175,7 @@ test("only packets that a rule wants are relayed; the others are counted by name
   const { totals, interfaces } = await relay.stats();
   expect(totals).toMatchObject({ packets: 3_000, matched: 1_000, sent_packets: 1_000, egress_dropped: 0 });
   expect(interfaces[0]?.dropped).toMatchObject({ no_match: 2_000, ring: 0 });
+  expect(totals.ingress_dropped).toBe(0);
 }, 60_000);
 
 test("without CAP_NET_RAW one sentence names the cure, exit 77", async () => {
