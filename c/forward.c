@@ -15,7 +15,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -453,11 +452,6 @@ static void pause_until(int64_t until_ns, int64_t *at_ns)
 	*at_ns = now_ns();
 }
 
-/*
- * Where CPU is short, packets come first: before what mcr is asked, and before
- * what else runs on the host. On Linux a nice value is that of one thread.
- */
-#define NICER 10
 int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 {
 	char name[16];
@@ -467,8 +461,6 @@ int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu)
 		return -EINVAL;
 	snprintf(name, sizeof(name), "mcr-worker-%u", worker & 0xff);
 	pthread_setname_np(pthread_self(), name);
-	/* Fails without CAP_SYS_NICE, or RLIMIT_NICE: then they run like everybody. */
-	setpriority(PRIO_PROCESS, 0, getpriority(PRIO_PROCESS, 0) - NICER);
 	/* A sleep of 50 us shall not take 100: the default slack is 50 us, prctl(2). */
 	prctl(PR_SET_TIMERSLACK, 1);
 	CPU_ZERO(&set);

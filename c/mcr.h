@@ -176,7 +176,7 @@ MCR_EXPORT int32_t mcr_cpus(uint32_t *cpus, uint32_t cpus_max);
 
 /* -- forward.c: the hot loop ---------------------------------------------- */
 
-/* Ties the calling thread to cpu, names it for top -H, and puts it before others if it may. */
+/* Ties the calling thread to cpu and names it for top -H. */
 MCR_EXPORT int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu);
 
 /*
