@@ -32,6 +32,8 @@ import { SlotPool } from "./stats/slots.ts";
 import { Workers } from "./workers.ts";
 
 const tickMs = 500;
+/** Every rule is looked at, for its state and its drops, at every second tick: an idle mcr of many rules does little else. */
+const ticksPerLook = 2;
 /** A capture or an egress that failed is tried again this often. */
 const retryMs = 5_000;
 /** Longer than it takes to read a ring that goes to its end, unless its worker is far too slow. */
@@ -92,6 +94,7 @@ export class Relay {
   #queue: Promise<unknown> = Promise.resolve();
   #retryAtMs = 0;
   #ticker: ReturnType<typeof setInterval> | undefined;
+  #ticks = 0;
   #isTicking = false;
   #isStopping = false;
   /** The final statistics tell what was joined until the stop, not that nothing is any more. */
@@ -385,8 +388,11 @@ export class Relay {
   #tick(): void {
     this.#ingresses.takeRingDrops();
     this.#queriers.take();
-    warnOfDrops(this.#rules, this.#counters, this.#deps.log);
-    this.#updateStates();
+    this.#ticks += 1;
+    if (this.#ticks % ticksPerLook === 0) {
+      warnOfDrops(this.#rules, this.#counters, this.#deps.log);
+      this.#updateStates();
+    }
     this.statistics.take(this.#counting, this.#deps.events);
     if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
     this.#isTicking = true;

@@ -9,8 +9,8 @@ import { spreadOf } from "./report.ts";
 import { rulesOf } from "./systems.ts";
 import type { Figures } from "./targets.ts";
 
-/** What is left of the start is over. */
-const settleMs = 6_000;
+/** What is left of the start is over: the runtime compiles for some ten seconds what it has run often. */
+const settleMs = 20_000;
 
 export async function idleFigures(seconds: number): Promise<Figures> {
   await using topology = await openTopology("chain");
