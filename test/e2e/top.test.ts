@@ -90,7 +90,7 @@ test("on a terminal of 80 x 24: the rules and their rates, sorted, filtered, pau
   expect(lines).toHaveLength(24);
   for (const line of lines) expect(Bun.stringWidth(line)).toBeLessThanOrEqual(80);
   expect(lines[0]).toMatch(/^mcr \d.*\d\d:\d\d:\d\d UTC$/);
-  expect(screen).toMatch(/^veth1 +(19|20)\d\d pps +1\d(\.\d)? Mbit/m);
+  expect(screen).toMatch(/^veth1 +in +(19|20)\d\d pps +1\d(\.\d)? Mbit/m);
   expect(screen).toMatch(/^workers {2}cpu\d+ +\d+ %/m);
   expect(screen).toMatch(/^late +waiting +0 +0 +0 +0\n {2}interface veth9 does not exist/m);
   expect(lines.at(-1)).toMatch(/^q quit {3}s sort: rate {3}\/ filter {3}p pause {3}arrows scroll$/);
