@@ -114,7 +114,7 @@ struct mcr_relay {
 	int32_t stopping;
 	uint8_t *counters;
 	size_t counters_bytes; /* of all workers */
-	uint32_t *rule_numbers; /* by slot: the how manieth rule that began it has */
+	uint32_t *rule_numbers; /* by slot: of the rule that has it, counted from the first that began */
 	uint32_t rule_number_last;
 	struct mcr_worker workers[];
 };

@@ -52,7 +52,7 @@ export function describeRing(settings: RingSettings): string {
 
 /** Of a ring by frame that has got less than it wants for long frames; undefined where there is nothing to say. */
 export function describeShortage(receiveBytes: number): string | undefined {
-  if (receiveBytes === 0 || receiveBytes >= receiveBytesWanted) return undefined;
+  if (receiveBytes <= 0 || receiveBytes >= receiveBytesWanted) return undefined;
   return `frames beyond 12 KiB have room for ${formatBytes(Math.floor(receiveBytes / 1024) * 1024)} only: sysctl -w net.core.rmem_max=${receiveBytesWanted}, or CAP_NET_ADMIN, gives them ${formatBytes(receiveBytesWanted)}`;
 }
 
