@@ -2,7 +2,7 @@
 // each load on every system in a shuffled order; a round in which the host took too much time is thrown away. Prints
 // medians with their spread, and writes them with `--write` to RESULTS.md and loss.svg beside this file. Ends with the
 // targets of targets.ts, and with 1 when a figure is below its floor or could not be measured.
-//   bench.ts [--quick] [--rounds N] [--write] [--only PART]… [--floors]
+//   bench.ts [--quick] [--rounds N] [--write] [--only PART]…
 
 import { appendFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
