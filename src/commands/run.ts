@@ -63,6 +63,7 @@ export const runCommand: Command = {
       onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
       serveMetrics: (address) => metrics.listen(address),
       nowMs: Date.now,
+      pause: () => Bun.sleep(0),
     });
     const answers = new Answers({
       relay,
