@@ -1,6 +1,7 @@
 // What a running mcr answers: to the control socket, to who scrapes its metrics, to the service manager. Puts together
 // what the relay, its statistics and the edits know; changes nothing but log levels.
 import packageJson from "../package.json" with { type: "json" };
+import type { Clock } from "./clock.ts";
 import type { Events } from "./control/events.ts";
 import { flowsSnapshot } from "./control/flows.ts";
 import { renderMetrics } from "./control/metrics.ts";
@@ -43,7 +44,7 @@ export interface AnswersDependencies {
   /** Tells several relays on one host apart. */
   readonly instance?: string | undefined;
   readonly shim: Shim;
-  readonly nowMs: () => number;
+  readonly clock: Clock;
   readonly pause: (ms: number) => Promise<void>;
 }
 
@@ -56,8 +57,8 @@ export class Answers implements ControlledRelay {
   }
 
   status(): Status {
-    const { relay, edits, file, instance = null, nowMs } = this.#deps;
-    const { settings, startedMs, cpus } = relay;
+    const { relay, edits, file, instance = null } = this.#deps;
+    const { settings, startedMs, uptimeMs, cpus } = relay;
     const { rules, fanoutIds } = relay.look();
     const counts = { waiting: 0, joining: 0, active: 0, silent: 0, failed: 0 };
     for (const { status } of rules) counts[status.state] += 1;
@@ -67,7 +68,7 @@ export class Answers implements ControlledRelay {
       pid: process.pid,
       file,
       started: isoTime(startedMs),
-      uptime_s: Math.floor((nowMs() - startedMs) / 1000),
+      uptime_s: Math.floor(uptimeMs / 1000),
       profile: settings.profile,
       fanout: settings.fanout,
       workers: cpus.map((cpu, worker) => ({ worker, cpu })),
@@ -114,7 +115,7 @@ export class Answers implements ControlledRelay {
   }
 
   async #watch(): Promise<Flows> {
-    const { relay, shim, pause, nowMs } = this.#deps;
+    const { relay, shim, pause, clock } = this.#deps;
     const { rules, interfaces } = relay.look();
     const names = new Set(rules.map(({ rule }) => rule.ingress.interface));
     const states = [...names].map((name) => {
@@ -126,14 +127,14 @@ export class Answers implements ControlledRelay {
       shim,
       interfaces: states.filter(isUsable),
       durationMs: watchMs,
-      nowMs: () => performance.now(),
+      nowMs: clock.elapsedMs,
       pause,
     });
     const unusable = states.flatMap((state) =>
       isUsable(state) ? [] : [{ interface: state.name, reason: state.unusable }],
     );
     const failures = [...unusable, ...watched.failures];
-    return flowsSnapshot({ ...watched, failures }, relay.rules, nowMs());
+    return flowsSnapshot({ ...watched, failures }, relay.rules, clock.nowMs());
   }
 
   memberships(): readonly MembershipSnapshot[] {

@@ -1,6 +1,7 @@
 // The rules changed while they run: reload, add, remove and save, each with its result, which is answered, logged and
-// told as an event. Each is one turn of the relay, so it begins with the rules that the one before has left. What is
-// refused changes nothing.
+// told as an event. Each begins with the rules that the one before has left, and what is refused changes nothing.
+// Each is one turn of the relay; adds and removes that wait for theirs share one, so that a hundred of them cost the
+// relay one new table and not a hundred.
 import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
 import { addToRunning, removeFromRunning } from "./config/running-edit.ts";
@@ -8,7 +9,7 @@ import type { Config, Rule } from "./config/schema.ts";
 import type { Events } from "./control/events.ts";
 import type { EditResult, ReloadResult, Unsaved } from "./control/protocol.ts";
 import { differenceSnapshot, isoTime } from "./control/snapshot.ts";
-import { ExitCode, McrError } from "./error.ts";
+import { assert, ExitCode, McrError } from "./error.ts";
 import type { Log } from "./log.ts";
 import type { Apply, Relay } from "./relay.ts";
 
@@ -30,6 +31,17 @@ export interface EditsDependencies {
   /** Serves metrics there from now on; throws McrError where it cannot, and goes on as before. */
   readonly serveMetrics: (address: string | undefined) => void;
   readonly nowMs: () => number;
+  /** Lets others be answered between the checks of many changes. */
+  readonly pause: () => Promise<void>;
+}
+
+type Verb = "add" | "remove" | "save";
+type Outcome = Pick<EditResult, "ok" | "changes" | "errors" | "refusal">;
+
+interface WaitingChange {
+  readonly verb: Verb;
+  /** The wanted rules, or McrError. */
+  readonly change: (running: readonly Rule[]) => readonly Rule[];
 }
 
 export class Edits {
@@ -40,6 +52,9 @@ export class Edits {
   readonly #opened = Promise.withResolvers<void>();
   #isClosed = false;
   #pendingReload: Promise<ReloadResult> | undefined;
+  #waiting: WaitingChange[] = [];
+  /** The turn of those that wait, with a result for each. */
+  #pendingChanges: Promise<readonly EditResult[]> | undefined;
   #lastReload: ReloadResult | null = null;
   /** The start counts as one. */
   #lastSuccessMs: number;
@@ -86,19 +101,24 @@ export class Edits {
   }
 
   add(rules: readonly unknown[]): Promise<EditResult> {
-    return this.#edit("add", (apply) => this.#change(addToRunning(this.#running(), rules), apply));
+    return this.#change("add", (running) => addToRunning(running, rules));
   }
 
   remove(names: readonly string[]): Promise<EditResult> {
-    return this.#edit("remove", (apply) => this.#change(removeFromRunning(this.#running(), names), apply));
+    return this.#change("remove", (running) => removeFromRunning(running, names));
   }
 
-  save(force: boolean): Promise<EditResult> {
-    return this.#edit("save", async () => {
-      const running = this.#running();
-      const changes = await this.#deps.saveRules({ loaded: this.#loaded ?? [], running, force });
-      this.#loaded = running;
-      return changes;
+  async save(force: boolean): Promise<EditResult> {
+    await this.#opened.promise;
+    const { relay, saveRules } = this.#deps;
+    return relay.inTurn(async () => {
+      const outcome = await this.#attempt("save", async () => {
+        const running = this.#running();
+        const changes = await saveRules({ loaded: this.#loaded ?? [], running, force });
+        this.#loaded = running;
+        return changes;
+      });
+      return this.#tell("save", outcome, this.unsaved());
     });
   }
 
@@ -111,37 +131,57 @@ export class Edits {
     return this.#deps.relay.rules.map(({ rule }) => rule);
   }
 
-  async #change(wanted: readonly Rule[], apply: Apply): Promise<readonly Change[]> {
-    const changes = describeChanges(diffRules(this.#running(), wanted));
-    await apply(wanted);
-    return changes;
+  async #change(verb: Verb, change: WaitingChange["change"]): Promise<EditResult> {
+    await this.#opened.promise;
+    const place = this.#waiting.push({ verb, change }) - 1;
+    this.#pendingChanges ??= this.#deps.relay.inTurn((apply) => this.#changeAll(apply));
+    const result = (await this.#pendingChanges)[place];
+    assert(result, "who waits for a turn gets a result of it");
+    return result;
   }
 
-  async #edit(
-    verb: "add" | "remove" | "save",
-    step: (apply: Apply) => Promise<readonly Change[]>,
-  ): Promise<EditResult> {
-    await this.#opened.promise;
-    const { relay, log, events, nowMs, file } = this.#deps;
-    return relay.inTurn(async (apply) => {
-      const result = (outcome: Pick<EditResult, "ok" | "changes" | "errors" | "refusal">): EditResult => {
-        const told = { file, unsaved: this.unsaved(), ...outcome };
-        events.tell({ event: "edit", verb, ...told });
-        return { time: isoTime(nowMs()), ...told };
-      };
-      try {
-        this.#expectOpen();
-        const changes = await step(apply);
-        for (const { kind, name, details } of changes)
-          log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
-        const copy = changes.map((change) => ({ ...change, details: [...change.details] }));
-        return result({ ok: true, changes: copy, errors: [], refusal: null });
-      } catch (error) {
-        if (!(error instanceof McrError)) throw error;
-        for (const line of error.lines) log.warning("Supervisor", `${verb} refused: ${line}`);
-        return result({ ok: false, changes: [], errors: [...error.lines], refusal: refusalOf(error) });
-      }
-    });
+  async #changeAll(apply: Apply): Promise<readonly EditResult[]> {
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    this.#pendingChanges = undefined;
+    const running = this.#running();
+    let wanted = running;
+    const outcomes: [Verb, Outcome][] = [];
+    for (const { verb, change } of waiting) {
+      const outcome = await this.#attempt(verb, () => {
+        const next = change(wanted);
+        const changes = describeChanges(diffRules(wanted, next));
+        wanted = next;
+        return changes;
+      });
+      outcomes.push([verb, outcome]);
+      await this.#deps.pause();
+    }
+    if (wanted !== running) await apply(wanted);
+    const unsaved = this.unsaved();
+    return outcomes.map(([verb, outcome]) => this.#tell(verb, outcome, unsaved));
+  }
+
+  async #attempt(verb: Verb, step: () => readonly Change[] | Promise<readonly Change[]>): Promise<Outcome> {
+    try {
+      this.#expectOpen();
+      const changes = (await step()).map((change) => ({ ...change, details: [...change.details] }));
+      return { ok: true, changes, errors: [], refusal: null };
+    } catch (error) {
+      if (!(error instanceof McrError)) throw error;
+      for (const line of error.lines) this.#deps.log.warning("Supervisor", `${verb} refused: ${line}`);
+      return { ok: false, changes: [], errors: [...error.lines], refusal: refusalOf(error) };
+    }
+  }
+
+  /** Logs what was done, once it is. */
+  #tell(verb: Verb, outcome: Outcome, unsaved: Unsaved): EditResult {
+    const { log, events, nowMs, file } = this.#deps;
+    for (const { kind, name, details } of outcome.changes)
+      log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
+    const told = { file, unsaved, ...outcome };
+    events.tell({ event: "edit", verb, ...told });
+    return { time: isoTime(nowMs()), ...told };
   }
 
   async #reload(apply: Apply): Promise<ReloadResult> {

@@ -2,6 +2,7 @@
 // One line per state change, never one per packet; `writeRepeating` limits what can repeat to one line a minute.
 // The clock and the stream are given, so that tests read what was written.
 import { fstatSync } from "node:fs";
+import { type Clock, systemClock } from "./clock.ts";
 
 /** syslog(3) priorities 0–7 in order, then trace. */
 export const levels = [
@@ -42,7 +43,7 @@ export interface LogSettings {
 
 export interface LogSink {
   readonly write: (line: string) => void;
-  readonly now: () => Date;
+  readonly clock: Clock;
   /** True when the journal reads stderr: it stamps the time itself and wants `<N>` priorities (sd-daemon(3)). */
   readonly isJournal: boolean;
 }
@@ -101,7 +102,7 @@ export class Log {
   /** As `write`, but at most once a minute for one `key`; the next line tells how many were suppressed. */
   writeRepeating(key: string, facility: Facility, level: Level, message: string): void {
     if (!this.isEnabled(facility, level)) return; // what nobody saw suppresses nothing
-    const nowMs = this.#sink.now().getTime();
+    const nowMs = this.#sink.clock.elapsedMs();
     const last = this.#repeats.get(key);
     if (last && nowMs - last.writtenAtMs < repeatIntervalMs) {
       last.suppressed += 1;
@@ -112,15 +113,19 @@ export class Log {
     this.write(facility, level, message + suffix);
   }
 
+  get #time(): string {
+    return new Date(this.#sink.clock.nowMs()).toISOString();
+  }
+
   #format(facility: Facility, level: Level, message: string): string {
     if (this.#settings.format === "json") {
-      const time = this.#sink.now().toISOString();
+      const time = this.#time;
       return JSON.stringify({ time, instance: this.instance, level, facility, message });
     }
     const text = `${this.instance === undefined ? "" : `${this.instance} `}[${facility}] ${message}`;
     // The journal knows eight priorities; trace is its debug.
     if (this.#sink.isJournal) return `<${Math.min(levels.indexOf(level), 7)}>${text}`;
-    return `${this.#sink.now().toISOString()} ${level} ${text}`;
+    return `${this.#time} ${level} ${text}`;
   }
 }
 
@@ -130,7 +135,7 @@ export function standardError(env: Readonly<Record<string, string | undefined>> 
   const { dev, ino } = fstatSync(2);
   return {
     write: (line) => void process.stderr.write(line),
-    now: () => new Date(),
+    clock: systemClock,
     isJournal: env["JOURNAL_STREAM"] === `${dev}:${ino}`,
   };
 }

@@ -12,7 +12,8 @@
 //   workers.ts  starts and ends the data-plane threads
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
 //   native/     the C shim of c/, and the only importer of bun:ffi
-//   error.ts log.ts table.ts terminal.ts   trouble as a sentence with an exit code, log lines, columns of text, screens
+//   clock.ts error.ts log.ts table.ts terminal.ts   time, trouble as a sentence with an exit code, log lines, columns of
+//               text, screens
 //
 // A packet never gets here: it stays in the C shim. A rule goes from the file down to the shim's rule table.
 import packageJson from "../package.json" with { type: "json" };

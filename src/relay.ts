@@ -3,6 +3,7 @@
 // interfaces: what is new is opened, the table is published, workers pass a batch boundary, then groups are joined
 // and left, and only then is closed what nobody uses any more: a ring that goes is read to its end first. Steps run one
 // after the other, never two at once.
+import type { Clock } from "./clock.ts";
 import { destinationOf } from "./config/destination.ts";
 import { diffRules } from "./config/diff.ts";
 import type { Config, Rule } from "./config/schema.ts";
@@ -45,7 +46,7 @@ export interface RelayDependencies {
   readonly shim: Shim;
   readonly log: Log;
   readonly events: Events;
-  readonly nowMs: () => number;
+  readonly clock: Clock;
   readonly pause: (ms: number) => Promise<void>;
   readonly joinedGroups: () => ReadonlyMap<string, ReadonlySet<string>> | undefined;
   /** The process cannot go on: it has to end, and the service manager starts it again. */
@@ -71,6 +72,7 @@ export class Relay {
   /** What only a restart changes. */
   readonly settings: Config["relay"];
   readonly startedMs: number;
+  readonly #startedElapsedMs: number;
   /** Captures that go: their rings stay in the table until they are read to their end. */
   #stale: Capture[] = [];
   /** CPU of each worker, in order. */
@@ -102,16 +104,17 @@ export class Relay {
 
   /** Opens what all workers share; nothing runs before `start`. */
   constructor(settings: Config["relay"], dependencies: RelayDependencies) {
-    const { shim, nowMs, log, events, pause, joinedGroups, onFatal } = dependencies;
+    const { shim, clock, log, events, pause, joinedGroups, onFatal } = dependencies;
     this.#deps = dependencies;
     this.settings = settings;
-    this.startedMs = nowMs();
+    this.startedMs = clock.nowMs();
+    this.#startedElapsedMs = clock.elapsedMs();
     const cpus = shim.cpus();
     const workerCount = settings.workers === "auto" ? Math.min(cpus.length, 64) : settings.workers;
     this.cpus = Array.from({ length: workerCount }, (_, worker) => cpus[worker % cpus.length] ?? 0);
     this.#handle = shim.openRelay(workerCount);
     this.#counters = new Counters(this.cpus.map((_, worker) => shim.counters(this.#handle, worker)));
-    this.statistics = new Statistics(this.#counters, this.cpus, nowMs);
+    this.statistics = new Statistics(this.#counters, this.cpus, clock);
     this.#workers = new Workers(shim, this.#handle, this.cpus, log, onFatal);
     this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
@@ -119,14 +122,14 @@ export class Relay {
     this.#queriers = new Queriers({
       shim,
       log,
-      nowMs,
+      clock,
       onChange: (change, name, { from, version }) =>
         events.tell({ event: "querier", change, interface: name, from, version }),
     });
     this.#memberships = new Memberships({
       shim,
       log,
-      nowMs,
+      clock,
       joinedGroups,
       pause: () => pause(1),
       onChange: (change, { interface: name, group, source }, reason) =>
@@ -171,6 +174,10 @@ export class Relay {
 
   logStatistics(): void {
     for (const line of statisticsLines(this.stats())) this.#deps.log.info("Stats", line);
+  }
+
+  get uptimeMs(): number {
+    return this.#deps.clock.elapsedMs() - this.#startedElapsedMs;
   }
 
   /** One word for each worker, which it raises about once a second. */
@@ -240,24 +247,25 @@ export class Relay {
   }
 
   #run(rule: Rule): RunningRule {
-    const { shim, nowMs } = this.#deps;
+    const { shim, clock } = this.#deps;
+    const nowMs = clock.nowMs();
     const slot = this.#ruleSlots.take();
     shim.resetRuleCounters(this.#handle, slot);
     const egresses = rule.egress.map((egress) => {
       const egressSlot = this.#egressSlots.take();
       shim.resetEgressCounters(this.#handle, egressSlot);
-      return new RunningEgress(egress, egressSlot, nowMs());
+      return new RunningEgress(egress, egressSlot, nowMs);
     });
-    return new RunningRule(rule, slot, egresses, nowMs());
+    return new RunningRule(rule, slot, egresses, nowMs);
   }
 
   /** Brings rings, sockets, table and memberships in line with the rules and interfaces of this moment. */
   async #settle(): Promise<void> {
-    const { shim, log } = this.#deps;
+    const { shim, log, clock } = this.#deps;
     const leaving = this.#leaving;
-    const nowMs = this.#deps.nowMs();
+    const nowMs = clock.nowMs();
     this.#interfaces = this.#readInterfaces();
-    this.#retryAtMs = nowMs + retryMs;
+    this.#retryAtMs = clock.elapsedMs() + retryMs;
 
     const ingressNames = new Set(this.#rules.map(({ rule }) => rule.ingress.interface));
     this.#stale.push(...this.#ingresses.refresh(this.#interfaces, ingressNames));
@@ -356,11 +364,12 @@ export class Relay {
 
   #updateStates(): void {
     if (this.#isStopping) return; // the states of the last moment stand
-    const nowMs = this.#deps.nowMs();
+    const { nowMs, elapsedMs } = this.#deps.clock;
+    const [atMs, elapsed] = [nowMs(), elapsedMs()];
     for (const running of this.#rules) {
       running.exclusive = this.#exclusives.stateOf(running);
-      const [state, reason] = this.#stateOf(running, nowMs);
-      if (!running.status.change(state, reason, nowMs)) continue;
+      const [state, reason] = this.#stateOf(running, elapsed);
+      if (!running.status.change(state, reason, atMs)) continue;
       const level = state === "failed" ? "error" : state === "waiting" ? "warning" : "info";
       const why = reason === null ? "" : `: ${reason}`;
       this.#deps.log.write("RuleDispatch", level, `rule "${running.rule.name}": ${state}${why}`);
@@ -368,18 +377,15 @@ export class Relay {
     }
   }
 
-  #stateOf(running: RunningRule, nowMs: number): readonly [RuleState, string | null] {
+  #stateOf(running: RunningRule, elapsedMs: number): readonly [RuleState, string | null] {
     const name = running.rule.ingress.interface;
     const joins = membershipsOf(running, this.#interfaces).map((each) => this.#memberships.stateOf(each));
     const isJoined = joins.length > 0 && joins.every((join) => join === "joined");
-    running.joinedAtMs = isJoined ? (running.joinedAtMs ?? nowMs) : undefined;
     return ruleState({
       interface: this.#interface(name),
       captureFailure: this.#ingresses.failureOf(name),
       joins,
-      joinedAtMs: running.joinedAtMs ?? nowMs,
-      lastPacketMs: this.#counters.lastPacketMs(running.slot),
-      nowMs,
+      quietMs: running.quietMs(isJoined, this.#counters.lastPacketMs(running.slot), elapsedMs),
     });
   }
 
@@ -405,12 +411,12 @@ export class Relay {
 
   /** An interface has come, gone or changed, or something that failed is due again. */
   #needsSettling(): boolean {
-    const nowMs = this.#deps.nowMs();
-    if ((this.#memberships.nextRetryMs ?? Number.POSITIVE_INFINITY) <= nowMs) return true;
+    const elapsedMs = this.#deps.clock.elapsedMs();
+    if ((this.#memberships.nextRetryMs ?? Number.POSITIVE_INFINITY) <= elapsedMs) return true;
     if (this.#links.hasRefusal) return true;
     for (const [name, before] of this.#interfaces)
       if (!Bun.deepEquals(before, readInterface(this.#deps.shim, name))) return true;
-    if (nowMs < this.#retryAtMs) return false;
+    if (elapsedMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||
       this.#queriers.hasFailure ||

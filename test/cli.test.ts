@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as v from "valibot";
 import packageJson from "../package.json" with { type: "json" };
+import { systemClock } from "../src/clock.ts";
 import { RulesSchema } from "../src/control/protocol.ts";
 import { type ControlServer, openControlServer } from "../src/control/server.ts";
 import { Log } from "../src/log.ts";
@@ -374,7 +375,7 @@ describe("commands that ask a running mcr", () => {
     beforeAll(async () => {
       const log = new Log(
         { level: "info", format: "text", facility: {} },
-        { write: () => {}, now: () => new Date(0), isJournal: false },
+        { write: () => {}, clock: systemClock, isJournal: false },
       );
       socket = join(directory, "mcr.sock");
       const rules = Array.from({ length: ruleCount }, (_, i) => ({ ...rule, name: `rule-${i}` }));

@@ -5,7 +5,7 @@ import { describe, expect, test } from "bun:test";
 import { parseConfig } from "../src/config/parse.ts";
 import type { Config, Rule } from "../src/config/schema.ts";
 import { Events } from "../src/control/events.ts";
-import type { ReloadResult } from "../src/control/protocol.ts";
+import type { EditResult, ReloadResult } from "../src/control/protocol.ts";
 import { Edits, type EditsDependencies } from "../src/edits.ts";
 import { ExitCode, McrError } from "../src/error.ts";
 import type { Apply } from "../src/relay.ts";
@@ -25,14 +25,17 @@ function configOf(...rules: readonly RuleParts[]): Config {
 }
 
 /** One turn after the other, as relay.ts takes them. */
-function openRelay(loaded: Config): EditsDependencies["relay"] {
+function openRelay(loaded: Config) {
+  const watched: { readonly applied: string[][]; onApply: () => void } = { applied: [], onApply: () => {} };
   let running: readonly Rule[] = loaded.rules;
   let queue: Promise<unknown> = Promise.resolve();
   const apply: Apply = async (rules) => {
     await Promise.resolve();
     running = rules;
+    watched.applied.push(rules.map(({ name }) => name));
+    watched.onApply();
   };
-  return {
+  const relay: EditsDependencies["relay"] = {
     settings: loaded.relay,
     get rules() {
       return running.map((rule, slot) => runningRule(rule, slot));
@@ -43,11 +46,12 @@ function openRelay(loaded: Config): EditsDependencies["relay"] {
       return result;
     },
   };
+  return { relay, watched };
 }
 
 /** The file has `a` at first, and what the test puts into `file` later. */
 function openEdits() {
-  const relay = openRelay(configOf(a));
+  const { relay, watched } = openRelay(configOf(a));
   const disk = { file: configOf(a), reads: 0, onFirstRead: () => {} };
   const phases: string[] = [];
   const edits = new Edits({
@@ -67,8 +71,10 @@ function openEdits() {
     onReload: (phase) => void phases.push(phase),
     serveMetrics: () => {},
     nowMs: () => startMs,
+    pause: async () => {},
   });
-  return { edits, disk, phases, names: () => relay.rules.map(({ rule }) => rule.name) };
+  const names = () => relay.rules.map(({ rule }) => rule.name);
+  return { edits, disk, phases, names, watched };
 }
 
 describe("a reload", () => {
@@ -131,6 +137,47 @@ describe("an edit", () => {
     ]);
     expect(results.map(({ ok }) => ok)).toEqual([true, false, true, true]);
     expect(names()).toEqual(["b", "c"]);
+  });
+
+  test("shares its turn with those that wait: the rules are applied once, and each gets a result of its own", async () => {
+    const { edits, disk, names, watched } = openEdits();
+    edits.open(disk.file.rules);
+    const late = Promise.withResolvers<readonly EditResult[]>();
+    watched.onApply = () => {
+      watched.onApply = () => {};
+      late.resolve(
+        Promise.all([
+          edits.remove(["b"]),
+          edits.add([{ name: "d" }]),
+          edits.add([parseRule(b), parseRule(c)]),
+        ]),
+      );
+    };
+    expect(await edits.add([parseRule(b)])).toMatchObject({ ok: true, unsaved: { added: ["b"] } });
+    expect(await late.promise).toMatchObject([
+      { ok: true, changes: [{ kind: "removed", name: "b" }] },
+      { ok: false, changes: [], refusal: "config" },
+      {
+        ok: true,
+        changes: [
+          { kind: "added", name: "b" },
+          { kind: "added", name: "c" },
+        ],
+        unsaved: { added: ["b", "c"] },
+      },
+    ]);
+    expect(watched.applied).toEqual([
+      ["a", "b"],
+      ["a", "b", "c"],
+    ]);
+    expect(names()).toEqual(["a", "b", "c"]);
+  });
+
+  test("that is refused applies nothing", async () => {
+    const { edits, disk, watched } = openEdits();
+    edits.open(disk.file.rules);
+    expect(await edits.remove(["b"])).toMatchObject({ ok: false });
+    expect(watched.applied).toEqual([]);
   });
 
   test("is refused once mcr stops, and so is one that still waits for the start", async () => {

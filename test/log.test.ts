@@ -3,7 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { fstatSync } from "node:fs";
 import { facilities, Log, type LogSettings, levels, standardError } from "../src/log.ts";
-import { recordedLog, startMs } from "./support/fakes.ts";
+import { FakeClock, recordedLog, startMs } from "./support/fakes.ts";
 
 const plain: LogSettings = { level: "info", format: "text", facility: {} };
 
@@ -12,7 +12,7 @@ function terminalLog(settings: Partial<LogSettings> = {}) {
   const written: string[] = [];
   const sink = {
     write: (line: string) => void written.push(line),
-    now: () => new Date(startMs),
+    clock: new FakeClock(),
     isJournal: false,
   };
   return { written, log: new Log({ ...plain, ...settings }, sink) };
@@ -128,11 +128,11 @@ describe("a line that repeats", () => {
     const { recorded, repeat } = repeating();
     repeat("first");
     for (let i = 0; i < 5; i += 1) {
-      recorded.clockMs += 10_000;
+      recorded.clock.ms += 10_000;
       repeat("again");
     }
     expect(recorded.lines).toEqual(["<4>[Ingress] first"]);
-    recorded.clockMs = startMs + 60_000;
+    recorded.clock.ms = startMs + 60_000;
     repeat("later");
     expect(recorded.lines).toEqual([
       "<4>[Ingress] first",
@@ -140,13 +140,22 @@ describe("a line that repeats", () => {
     ]);
   });
 
+  test("is not held back for longer by a clock that is set back", () => {
+    const { recorded, repeat } = repeating();
+    repeat("first");
+    recorded.clock.setByMs -= 3_600_000;
+    recorded.clock.ms += 60_000;
+    repeat("later");
+    expect(recorded.lines).toHaveLength(2);
+  });
+
   test("counts anew after each line", () => {
     const { recorded, repeat } = repeating();
     repeat("a");
     repeat("b");
-    recorded.clockMs += 60_000;
+    recorded.clock.ms += 60_000;
     repeat("c");
-    recorded.clockMs += 60_000;
+    recorded.clock.ms += 60_000;
     repeat("d");
     expect(recorded.lines).toEqual([
       "<4>[Ingress] a",
@@ -193,7 +202,7 @@ test("an instance has its name in every line, in every form", () => {
     const written: string[] = [];
     const sink = {
       write: (line: string) => void written.push(line),
-      now: () => new Date(startMs),
+      clock: new FakeClock(),
       isJournal: false,
     };
     new Log({ ...plain, format }, sink, "studio").info("Ingress", "x");

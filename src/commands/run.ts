@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { Answers } from "../answers.ts";
+import { systemClock } from "../clock.ts";
 import { readConfig } from "../config/parse.ts";
 import { saveRules } from "../config/rule-file.ts";
 import type { Config } from "../config/schema.ts";
@@ -43,12 +44,12 @@ export const runCommand: Command = {
     checkPermission(shim);
 
     const { promise: ended, resolve: end } = Promise.withResolvers<string | undefined>();
-    const events = new Events(Date.now);
+    const events = new Events(systemClock.nowMs);
     const relay = new Relay(config.relay, {
       shim,
       log,
       events,
-      nowMs: Date.now,
+      clock: systemClock,
       pause: (ms) => Bun.sleep(ms),
       joinedGroups: readJoinedGroups,
       onFatal: end,
@@ -62,7 +63,8 @@ export const runCommand: Command = {
       saveRules: (options) => saveRules({ file, ...options }),
       onReload: (phase) => (phase === "begun" ? notifier.reloading() : notifier.ready()),
       serveMetrics: (address) => metrics.listen(address),
-      nowMs: Date.now,
+      nowMs: systemClock.nowMs,
+      pause: () => Bun.sleep(0),
     });
     const answers = new Answers({
       relay,
@@ -72,10 +74,14 @@ export const runCommand: Command = {
       file,
       instance,
       shim,
-      nowMs: Date.now,
+      clock: systemClock,
       pause: (ms) => Bun.sleep(ms),
     });
-    const metrics = new MetricsServer({ render: () => answers.metrics(), log, nowMs: Date.now });
+    const metrics = new MetricsServer({
+      render: () => answers.metrics(),
+      log,
+      elapsedMs: systemClock.elapsedMs,
+    });
     const notifier = new Notifier({
       shim,
       log,

@@ -18,7 +18,7 @@ export function diffRules(running: readonly Rule[], wanted: readonly Rule[]): Ru
   for (const rule of wanted) {
     const old = before.get(rule.name);
     if (!old) added.push(rule);
-    else if (JSON.stringify(old) === JSON.stringify(rule)) unchanged.push(old);
+    else if (old === rule || JSON.stringify(old) === JSON.stringify(rule)) unchanged.push(old);
     else changed.push({ before: old, after: rule });
   }
   return { added, removed: running.filter((rule) => !names.has(rule.name)), changed, unchanged };

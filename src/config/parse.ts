@@ -41,8 +41,8 @@ export function parseConfig(text: string, file: string): Config {
  * only without a line to point at.
  */
 export function addRules(running: readonly Rule[], added: readonly unknown[]): readonly Rule[] {
-  const checked = checkRoot({ rule: [...running, ...added] });
-  if (checked.ok) return checked.config.rules;
+  const checked = checkRoot({ rule: added }, running);
+  if (checked.ok) return [...running, ...checked.config.rules];
   throw new McrError(
     checked.problems.map((problem) => sentenceOf(problem, checked.rules, () => "")),
     ExitCode.config,
@@ -53,33 +53,43 @@ type Checked =
   | { readonly ok: true; readonly config: Config }
   | { readonly ok: false; readonly problems: readonly Problem[]; readonly rules: DraftRules };
 
-function checkRoot(root: unknown): Checked {
+/** @param running rules that stand before those of the root and are right by themselves, so only what two rules must not share is looked at. */
+function checkRoot(root: unknown, running: readonly Rule[] = []): Checked {
   const result = v.safeParse(ConfigSchema, root, { abortPipeEarly: true });
   const draft: Draft = result.success ? result.output : readDraft(root);
+  const rules = [...running, ...draft.rules];
   const problems = [
-    ...(result.issues ?? []).flatMap(toProblem),
-    ...findUnknownKeys(root),
-    ...checkDraft(draft),
+    ...[
+      ...(result.issues ?? []).flatMap(toProblem),
+      ...findUnknownKeys(root),
+      ...draft.rules.flatMap((rule, index) => (rule ? within(["rule", index], checkRule(rule)) : [])),
+      ...checkRelay(draft),
+      ...checkSupport(draft),
+    ].map((problem) => behind(running.length, problem)),
+    ...checkAmong(rules),
   ];
   return result.success && problems.length === 0
     ? { ok: true, config: result.output }
-    : { ok: false, problems, rules: draft.rules };
+    : { ok: false, problems, rules };
 }
 
-/** Every check that looks at more than one key. */
-function checkDraft(draft: Draft): Problem[] {
-  const { rules } = draft;
+/** Every check that looks at more than one rule. */
+function checkAmong(rules: DraftRules): Problem[] {
   const duplicates = findDuplicates(rules);
   return [
-    ...rules.flatMap((rule, index) => (rule ? within(["rule", index], checkRule(rule)) : [])),
-    ...checkRelay(draft),
     ...checkNames(rules),
     ...checkFlowCount(rules),
     ...checkEgressCount(rules),
     ...duplicates.problems,
     ...findCycles(rules, duplicates.rules),
-    ...checkSupport(draft),
   ];
+}
+
+/** A problem of the root's rules, among all rules. */
+function behind(count: number, problem: Problem): Problem {
+  const [list, index, ...rest] = problem.path;
+  if (list !== "rule" || typeof index !== "number") return problem;
+  return { ...problem, path: [list, index + count, ...rest] };
 }
 
 function within(base: Path, problems: readonly Problem[]): Problem[] {

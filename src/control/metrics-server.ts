@@ -18,7 +18,7 @@ const freshMs = 200;
 export interface MetricsServerOptions {
   readonly render: () => string;
   readonly log: Log;
-  readonly nowMs: () => number;
+  readonly elapsedMs: () => number;
 }
 
 interface Client {
@@ -141,9 +141,9 @@ export class MetricsServer {
   }
 
   #freshText(): string {
-    const { nowMs, render } = this.#options;
-    const now = nowMs();
-    if (now - this.#textMs >= freshMs || now < this.#textMs) {
+    const { elapsedMs, render } = this.#options;
+    const now = elapsedMs();
+    if (now - this.#textMs >= freshMs) {
       this.#text = render();
       this.#textMs = now;
     }

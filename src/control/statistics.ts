@@ -1,5 +1,6 @@
 // What a relay has counted since its start: the workers' counters, what removed rules leave to totals and metrics, and
 // what only time tells: rates, load, when drops begin and end. relay.ts feeds it, answers.ts reads it.
+import type { Clock } from "../clock.ts";
 import type { RunningRule } from "../net/running.ts";
 import type { Counters } from "../stats/counters.ts";
 import { DropWatch } from "../stats/drops.ts";
@@ -22,29 +23,31 @@ export class Statistics {
   readonly #load: LoadMeter;
   readonly #retired: Retired;
   readonly #past = new PastCounts();
-  readonly #rates = new Rates(() => performance.now());
+  readonly #rates: Rates;
   readonly #drops = new DropWatch<DropPlace>();
 
   constructor(
     readonly counters: Counters,
     /** CPU of each worker, in order. */
     readonly cpus: readonly number[],
-    readonly nowMs: () => number,
+    readonly clock: Clock,
   ) {
-    this.#load = new LoadMeter(counters, loadWindowMs, nowMs());
+    this.#load = new LoadMeter(counters, loadWindowMs, clock.elapsedMs());
+    this.#rates = new Rates(clock.elapsedMs);
     this.#retired = new Retired(counters);
   }
 
   /** Once a tick: takes down what time will tell of, and tells which drops began or ended. */
   take({ rules, interfaces }: Counting, events: Events): void {
-    this.#load.take(this.nowMs());
+    const elapsedMs = this.clock.elapsedMs();
+    this.#load.take(elapsedMs);
     if (this.#rates.isDue) this.#rates.sample(trafficOf(rules, this.counters));
     if (!events.hasListeners) {
       this.#drops.forget();
       return;
     }
     const counters = dropCounters(rules, interfaces, this.counters);
-    for (const { change, place, packets } of this.#drops.look(counters, performance.now()))
+    for (const { change, place, packets } of this.#drops.look(counters, elapsedMs))
       events.tell({ event: "drops", change, ...place, packets });
   }
 
@@ -59,16 +62,15 @@ export class Statistics {
   }
 
   stats(counting: Counting, igmp: Stats["igmp"]): Stats {
-    const nowMs = this.nowMs();
     const source = {
       ...counting,
       counters: this.counters,
       rates: this.#rates,
       retired: this.#retired.workers,
       cpus: this.cpus,
-      loadPercent: this.#load.percent(nowMs),
+      loadPercent: this.#load.percent(this.clock.elapsedMs()),
     };
-    return statsSnapshot(source, igmp, nowMs);
+    return statsSnapshot(source, igmp, this.clock.nowMs());
   }
 
   /** What metrics tell of rules, with what they told of those that are gone. */

@@ -2,6 +2,7 @@
 // The kernel speaks IGMP; a membership lives as long as its socket. Limits are per socket (igmp_max_memberships,
 // igmp_max_msf, optmem_max), so a pool of small sockets needs no sysctl. The relay states what is wanted; what is
 // missing is joined, what is wanted no longer is left, the rest is not touched.
+import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
 import type { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
@@ -27,6 +28,7 @@ export interface Membership {
 
 export interface FailedJoin {
   readonly reason: string;
+  /** The time of day of the next try, as it is told. */
   readonly retryAtMs: number;
 }
 
@@ -35,7 +37,7 @@ export type MemberShim = Pick<Shim, "openMember" | "join" | "leave" | "close">;
 export interface MembershipDependencies {
   readonly shim: MemberShim;
   readonly log: Log;
-  readonly nowMs: () => number;
+  readonly clock: Clock;
   /** Lets other work happen between bursts of joins. */
   readonly pause: () => Promise<void>;
   /** Groups by interface as the kernel lists them; undefined when it cannot be read. */
@@ -49,6 +51,8 @@ interface Entry {
   state: "wanted" | "joined" | "failed";
   socket: MemberSocket | undefined;
   failure: FailedJoin | undefined;
+  /** The next try of what failed; by the clock that is never set. */
+  dueAtMs: number;
   /** In a row, joins that the kernel then did not list among them. */
   failures: number;
   /** Names of the rules that count on it; it is left when there are none. */
@@ -127,6 +131,7 @@ export class Memberships {
           state: "wanted",
           socket: undefined,
           failure: undefined,
+          dueAtMs: 0,
           failures: 0,
           users,
         });
@@ -136,11 +141,11 @@ export class Memberships {
 
   /** Joins what is wanted and due, then leaves what nobody wants. */
   async settle(): Promise<void> {
-    const { nowMs, pause } = this.dependencies;
+    const { clock, pause } = this.dependencies;
     const joined: Entry[] = [];
     let attempts = 0;
     for (const entry of this.#entries.values()) {
-      const isDue = entry.state === "wanted" || (entry.failure && entry.failure.retryAtMs <= nowMs());
+      const isDue = entry.state === "wanted" || (entry.failure && entry.dueAtMs <= clock.elapsedMs());
       if (entry.users.size === 0 || !isDue) continue;
       if (this.#join(entry)) joined.push(entry);
       attempts += 1;
@@ -154,10 +159,11 @@ export class Memberships {
     }
   }
 
+  /** By the clock that is never set; undefined when nothing has failed. */
   get nextRetryMs(): number | undefined {
     let next: number | undefined;
-    for (const { failure } of this.#entries.values())
-      if (failure && (next === undefined || failure.retryAtMs < next)) next = failure.retryAtMs;
+    for (const { failure, dueAtMs } of this.#entries.values())
+      if (failure && (next === undefined || dueAtMs < next)) next = dueAtMs;
     return next;
   }
 
@@ -219,14 +225,15 @@ export class Memberships {
   }
 
   #fail(entry: Entry, why: string): void {
-    const { log, nowMs } = this.dependencies;
+    const { log, clock } = this.dependencies;
     const { membership } = entry;
     this.statistics.failed += 1;
     entry.failures += 1;
     entry.state = "failed";
     const retryMs = Math.min(retryMsMin * 2 ** (entry.failures - 1), retryMsMax);
     const reason = `cannot join ${describe(membership)}: ${why}`;
-    entry.failure = { reason, retryAtMs: nowMs() + retryMs };
+    entry.failure = { reason, retryAtMs: clock.nowMs() + retryMs };
+    entry.dueAtMs = clock.elapsedMs() + retryMs;
     const rules = [...entry.users].map((name) => `"${name}"`).join(", ");
     log.error("Ingress", `${reason} (rule ${rules}; next try in ${retryMs / 1000} s)`);
     this.dependencies.onChange?.("failed", membership, reason);

@@ -1,6 +1,7 @@
 // Who asks for members on the interfaces where rules join groups: a query ring for each (c/query.c), beside its capture
 // and for as long. A switch that snoops passes a group on only while somebody asks, so when the last query came, and
 // from whom, is evidence. The last one is remembered by the interface's name, also while that is gone.
+import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
 import type { QueryRingHandle, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
@@ -30,6 +31,8 @@ export interface Listening {
 interface Network {
   ring: { readonly handle: QueryRingHandle; readonly ifindex: number; readonly sinceMs: number } | undefined;
   last: LastQuery | undefined;
+  /** When `last` was read from the ring; by the clock that is never set. */
+  heardAtMs: number;
   /** Somebody asks, as far as can be told. */
   hasQuerier: boolean;
   hasFailed: boolean;
@@ -38,7 +41,7 @@ interface Network {
 export interface QueriersDependencies {
   readonly shim: QuerierShim;
   readonly log: Log;
-  readonly nowMs: () => number;
+  readonly clock: Clock;
   /** Another one asks than before, or nobody has for `membershipMs`. */
   readonly onChange: (change: "heard" | "silent", interfaceName: string, last: LastQuery) => void;
 }
@@ -66,7 +69,7 @@ export class Queriers {
 
   /** What has come since the last call. Costs no system call. */
   take(): void {
-    const nowMs = this.deps.nowMs();
+    const elapsedMs = this.deps.clock.elapsedMs();
     for (const [name, network] of this.#networks) {
       const { ring, last, hasQuerier } = network;
       const query = ring && this.deps.shim.readQueryRing(ring.handle);
@@ -74,9 +77,10 @@ export class Queriers {
         const timeMs = Math.floor(query.time_ns / nsPerMs);
         const heard = { timeMs, from: addressOf(query.source), version: query.version };
         network.last = heard;
+        network.heardAtMs = elapsedMs;
         network.hasQuerier = true;
         if (!hasQuerier || heard.from !== last?.from) this.#tellHeard(name, heard);
-      } else if (last && hasQuerier && nowMs - last.timeMs > membershipMs) {
+      } else if (last && hasQuerier && elapsedMs - network.heardAtMs > membershipMs) {
         network.hasQuerier = false;
         this.#tellSilent(name, last);
       }
@@ -100,9 +104,9 @@ export class Queriers {
   }
 
   #open(name: string, network: Network, ifindex: number): void {
-    const { shim, log, nowMs } = this.deps;
+    const { shim, log, clock } = this.deps;
     try {
-      network.ring = { handle: shim.openQueryRing(ifindex), ifindex, sinceMs: nowMs() };
+      network.ring = { handle: shim.openQueryRing(ifindex), ifindex, sinceMs: clock.nowMs() };
       network.hasFailed = false;
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
@@ -138,5 +142,5 @@ export class Queriers {
 }
 
 function newNetwork(): Network {
-  return { ring: undefined, last: undefined, hasQuerier: false, hasFailed: false };
+  return { ring: undefined, last: undefined, heardAtMs: 0, hasQuerier: false, hasFailed: false };
 }

@@ -11,20 +11,17 @@ export interface Evidence {
   /** Why nothing can be captured there. */
   readonly captureFailure: string | undefined;
   readonly joins: readonly ("joined" | "joining" | FailedJoin)[];
-  /** When the last membership was seen joined. */
-  readonly joinedAtMs: number;
-  /** 0: none yet. */
-  readonly lastPacketMs: number;
-  readonly nowMs: number;
+  /** Since its last packet, or since it was joined. */
+  readonly quietMs: number;
 }
 
 /** The state, and the reason where it is not good. The first link of the chain that is broken decides. */
 export function ruleState(evidence: Evidence): readonly [RuleState, string | null] {
-  const { interface: state, captureFailure, joins, joinedAtMs, lastPacketMs, nowMs } = evidence;
+  const { interface: state, captureFailure, joins, quietMs } = evidence;
   if (!isUsable(state)) return ["waiting", state.unusable];
   if (captureFailure !== undefined) return ["failed", captureFailure];
   const failed = joins.find((join) => typeof join === "object");
   if (failed) return ["failed", `${failed.reason}; next try at ${new Date(failed.retryAtMs).toISOString()}`];
   if (joins.includes("joining")) return ["joining", null];
-  return [nowMs - Math.max(lastPacketMs, joinedAtMs) < silentMs ? "active" : "silent", null];
+  return [quietMs < silentMs ? "active" : "silent", null];
 }

@@ -183,12 +183,14 @@ function openFailure(egress: Egress, error: SystemError): string {
 export class RunningRule {
   readonly flows: readonly Flow[];
   readonly status: Since<RuleState>;
-  /** When the last of its memberships was seen joined; undefined while one is missing. */
-  joinedAtMs: number | undefined;
   exclusive: { readonly state: ExclusiveState; readonly reason: string | null } = {
     state: "off",
     reason: null,
   };
+  #isJoined = false;
+  #lastPacketMs = 0;
+  /** When it was last seen to be joined anew or to have a new packet; by a clock that is never set. */
+  #stirredAtMs = 0;
 
   constructor(
     readonly rule: Rule,
@@ -198,5 +200,16 @@ export class RunningRule {
   ) {
     this.flows = expandFlows(rule);
     this.status = new Since("waiting", null, nowMs);
+  }
+
+  /**
+   * How long it has been joined without a packet; 0 while it is not.
+   * @param lastPacketMs of the time of day, which may be set: only that it is another one than before tells anything
+   */
+  quietMs(isJoined: boolean, lastPacketMs: number, elapsedMs: number): number {
+    if (!isJoined || !this.#isJoined || lastPacketMs !== this.#lastPacketMs) this.#stirredAtMs = elapsedMs;
+    this.#isJoined = isJoined;
+    this.#lastPacketMs = lastPacketMs;
+    return elapsedMs - this.#stirredAtMs;
   }
 }

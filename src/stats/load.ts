@@ -1,5 +1,5 @@
-// How busy each worker is: its time spent on batches, over the last seconds of the clock. The workers count their time,
-// the relay's tick takes it down here, and readers get the difference.
+// How busy each worker is: its time spent on batches, over the last seconds. The workers count their time, the relay's
+// tick takes it down here, and readers get the difference.
 import type { Counters } from "./counters.ts";
 
 const nsPerMs = 1_000_000;
@@ -11,12 +11,13 @@ interface Reading {
 }
 
 export class LoadMeter {
-  #readings: Reading[];
+  readonly #readings: Reading[];
 
   constructor(
     readonly counters: Counters,
     /** Over which the load is told. */
     readonly windowMs: number,
+    /** Of a clock that is never set. */
     nowMs: number,
   ) {
     this.#readings = [this.#read(nowMs)];
@@ -24,8 +25,7 @@ export class LoadMeter {
 
   /** Once a tick. */
   take(nowMs: number): void {
-    // After a clock that was set back, what lies in its future tells nothing.
-    this.#readings = [...this.#readings.filter(({ atMs }) => atMs < nowMs), this.#read(nowMs)];
+    this.#readings.push(this.#read(nowMs));
     // One that is as old as the window stays, so that the window is full.
     while ((this.#readings[1]?.atMs ?? nowMs) <= nowMs - this.windowMs) this.#readings.shift();
   }

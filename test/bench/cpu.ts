@@ -10,14 +10,29 @@ export const relayCpu = 1;
 /** What the names of mcr's data-plane threads begin with. */
 export const workerThreads = "mcr-worker-";
 
-/** Of all threads of a process so far, or of those whose names begin so. */
-export function cpuNs(pid: number, name = ""): number {
-  const tasks = `/proc/${pid}/task`;
-  return readdirSync(tasks).reduce((sum, task) => {
-    if (!commandOf(`${pid}/task/${task}`).startsWith(name)) return sum;
-    const [ran = "0"] = readFileSync(`${tasks}/${task}/schedstat`, "utf8").split(" ");
-    return sum + Number(ran);
-  }, 0);
+/**
+ * Tells what all threads of these processes have used since the call, or those whose names begin so. Each thread is
+ * counted by itself: one that ends takes nothing back of what it used before. (What it used since is not seen; the
+ * runtime ends its compiler threads when they have been idle for 10 s.)
+ */
+export function meterCpu(pids: readonly number[], name = ""): () => number {
+  const before = new Map(threadsOf(pids, name));
+  return () => {
+    let ns = 0;
+    for (const [thread, ran] of threadsOf(pids, name)) ns += ran - (before.get(thread) ?? 0);
+    return ns;
+  };
+}
+
+/** Each with the CPU time it has used so far, ns. */
+function* threadsOf(pids: readonly number[], name: string): Generator<[thread: string, ranNs: number]> {
+  for (const pid of pids)
+    for (const thread of readdirSync(`/proc/${pid}/task`)) {
+      const task = `${pid}/task/${thread}`;
+      if (!commandOf(task).startsWith(name)) continue;
+      const [ran = ""] = readIfThere(`/proc/${task}/schedstat`).split(" ");
+      if (ran !== "") yield [thread, Number(ran)];
+    }
 }
 
 /** The kernel threads that take over interrupt work under load. */
@@ -34,10 +49,15 @@ export function moveAside(pid: number, cpu: number): void {
 }
 
 function commandOf(task: string): string {
+  return readIfThere(`/proc/${task}/comm`);
+}
+
+/** Empty when the task has ended. */
+function readIfThere(file: string): string {
   try {
-    return readFileSync(`/proc/${task}/comm`, "utf8");
+    return readFileSync(file, "utf8");
   } catch {
-    return ""; // it has ended
+    return "";
   }
 }
 

@@ -4,7 +4,7 @@
 import { readFileSync } from "node:fs";
 import { startRelay } from "../support/relay.ts";
 import { openTopology } from "../support/topology.ts";
-import { cpuNs } from "./cpu.ts";
+import { meterCpu } from "./cpu.ts";
 import { spreadOf } from "./report.ts";
 import { rulesOf } from "./systems.ts";
 import type { Figures } from "./targets.ts";
@@ -19,9 +19,10 @@ export async function idleFigures(seconds: number): Promise<Figures> {
   const { pid } = relay.process;
   const percents: number[] = [];
   for (let second = 0; second < seconds; second += 1) {
-    const before = { ns: cpuNs(pid), ms: performance.now() };
+    const usedNs = meterCpu([pid]);
+    const beganMs = performance.now();
     await Bun.sleep(1000);
-    percents.push((cpuNs(pid) - before.ns) / 1e4 / (performance.now() - before.ms));
+    percents.push(usedNs() / 1e4 / (performance.now() - beganMs));
   }
   return new Map([
     ["idle CPU", spreadOf(percents)],

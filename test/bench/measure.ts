@@ -4,7 +4,7 @@
 import { address, openTopology } from "../support/topology.ts";
 import { startSender, startTap } from "../support/traffic.ts";
 import { waitFor } from "../support/wait.ts";
-import { cpuNs, generatorCpu, interruptThreads, onCpu, watchSteal, workerThreads } from "./cpu.ts";
+import { generatorCpu, interruptThreads, meterCpu, onCpu, watchSteal, workerThreads } from "./cpu.ts";
 import type { Load } from "./load.ts";
 import { type SystemName, startSystem } from "./systems.ts";
 
@@ -53,15 +53,15 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     prefix: onCpu(generatorCpu),
   });
   const stolen = watchSteal();
-  const before = {
-    relay: total(running.pids),
-    workers: total(running.pids, workerThreads),
-    interrupts: total(interruptThreads),
-    answers: running.answers,
-  };
+  const [relayNs, workerNs, interruptNs] = [
+    meterCpu(running.pids),
+    meterCpu(running.pids, workerThreads),
+    meterCpu(interruptThreads),
+  ];
+  const answersBefore = running.answers;
   sender.go();
   const sent = await sender.finished();
-  const answersPerSecond = (running.answers - before.answers) / sent.seconds;
+  const answersPerSecond = (running.answers - answersBefore) / sent.seconds;
   let last = { count: -1, atMs: 0 };
   await waitFor(
     () => {
@@ -73,9 +73,7 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     { what: "the sink to have seen the last packet", deadlineMs: 30_000, intervalMs: 20 },
   );
   const stolenShare = stolen();
-  const relayCpuNs = total(running.pids) - before.relay;
-  const workerCpuNs = total(running.pids, workerThreads) - before.workers;
-  const interruptCpuNs = total(interruptThreads) - before.interrupts;
+  const [relayCpuNs, workerCpuNs, interruptCpuNs] = [relayNs(), workerNs(), interruptNs()];
   const received = await sink.stop();
   return {
     system,
@@ -93,8 +91,4 @@ export async function measure(system: SystemName, load: Load): Promise<Trial | u
     stolen: stolenShare,
     answersPerSecond,
   };
-}
-
-function total(pids: readonly number[], threads?: string): number {
-  return pids.reduce((sum, pid) => sum + cpuNs(pid, threads), 0);
 }

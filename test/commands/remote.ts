@@ -1,5 +1,6 @@
 // Runs a command that asks a running mcr against a control server with a fake relay, and keeps what it wrote.
 
+import { systemClock } from "../../src/clock.ts";
 import type { Command, Io } from "../../src/commands/command.ts";
 import type { ControlledRelay } from "../../src/control/protocol.ts";
 import { openControlServer } from "../../src/control/server.ts";
@@ -25,7 +26,7 @@ export async function runRemote(
   using directory = new SocketDirectory();
   const log = new Log(
     { level: "info", format: "text", facility: {} },
-    { write: () => {}, now: () => new Date(0), isJournal: false },
+    { write: () => {}, clock: systemClock, isJournal: false },
   );
   const path = directory.socket;
   const server = relay && (await openControlServer({ path, relay: fakeRelay(relay), log }));

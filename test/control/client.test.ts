@@ -3,6 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { writeFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
+import { systemClock } from "../../src/clock.ts";
 import { type Method, request, socketPath, startCommand } from "../../src/control/client.ts";
 import { RulesSchema, StatusSchema } from "../../src/control/protocol.ts";
 import { openControlServer } from "../../src/control/server.ts";
@@ -72,7 +73,7 @@ describe("an answer", () => {
   test("of the control server is what the relay said", async () => {
     const log = new Log(
       { level: "info", format: "text", facility: {} },
-      { write: () => {}, now: () => new Date(0), isJournal: false },
+      { write: () => {}, clock: systemClock, isJournal: false },
     );
     const server = await openControlServer({ path: directory.socket, relay: fakeRelay(), log });
     const { value } = await request(directory.socket, "GET", "/v1/status", StatusSchema);

@@ -25,7 +25,7 @@ beforeEach(() => {
       return `# text ${rendered}\n${"x 1\n".repeat(1 << 19)}`;
     },
     log: recorded.log,
-    nowMs: () => clockMs,
+    elapsedMs: () => clockMs,
   });
   address = `127.0.0.1:${freePort()}`;
 });

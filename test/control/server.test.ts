@@ -5,6 +5,7 @@ import { existsSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, wri
 import { createConnection, type Socket } from "node:net";
 import { join } from "node:path";
 import * as v from "valibot";
+import { systemClock } from "../../src/clock.ts";
 import { Events } from "../../src/control/events.ts";
 import { limits } from "../../src/control/http.ts";
 import {
@@ -78,7 +79,7 @@ async function open(
 ): Promise<ControlServer> {
   const log = new Log(
     { level: "trace", format: "text", facility: {} },
-    { write: (line) => logged.push(line), now: () => new Date(0), isJournal: false },
+    { write: (line) => logged.push(line), clock: systemClock, isJournal: false },
   );
   const server = await openControlServer({ path, relay: fakeRelay(relay), log, ...access });
   servers.push(server);

@@ -323,7 +323,7 @@ describe("frames that found a ring full", () => {
     for (let i = 0; i < 3; i += 1) {
       host.drops.set(first, 10).set(second, 1);
       ingresses.takeRingDrops();
-      recorded.clockMs += 500;
+      recorded.clock.ms += 500;
     }
     expect(ingresses.statistics.map(({ ringDropped }) => ringDropped)).toEqual([30, 3]);
     expect(lines.filter((line) => line.startsWith("<4>"))).toHaveLength(2);

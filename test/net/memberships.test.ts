@@ -22,14 +22,14 @@ interface SetUp {
 
 function setUp({ shim = new FakeMembers(), isListed = true }: SetUp = {}) {
   const recorded = recordedLog();
-  const clock = { ms: startMs };
+  const { clock } = recorded;
   /** How many joins had been asked for at each pause. */
   const pauses: number[] = [];
   const changes: string[] = [];
   const memberships = new Memberships({
     shim,
     log: recorded.log,
-    nowMs: () => clock.ms,
+    clock,
     pause: async () => void pauses.push(shim.calls.length),
     joinedGroups: () => (isListed ? shim.listed(names) : undefined),
     onChange: (change, { group }, reason) =>
@@ -437,6 +437,20 @@ describe("a join that fails", () => {
     shim.refused.set("239.1.1.13", "ENOBUFS");
     await want([bad, "b"]);
     expect(memberships.nextRetryMs).toBe(clock.ms + 1000);
+  });
+
+  test("is tried again in time, whatever the time of day is set to meanwhile", async () => {
+    const { want, memberships, clock } = limited();
+    await want([bad, "b"]);
+    clock.setByMs -= 3_600_000;
+    const { attempted } = memberships.statistics;
+    clock.ms += 999;
+    await memberships.settle();
+    expect(memberships.statistics.attempted).toBe(attempted);
+    clock.ms += 1;
+    await memberships.settle();
+    expect(memberships.statistics.attempted).toBe(attempted + 1);
+    expect(memberships.stateOf(bad)).toMatchObject({ retryAtMs: clock.nowMs() + 2_000 });
   });
 
   test("that nobody wants any more is not tried again", async () => {

@@ -43,11 +43,10 @@ function setUp() {
   const shim = new FakeQueryRings();
   const recorded = recordedLog();
   const news: string[] = [];
-  let nowMs = startMs;
   const queriers = new Queriers({
     shim,
     log: recorded.log,
-    nowMs: () => nowMs,
+    clock: recorded.clock,
     onChange: (change, name, { from, version }) => void news.push(`${change} ${name} ${from} ${version}`),
   });
   const listen = (wanted: readonly string[], captured: Readonly<Record<string, number>>) =>
@@ -56,15 +55,14 @@ function setUp() {
       new Map(Object.entries(captured).map(([name, ifindex]) => [name, { ifindex }])),
     );
   const hear = (ifindex: number, from: string, version = 2) => {
-    shim.queries.set(ifindex, { source: addressBytes(from), time_ns: nowMs * 1e6, version });
+    shim.queries.set(ifindex, { source: addressBytes(from), time_ns: recorded.clock.nowMs() * 1e6, version });
     queriers.take();
   };
   const pass = (ms: number) => {
-    nowMs += ms;
-    recorded.clockMs += ms;
+    recorded.clock.ms += ms;
     queriers.take();
   };
-  return { shim, queriers, news, listen, hear, pass, lines: recorded.lines };
+  return { shim, queriers, news, listen, hear, pass, clock: recorded.clock, lines: recorded.lines };
 }
 
 describe("an interface where groups are joined", () => {
@@ -163,6 +161,18 @@ describe("news is", () => {
     ]);
     hear(3, "10.0.0.1");
     expect(news.slice(2)).toEqual(["heard veth1 10.0.0.1 2"]);
+  });
+
+  test("nothing, when somebody sets the clock", () => {
+    const { news, listen, hear, pass, clock } = setUp();
+    listen(["veth1"], { veth1: 3 });
+    hear(3, "10.0.0.1");
+    clock.setByMs += 3_600_000;
+    pass(260_000);
+    expect(news).toHaveLength(1);
+    clock.setByMs -= 7_200_000;
+    pass(500);
+    expect(news.slice(1)).toEqual(["silent veth1 10.0.0.1 2"]);
   });
 
   test("two that ask in turn, and no line each", () => {

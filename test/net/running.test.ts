@@ -327,6 +327,24 @@ describe("a rule", () => {
     ]);
     expect(running.slot).toBe(6);
     expect(running.status).toMatchObject({ state: "waiting", reason: null, sinceMs: startMs });
-    expect(running.joinedAtMs).toBeUndefined();
+  });
+
+  test("is quiet from its join on, and from each packet", () => {
+    const running = runningRule(ruleOf({}));
+    expect(running.quietMs(false, 0, 7_000)).toBe(0);
+    expect(running.quietMs(true, 0, 9_000)).toBe(0);
+    expect(running.quietMs(true, 0, 12_000)).toBe(3_000);
+    expect(running.quietMs(true, startMs, 13_000)).toBe(0);
+    expect(running.quietMs(true, startMs, 19_000)).toBe(6_000);
+    expect(running.quietMs(false, startMs, 20_000)).toBe(0);
+    expect(running.quietMs(true, startMs, 30_000)).toBe(0);
+    expect(running.quietMs(true, startMs, 31_000)).toBe(1_000);
+  });
+
+  test("is not quiet for longer, nor shorter, by a clock that is set: packets of an hour ago are new ones", () => {
+    const running = runningRule(ruleOf({}));
+    running.quietMs(true, startMs, 1_000);
+    expect(running.quietMs(true, startMs - 3_600_000, 2_000)).toBe(0);
+    expect(running.quietMs(true, startMs - 3_600_000, 8_000)).toBe(6_000);
   });
 });

@@ -3,6 +3,7 @@
 
 import { constants } from "node:os";
 import * as v from "valibot";
+import type { Clock } from "../../src/clock.ts";
 import { type Egress, type Rule, RuleSchema } from "../../src/config/schema.ts";
 import { Log, type LogSettings } from "../../src/log.ts";
 import { counterArea } from "../../src/native/layouts.ts";
@@ -75,30 +76,42 @@ export function interfaceState(changes: Partial<InterfaceState> = {}): Interface
   };
 }
 
+// -- time
+
+/** Stands still until a test moves it. */
+export class FakeClock implements Clock {
+  /** What has elapsed; it need not begin at 0. */
+  ms = startMs;
+  /** By how much somebody has set the time of day. */
+  setByMs = 0;
+  readonly nowMs = () => this.ms + this.setByMs;
+  readonly elapsedMs = () => this.ms;
+}
+
 // -- log
 
 export interface RecordedLog {
   readonly log: Log;
   /** As the journal gets them, without the line end: `<6>[Ingress] …`. */
   readonly lines: string[];
-  clockMs: number;
+  readonly clock: FakeClock;
 }
 
 export function recordedLog(settings: Partial<LogSettings> = {}): RecordedLog {
   const lines: string[] = [];
-  const recorded: RecordedLog = {
+  const clock = new FakeClock();
+  return {
     lines,
-    clockMs: startMs,
+    clock,
     log: new Log(
       { level: "info", format: "text", facility: {}, ...settings },
       {
         write: (line) => void lines.push(line.slice(0, -1)),
-        now: () => new Date(recorded.clockMs),
+        clock,
         isJournal: true,
       },
     ),
   };
-  return recorded;
 }
 
 // -- counters
