@@ -1,9 +1,10 @@
 // The rules changed while they run: reload, add, remove and save, each with its result, which is answered, logged and
 // told as an event. Each begins with the rules that the one before has left, and what is refused changes nothing.
-// Each is one turn of the relay; adds and removes that wait for theirs share one, so that a hundred of them cost the
-// relay one new table and not a hundred.
+// Each is one turn of the relay; adds and removes that wait for theirs share one, so that a hundred of them cost it a
+// few new tables and not a hundred.
 import { type Change, describeChanges, describeDropped, findUnsaved } from "./config/changes.ts";
 import { diffRules, formatDiff, restartNotes } from "./config/diff.ts";
+import { areSound, type Checks } from "./config/parse.ts";
 import { addToRunning, removeFromRunning } from "./config/running-edit.ts";
 import type { Config, Rule } from "./config/schema.ts";
 import type { Events } from "./control/events.ts";
@@ -35,13 +36,28 @@ export interface EditsDependencies {
   readonly pause: () => Promise<void>;
 }
 
+/** A turn with more of them would keep other requests waiting for too long. */
+const changesPerTurn = 25;
+
 type Verb = "add" | "remove" | "save";
 type Outcome = Pick<EditResult, "ok" | "changes" | "errors" | "refusal">;
 
 interface WaitingChange {
   readonly verb: Verb;
   /** The wanted rules, or McrError. */
-  readonly change: (running: readonly Rule[]) => readonly Rule[];
+  readonly change: (running: readonly Rule[], checks: Checks) => readonly Rule[];
+}
+
+/** Changes that wait for the relay, and later a result for each. */
+interface Turn {
+  readonly waiting: WaitingChange[];
+  readonly results: Promise<readonly EditResult[]>;
+}
+
+/** What becomes of those that wait: what the last one of them leaves, and an outcome for each. */
+interface Changed {
+  readonly wanted: readonly Rule[];
+  readonly outcomes: readonly Outcome[];
 }
 
 export class Edits {
@@ -52,9 +68,8 @@ export class Edits {
   readonly #opened = Promise.withResolvers<void>();
   #isClosed = false;
   #pendingReload: Promise<ReloadResult> | undefined;
-  #waiting: WaitingChange[] = [];
-  /** The turn of those that wait, with a result for each. */
-  #pendingChanges: Promise<readonly EditResult[]> | undefined;
+  /** Which changes that come now share, while it waits and is not full. */
+  #nextTurn: Turn | undefined;
   #lastReload: ReloadResult | null = null;
   /** The start counts as one. */
   #lastSuccessMs: number;
@@ -101,7 +116,7 @@ export class Edits {
   }
 
   add(rules: readonly unknown[]): Promise<EditResult> {
-    return this.#change("add", (running) => addToRunning(running, rules));
+    return this.#change("add", (running, checks) => addToRunning(running, rules, checks));
   }
 
   remove(names: readonly string[]): Promise<EditResult> {
@@ -112,7 +127,7 @@ export class Edits {
     await this.#opened.promise;
     const { relay, saveRules } = this.#deps;
     return relay.inTurn(async () => {
-      const outcome = await this.#attempt("save", async () => {
+      const outcome = await this.#attempt(async () => {
         const running = this.#running();
         const changes = await saveRules({ loaded: this.#loaded ?? [], running, force });
         this.#loaded = running;
@@ -133,52 +148,79 @@ export class Edits {
 
   async #change(verb: Verb, change: WaitingChange["change"]): Promise<EditResult> {
     await this.#opened.promise;
-    const place = this.#waiting.push({ verb, change }) - 1;
-    this.#pendingChanges ??= this.#deps.relay.inTurn((apply) => this.#changeAll(apply));
-    const result = (await this.#pendingChanges)[place];
+    const isFull = this.#nextTurn?.waiting.length === changesPerTurn;
+    const turn = (isFull ? undefined : this.#nextTurn) ?? this.#openTurn();
+    const place = turn.waiting.push({ verb, change }) - 1;
+    const result = (await turn.results)[place];
     assert(result, "who waits for a turn gets a result of it");
     return result;
   }
 
-  async #changeAll(apply: Apply): Promise<readonly EditResult[]> {
-    const waiting = this.#waiting;
-    this.#waiting = [];
-    this.#pendingChanges = undefined;
+  #openTurn(): Turn {
+    const waiting: WaitingChange[] = [];
+    const results = this.#deps.relay.inTurn((apply) => {
+      if (this.#nextTurn === turn) this.#nextTurn = undefined;
+      return this.#changeAll(waiting, apply);
+    });
+    const turn: Turn = { waiting, results };
+    this.#nextTurn = turn;
+    return turn;
+  }
+
+  async #changeAll(waiting: readonly WaitingChange[], apply: Apply): Promise<readonly EditResult[]> {
     const running = this.#running();
+    const { wanted, outcomes } = await this.#makeAll(waiting, running);
+    if (wanted !== running) await apply(wanted);
+    const unsaved = this.unsaved();
+    return waiting.map(({ verb }, place) => {
+      const outcome = outcomes[place];
+      assert(outcome, "each change has an outcome");
+      return this.#tell(verb, outcome, unsaved);
+    });
+  }
+
+  /** Where one is refused, each is checked among all rules, to tell which one it is and everything that is wrong. */
+  async #makeAll(waiting: readonly WaitingChange[], running: readonly Rule[]): Promise<Changed> {
+    if (waiting.length > 1) {
+      const changed = await this.#make(waiting, running, "alone");
+      if (changed.outcomes.every(({ ok }) => ok) && areSound(changed.wanted)) return changed;
+    }
+    return this.#make(waiting, running, "among all");
+  }
+
+  async #make(waiting: readonly WaitingChange[], running: readonly Rule[], checks: Checks): Promise<Changed> {
     let wanted = running;
-    const outcomes: [Verb, Outcome][] = [];
-    for (const { verb, change } of waiting) {
-      const outcome = await this.#attempt(verb, () => {
-        const next = change(wanted);
+    const outcomes: Outcome[] = [];
+    for (const { change } of waiting) {
+      const outcome = await this.#attempt(() => {
+        const next = change(wanted, checks);
         const changes = describeChanges(diffRules(wanted, next));
         wanted = next;
         return changes;
       });
-      outcomes.push([verb, outcome]);
+      outcomes.push(outcome);
       await this.#deps.pause();
     }
-    if (wanted !== running) await apply(wanted);
-    const unsaved = this.unsaved();
-    return outcomes.map(([verb, outcome]) => this.#tell(verb, outcome, unsaved));
+    return { wanted, outcomes };
   }
 
-  async #attempt(verb: Verb, step: () => readonly Change[] | Promise<readonly Change[]>): Promise<Outcome> {
+  async #attempt(step: () => readonly Change[] | Promise<readonly Change[]>): Promise<Outcome> {
     try {
       this.#expectOpen();
       const changes = (await step()).map((change) => ({ ...change, details: [...change.details] }));
       return { ok: true, changes, errors: [], refusal: null };
     } catch (error) {
       if (!(error instanceof McrError)) throw error;
-      for (const line of error.lines) this.#deps.log.warning("Supervisor", `${verb} refused: ${line}`);
       return { ok: false, changes: [], errors: [...error.lines], refusal: refusalOf(error) };
     }
   }
 
-  /** Logs what was done, once it is. */
+  /** Logs what was done, once it is, or why it was not. */
   #tell(verb: Verb, outcome: Outcome, unsaved: Unsaved): EditResult {
     const { log, events, nowMs, file } = this.#deps;
     for (const { kind, name, details } of outcome.changes)
       log.notice("Supervisor", `${verb}: rule "${name}" ${kind}: ${details.join("; ")}`);
+    for (const line of outcome.errors) log.warning("Supervisor", `${verb} refused: ${line}`);
     const told = { file, unsaved, ...outcome };
     events.tell({ event: "edit", verb, ...told });
     return { time: isoTime(nowMs()), ...told };

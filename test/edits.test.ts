@@ -173,6 +173,28 @@ describe("an edit", () => {
     expect(names()).toEqual(["a", "b", "c"]);
   });
 
+  test("of a hundred at once takes a few turns, and each is told what it did", async () => {
+    const { edits, disk, names, watched } = openEdits();
+    edits.open(disk.file.rules);
+    const many = Array.from({ length: 60 }, (_, i) => `many-${i}`);
+    const results = await Promise.all(many.map((name, i) => edits.add([parseRule(partsOf(name, 100 + i))])));
+    expect(results.map(({ changes }) => changes.map(({ name }) => name))).toEqual(many.map((name) => [name]));
+    expect(names()).toEqual(["a", ...many]);
+    expect(watched.applied.map(({ length }) => length)).toEqual([26, 51, 61]);
+  });
+
+  test("among many at once is refused alone, where it is at odds with one beside it", async () => {
+    const { edits, disk, names } = openEdits();
+    edits.open(disk.file.rules);
+    const sameStream = { ...c, name: "d" };
+    const results = await Promise.all([b, c, sameStream].map((parts) => edits.add([parseRule(parts)])));
+    expect(results.map(({ ok }) => ok)).toEqual([true, true, false]);
+    expect(results[2]?.errors).toEqual([
+      expect.stringMatching(/^rule "d": ingress\.group: rule "c" takes the same interface, group, port/),
+    ]);
+    expect(names()).toEqual(["a", "b", "c"]);
+  });
+
   test("that is refused applies nothing", async () => {
     const { edits, disk, watched } = openEdits();
     edits.open(disk.file.rules);

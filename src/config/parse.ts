@@ -36,12 +36,19 @@ export function parseConfig(text: string, file: string): Config {
   throw new McrError(describe(checked.problems, checked.rules, source, file), ExitCode.config);
 }
 
+/** Rules are checked each by itself, and with all the others; the second costs as much for one new rule as for many. */
+export type Checks = "alone" | "among all";
+
 /**
  * The running rules with these added, which are JSON as a rule file would have it: the same checks, the same sentences,
- * only without a line to point at.
+ * only without a line to point at. Who has them checked alone asks `areSound` before they run.
  */
-export function addRules(running: readonly Rule[], added: readonly unknown[]): readonly Rule[] {
-  const checked = checkRoot({ rule: added }, running);
+export function addRules(
+  running: readonly Rule[],
+  added: readonly unknown[],
+  checks: Checks,
+): readonly Rule[] {
+  const checked = checkRoot({ rule: added }, running, checks);
   if (checked.ok) return [...running, ...checked.config.rules];
   throw new McrError(
     checked.problems.map((problem) => sentenceOf(problem, checked.rules, () => "")),
@@ -49,12 +56,17 @@ export function addRules(running: readonly Rule[], added: readonly unknown[]): r
   );
 }
 
+/** No two of these rules are at odds. */
+export function areSound(rules: readonly Rule[]): boolean {
+  return checkAmong(rules).length === 0;
+}
+
 type Checked =
   | { readonly ok: true; readonly config: Config }
   | { readonly ok: false; readonly problems: readonly Problem[]; readonly rules: DraftRules };
 
 /** @param running rules that stand before those of the root and are right by themselves, so only what two rules must not share is looked at. */
-function checkRoot(root: unknown, running: readonly Rule[] = []): Checked {
+function checkRoot(root: unknown, running: readonly Rule[] = [], checks: Checks = "among all"): Checked {
   const result = v.safeParse(ConfigSchema, root, { abortPipeEarly: true });
   const draft: Draft = result.success ? result.output : readDraft(root);
   const rules = [...running, ...draft.rules];
@@ -66,7 +78,7 @@ function checkRoot(root: unknown, running: readonly Rule[] = []): Checked {
       ...checkRelay(draft),
       ...checkSupport(draft),
     ].map((problem) => behind(running.length, problem)),
-    ...checkAmong(rules),
+    ...(checks === "alone" ? [] : checkAmong(rules)),
   ];
   return result.success && problems.length === 0
     ? { ok: true, config: result.output }

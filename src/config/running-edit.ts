@@ -2,11 +2,15 @@
 // Called by edits.ts for `mcr add` and `mcr remove`. What may be added is what a rule file may hold (parse.ts).
 import { ExitCode, McrError } from "../error.ts";
 import { list } from "./changes.ts";
-import { addRules } from "./parse.ts";
+import { addRules, type Checks } from "./parse.ts";
 import { isTable, quote } from "./problem.ts";
 import type { Rule } from "./schema.ts";
 
-export function addToRunning(running: readonly Rule[], added: readonly unknown[]): readonly Rule[] {
+export function addToRunning(
+  running: readonly Rule[],
+  added: readonly unknown[],
+  checks: Checks = "among all",
+): readonly Rule[] {
   const names = new Set(running.map(({ name }) => name));
   const taken = added
     .map((rule) => (isTable(rule) ? rule["name"] : undefined))
@@ -18,7 +22,7 @@ export function addToRunning(running: readonly Rule[], added: readonly unknown[]
     );
     throw new McrError(lines, ExitCode.config);
   }
-  return addRules(running, added);
+  return addRules(running, added, checks);
 }
 
 export function removeFromRunning(running: readonly Rule[], names: readonly string[]): readonly Rule[] {

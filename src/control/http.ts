@@ -67,8 +67,9 @@ interface Connection {
   sinceMs: number;
   received: Buffer;
   surplusBytes: number;
-  /** Not taken by the client yet. */
-  unread: Buffer;
+  /** Not taken by the client yet, in pieces: what is behind the first waits for the client to take that. */
+  unread: Buffer[];
+  unreadBytes: number;
   readonly refusal: string | undefined;
   hasContinued: boolean;
   unsubscribe: (() => void) | undefined;
@@ -114,7 +115,8 @@ export class HttpServer {
       sinceMs: performance.now(),
       received: Buffer.alloc(0),
       surplusBytes: 0,
-      unread: Buffer.alloc(0),
+      unread: [],
+      unreadBytes: 0,
       refusal: this.#options.refusalOf(descriptorOf(client)),
       hasContinued: false,
       unsubscribe: undefined,
@@ -183,8 +185,7 @@ export class HttpServer {
       ...answer.headers,
     };
     this.#enter(client, "writing");
-    client.data.unread = Buffer.concat([head(answer.status, headers), body]);
-    this.#flush(client);
+    this.#send(client, Buffer.concat([head(answer.status, headers), body]));
     if (this.#unreadBytes() > limits.unreadBytesMax) {
       const victim = this.#longestIn(["writing"]);
       if (victim) this.#cut(victim);
@@ -196,13 +197,12 @@ export class HttpServer {
     const push = (bytes: Buffer) => {
       const { data } = client;
       if (data.phase !== "streaming" || !this.#clients.has(client)) return;
-      if (data.unread.length + bytes.length > limits.streamBytesMax) {
+      if (data.unreadBytes + bytes.length > limits.streamBytesMax) {
         this.#cut(client);
         this.#options.onSlowStream();
         return;
       }
-      data.unread = Buffer.concat([data.unread, bytes]);
-      this.#flush(client);
+      this.#send(client, bytes);
     };
     push(head(200, { "content-type": "application/x-ndjson" }));
     const unsubscribe = subscribe({ send: (line) => push(Buffer.from(`${line}\n`)) });
@@ -210,23 +210,32 @@ export class HttpServer {
     else unsubscribe();
   }
 
+  #send(client: Client, bytes: Buffer): void {
+    const { data } = client;
+    data.unread.push(bytes);
+    data.unreadBytes += bytes.length;
+    if (data.unread.length === 1) this.#flush(client);
+  }
+
   /** Gives the client what it takes now; the rest waits for the next drain. */
   #flush(client: Client): void {
     const connection = client.data;
-    if (connection.unread.length > 0) {
-      const taken = client.write(connection.unread);
+    if (connection.unreadBytes > 0) {
+      const bytes = Buffer.concat(connection.unread);
+      const taken = client.write(bytes);
       if (taken < 0) return; // closed: `close` follows
       if (taken > 0) connection.sinceMs = performance.now();
-      connection.unread = connection.unread.subarray(taken);
+      connection.unread = taken < bytes.length ? [bytes.subarray(taken)] : [];
+      connection.unreadBytes -= taken;
     }
-    if (connection.phase !== "writing" || connection.unread.length > 0) return;
+    if (connection.phase !== "writing" || connection.unreadBytes > 0) return;
     this.#enter(client, "closing");
     client.end();
   }
 
   #unreadBytes(): number {
     let bytes = 0;
-    for (const { data } of this.#clients) bytes += data.unread.length;
+    for (const { data } of this.#clients) bytes += data.unreadBytes;
     return bytes;
   }
 
@@ -250,7 +259,8 @@ export class HttpServer {
 
   #forget(client: Client): void {
     this.#clients.delete(client);
-    client.data.unread = Buffer.alloc(0);
+    client.data.unread = [];
+    client.data.unreadBytes = 0;
     const { unsubscribe } = client.data;
     client.data.unsubscribe = undefined;
     unsubscribe?.();

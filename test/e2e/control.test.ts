@@ -442,11 +442,12 @@ test("1,000 silent clients, 100 MB, one that never reads, 100 adds and removes c
     stderr: "",
     stdout: expect.stringMatching(/^100 MB sent or refused$[\s\S]*^100 rules added and removed five times$/m),
   });
-  const [median = 0, worst = 0] = [Math.ceil(pings.length / 2), pings.length].map(
-    (rank) => pings.toSorted((a, b) => a - b)[rank - 1],
+  const rank = (share: number) => pings.toSorted((a, b) => a - b)[Math.ceil(pings.length * share) - 1] ?? 0;
+  const [median, most, worst] = [rank(0.5), rank(0.9), rank(1)];
+  console.log(
+    `${pings.length} pings beside hostile clients: median ${median}, 9 of 10 ${most}, worst ${worst} ms`,
   );
-  console.log(`${pings.length} pings beside hostile clients: median ${median} ms, worst ${worst} ms`);
-  expect(median).toBeLessThan(100);
+  expect(most).toBeLessThan(100);
   // A disturbance lasts seconds; the rest is a busy host.
   expect(worst).toBeLessThan(1_000);
   expect((await relay.rules()).map(({ name }) => name)).toEqual(["studio-a"]);
