@@ -57,6 +57,8 @@ interface Turn {
 /** What becomes of those that wait: what the last one of them leaves, and an outcome for each. */
 interface Changed {
   readonly wanted: readonly Rule[];
+  /** Every rule that any of them began with or left: where these are sound together, so was each step. */
+  readonly seen: readonly Rule[];
   readonly outcomes: readonly Outcome[];
 }
 
@@ -183,25 +185,27 @@ export class Edits {
   async #makeAll(waiting: readonly WaitingChange[], running: readonly Rule[]): Promise<Changed> {
     if (waiting.length > 1) {
       const changed = await this.#make(waiting, running, "alone");
-      if (changed.outcomes.every(({ ok }) => ok) && areSound(changed.wanted)) return changed;
+      if (changed.outcomes.every(({ ok }) => ok) && areSound(changed.seen)) return changed;
     }
     return this.#make(waiting, running, "among all");
   }
 
   async #make(waiting: readonly WaitingChange[], running: readonly Rule[], checks: Checks): Promise<Changed> {
     let wanted = running;
+    const seen = new Set(running);
     const outcomes: Outcome[] = [];
     for (const { change } of waiting) {
       const outcome = await this.#attempt(() => {
         const next = change(wanted, checks);
         const changes = describeChanges(diffRules(wanted, next));
         wanted = next;
+        for (const rule of next) seen.add(rule);
         return changes;
       });
       outcomes.push(outcome);
       await this.#deps.pause();
     }
-    return { wanted, outcomes };
+    return { wanted, seen: [...seen], outcomes };
   }
 
   async #attempt(step: () => readonly Change[] | Promise<readonly Change[]>): Promise<Outcome> {

@@ -73,8 +73,6 @@ export class Relay {
   readonly settings: Config["relay"];
   readonly startedMs: number;
   readonly #startedElapsedMs: number;
-  /** Captures that go: their rings stay in the table until they are read to their end. */
-  #stale: Capture[] = [];
   /** CPU of each worker, in order. */
   readonly cpus: readonly number[];
   readonly statistics: Statistics;
@@ -91,6 +89,8 @@ export class Relay {
   #interfaces: Interfaces = new Map();
   #rules: readonly RunningRule[] = [];
   #leaving: readonly RunningRule[] = [];
+  /** Captures that go: their rings stay in the table until they are read to their end. */
+  #stale: Capture[] = [];
   #table: TableHandle | undefined;
   #epoch = 0;
   #queue: Promise<unknown> = Promise.resolve();

@@ -195,6 +195,15 @@ describe("an edit", () => {
     expect(names()).toEqual(["a", "b", "c"]);
   });
 
+  test("is refused for a rule that runs, also when one beside it removes either of the two again", async () => {
+    const { edits, disk, names } = openEdits();
+    edits.open(disk.file.rules);
+    const sameStream = { ...a, name: "d" };
+    const turn = [edits.add([parseRule(sameStream)]), edits.remove(["d"]), edits.remove(["a"])];
+    expect((await Promise.all(turn)).map(({ ok }) => ok)).toEqual([false, false, true]);
+    expect(names()).toEqual([]);
+  });
+
   test("that is refused applies nothing", async () => {
     const { edits, disk, watched } = openEdits();
     edits.open(disk.file.rules);

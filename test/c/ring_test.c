@@ -238,22 +238,29 @@ static void test_long_frames(const struct shape *shape)
 	end(ring);
 }
 
+/* Beside the slots for one long frame only. */
+static void leave_no_room(struct mcr_ring *ring)
+{
+	const int smallest = 0;
+
+	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "a "
+											    "small "
+											    "buffe"
+											    "r");
+}
+
 /* What does not fit the slot and finds no room beside it is counted, and nothing else is lost. */
 static void test_no_room_for_long(const struct shape *shape)
 {
 	struct mcr_ring *ring =
 		start("a long frame that finds no room is counted as truncated", shape);
 	const uint32_t frames = 40;
-	const int smallest = 0;
 
 	if (!ring->by_frame) {
 		end(ring);
 		return;
 	}
-	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "a "
-											    "small "
-											    "buffe"
-											    "r");
+	leave_no_room(ring);
 	for (uint32_t i = 0; i < frames; i++)
 		send_one(i % 2 ? 60000 : 1400, (uint8_t)i);
 	forward(frames);
@@ -268,16 +275,12 @@ static void test_no_room_for_long(const struct shape *shape)
 static void test_no_room_for_runs(const struct shape *shape)
 {
 	struct mcr_ring *ring = start("a run that finds no room counts as what it holds", shape);
-	const int smallest = 0;
 
 	if (!ring->by_frame) {
 		end(ring);
 		return;
 	}
-	need(setsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &smallest, sizeof(smallest)) == 0, "a "
-											    "small "
-											    "buffe"
-											    "r");
+	leave_no_room(ring);
 	for (uint8_t i = 0; i < 3; i++)
 		send_run(60001, 1000, i);
 	forward(3 * 61);

@@ -562,6 +562,25 @@ describe("events", () => {
     expect(await promptness()).toBeLessThan(promptMs);
   });
 
+  test("one that falls behind and reads on gets all of them, in order", async () => {
+    const events = new Events(() => 0);
+    await open({ subscribe: (listener) => events.subscribe(listener) });
+    const { socket, lines } = await follow();
+    socket.pause();
+    // More than the kernel holds for it, and less than it may lag behind.
+    const count = 300;
+    const tell = (rule: number) =>
+      events.tell({ event: "rule", rule: String(rule), state: "failed", reason: "x".repeat(1000) });
+    for (let told = 0; told < count; told += 1) tell(told);
+    socket.resume();
+    await waitUntil(() => lines().length === count + 1, { what: "what it had missed" });
+    tell(count);
+    await waitUntil(() => lines().length === count + 2, { what: "the next event" });
+    expect(lines().flatMap((line) => (line.event === "rule" ? Number(line.rule) : []))).toEqual(
+      Array.from({ length: count + 1 }, (_, rule) => rule),
+    );
+  });
+
   test("are for so many followers, and the next is told", async () => {
     const events = new Events(() => 0);
     await open({ subscribe: (listener) => events.subscribe(listener) });
