@@ -75,7 +75,7 @@ static void count_refused(struct mcr_interface_counters *counters, enum mcr_verd
 	MCR_COUNT(counters->packets, packets);
 	switch (verdict) {
 	case MCR_FRAME_FRAGMENT:
-		MCR_COUNT(counters->fragment, packets);
+		MCR_COUNT(counters->fragment_malformed, packets);
 		break;
 	case MCR_FRAME_TRUNCATED:
 		MCR_COUNT(counters->truncated, packets);

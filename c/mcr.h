@@ -23,8 +23,9 @@
  *             | added latency of rule 0.. | added latency of all rules |
  *
  * Accounting, per worker, exact at every batch boundary:
- *   interface.packets = matched + no_match + tagged + fragment + malformed
- *                       + truncated + bad_checksum
+ *   interface.packets = matched + no_match + tagged + other_host + looped
+ *                       + malformed + truncated + bad_checksum + fragment_late
+ *                       + fragment_overlap + fragment_full + fragment_malformed
  *   sum of rule.packets = sum of interface.matched
  *   rule.packets = sent + full + error + unavailable + expired, for each of its
  *                  egresses
@@ -49,7 +50,7 @@
 
 #include <stdint.h>
 
-#define MCR_ABI 2
+#define MCR_ABI 3
 #define MCR_EXPORT __attribute__((visibility("default")))
 
 #define MCR_WORKERS_MAX 64
@@ -78,12 +79,18 @@ struct mcr_interface_counters {
 	uint64_t bytes; /* UDP payload of matched datagrams */
 	uint64_t matched;
 	uint64_t no_match; /* no rule wants this (group, port, source) */
-	uint64_t tagged; /* 802.1Q tag of another VLAN */
-	uint64_t fragment; /* not reassembled by the kernel */
+	uint64_t tagged; /* 802.1Q tag of another VLAN, or an 802.1ad tag */
 	uint64_t malformed; /* lengths that lie, not IPv4 UDP */
-	uint64_t truncated; /* frame longer than its slot, and no room beside it */
+	uint64_t truncated; /* captured in part only */
 	uint64_t bad_checksum;
-	uint64_t reserved[7];
+	uint64_t fragment_late; /* frames: the rest of their datagram did not come within 2 s */
+	uint64_t fragment_overlap; /* frames: bytes that had come already */
+	uint64_t fragment_full; /* frames: gave way to newer ones, reassembly.h has the limits */
+	uint64_t fragment_malformed; /* frames: lengths or offsets that cannot be */
+	uint64_t other_host; /* sent to the MAC address of another host */
+	uint64_t looped; /* came back: sent by an egress that the rule feeds, or by many relays */
+	uint64_t undescribed; /* of the ring drops: an offload type that the kernel cannot describe */
+	uint64_t reserved;
 };
 _Static_assert(sizeof(struct mcr_interface_counters) == 128, "ABI");
 
@@ -105,8 +112,10 @@ struct mcr_rule_counters {
 	uint64_t rtp_missing; /* numbers that never came, or 64 others later than due */
 	uint64_t rtp_reordered; /* came behind a higher number, and are not missing */
 	uint64_t rtp_duplicate; /* had come already */
+	uint64_t looped; /* not among its packets: they came back, and were dropped */
+	uint64_t reserved[7];
 };
-_Static_assert(sizeof(struct mcr_rule_counters) == 64, "ABI");
+_Static_assert(sizeof(struct mcr_rule_counters) == 128, "ABI");
 
 struct mcr_egress_counters {
 	uint64_t sent_packets;
@@ -117,8 +126,10 @@ struct mcr_egress_counters {
 	uint64_t last_errno;
 	uint64_t frame_packets; /* of those sent: as frames of our own, not by the socket */
 	uint64_t expired_packets; /* dropped: their TTL had run out */
+	uint64_t returned_packets; /* came back to a rule that feeds this egress: looped there */
+	uint64_t reserved[7];
 };
-_Static_assert(sizeof(struct mcr_egress_counters) == 64, "ABI");
+_Static_assert(sizeof(struct mcr_egress_counters) == 128, "ABI");
 
 /*
  * Added latency: from the kernel's receive timestamp of a packet until the
@@ -356,9 +367,23 @@ struct mcr_egress_spec {
 	uint16_t source_port; /* host order */
 	uint8_t ttl;
 	uint8_t dscp;
-	uint32_t keep; /* MCR_KEEP_*; these stand for what is above */
+	uint16_t keep; /* MCR_KEEP_*; these stand for what is above */
+	uint16_t plain; /* 1: one datagram a message, as an ordinary socket sends it */
 };
 _Static_assert(sizeof(struct mcr_egress_spec) == 32, "ABI");
+
+/*
+ * What has this source was sent by this egress. The rule feeds the egress, itself or through
+ * other rules, so a packet that it would take and that has this source has come back.
+ */
+struct mcr_origin_spec {
+	uint32_t source; /* IPv4, network order */
+	uint16_t source_port; /* host order */
+	uint16_t reserved;
+	uint32_t rule; /* slot of its counters */
+	uint32_t egress; /* slot of its counters */
+};
+_Static_assert(sizeof(struct mcr_origin_spec) == 16, "ABI");
 
 struct mcr_table_spec {
 	const struct mcr_ring_spec *rings;
@@ -366,14 +391,17 @@ struct mcr_table_spec {
 	const struct mcr_flow_spec *flows;
 	const struct mcr_action_spec *actions;
 	const struct mcr_egress_spec *egresses;
+	const struct mcr_origin_spec *origins;
 	uint32_t ring_count;
 	uint32_t match_count;
 	uint32_t flow_count;
 	uint32_t action_count;
 	uint32_t egress_count;
+	uint32_t origin_count;
 	uint32_t epoch; /* grows by one from table to table, from 1 */
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct mcr_table_spec) == 64, "ABI");
+_Static_assert(sizeof(struct mcr_table_spec) == 80, "ABI");
 
 /*
  * Copies the spec into one table. Every index is checked. NULL and *error:

@@ -172,7 +172,7 @@ export const StatsSchema = v.object({
     bytes: count,
     sent_packets: count,
     sent_bytes: count,
-    /** Of the reasons of interfaces all but `no_match` and `tagged`: what no rule wants is no loss. */
+    /** Of the reasons of interfaces all but `no_match`, `tagged`, `other_host` and `looped`: what no rule wants is no loss. */
     ingress_dropped: count,
     /** The sum of the four below, each packet in exactly one. Rules that are gone are in here as well. */
     egress_dropped: count,

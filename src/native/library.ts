@@ -6,7 +6,7 @@ import { readFileSync, writeSync } from "node:fs";
 import embedded from "../../dist/libmcr.so" with { type: "file" };
 import { symbols } from "./symbols.ts";
 
-const abiVersion = 2;
+const abiVersion = 3;
 const closeOnExec = 1; // MFD_CLOEXEC, memfd_create(2)
 
 function createMemfd(): number | undefined {

@@ -67,6 +67,7 @@ export interface TableParts {
   readonly flows: readonly Struct<"mcr_flow_spec">[];
   readonly actions: readonly Struct<"mcr_action_spec">[];
   readonly egresses: readonly Struct<"mcr_egress_spec">[];
+  readonly origins: readonly Struct<"mcr_origin_spec">[];
 }
 
 /** A stream that could not be opened: which one, and the kernel's reason. */
@@ -244,6 +245,7 @@ export class Shim {
     const flows = encode("mcr_flow_spec", parts.flows);
     const actions = encode("mcr_action_spec", parts.actions);
     const egresses = encode("mcr_egress_spec", parts.egresses);
+    const origins = encode("mcr_origin_spec", parts.origins);
     const spec = encode("mcr_table_spec", [
       {
         rings: ptr(rings),
@@ -251,17 +253,19 @@ export class Shim {
         flows: ptr(flows),
         actions: ptr(actions),
         egresses: ptr(egresses),
+        origins: ptr(origins),
         ring_count: parts.rings.length,
         match_count: parts.matches.length,
         flow_count: parts.flows.length,
         action_count: parts.actions.length,
         egress_count: parts.egresses.length,
+        origin_count: parts.origins.length,
         epoch: parts.epoch,
       },
     ]);
     const table = opened<TableHandle>((error) => this.#c.mcr_table_build(relay, spec, error));
     // The pointers in spec do not keep these alive for the collector; this use after the call does.
-    [rings, matches, flows, actions, egresses].forEach((part) => void part.byteLength);
+    [rings, matches, flows, actions, egresses, origins].forEach((part) => void part.byteLength);
     return table;
   }
 

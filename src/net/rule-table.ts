@@ -48,5 +48,5 @@ export function tableParts(
       });
     }
   }
-  return { epoch, rings, matches, flows, actions, egresses };
+  return { epoch, rings, matches, flows, actions, egresses, origins: [] };
 }

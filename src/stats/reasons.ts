@@ -6,16 +6,22 @@ export const ingressReasons = [
   "ring",
   "no_match",
   "tagged",
-  "fragment",
   "malformed",
   "truncated",
   "bad_checksum",
+  "fragment_late",
+  "fragment_overlap",
+  "fragment_full",
+  "fragment_malformed",
+  "other_host",
+  "looped",
 ] as const;
 export type IngressReason = (typeof ingressReasons)[number];
 export type IngressDrops = Readonly<Record<IngressReason, number>>;
 
-/** Frames that no rule wants are counted as well; these were wanted by somebody, or may have been. */
-export const lossReasons = ingressReasons.filter((reason) => reason !== "no_match" && reason !== "tagged");
+/** What no rule wants, or has had already, is counted as well, and is no loss. */
+const unwanted: ReadonlySet<string> = new Set(["no_match", "tagged", "other_host", "looped"]);
+export const lossReasons = ingressReasons.filter((reason) => !unwanted.has(reason));
 
 /** What DROPPED says of an interface, and `ingress_dropped` of all: not what nobody wanted. */
 export function sumOfLosses(dropped: IngressDrops): number {
@@ -28,8 +34,8 @@ export type EgressDrops = Readonly<Record<EgressReason, number>>;
 
 /** @param ring frames that found the ring full or were left unread in it: the workers never saw them. */
 export function ingressDrops(counts: InterfaceCounts, ring: number): IngressDrops {
-  const { no_match, tagged, fragment, malformed, truncated, bad_checksum } = counts;
-  return { ring, no_match, tagged, fragment, malformed, truncated, bad_checksum };
+  const dropped = ingressReasons.map((reason) => [reason, reason === "ring" ? ring : counts[reason]]);
+  return Object.fromEntries(dropped);
 }
 
 export function egressDrops(counts: Pick<EgressCounts, `${EgressReason}_packets`>): EgressDrops {

@@ -14,6 +14,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 
+#include "accounts.h"
 #include "check.h"
 #include "frame.h"
 
@@ -113,9 +114,7 @@ static void end(struct mcr_ring *ring)
 
 	EXPECT(receive(receiver, &byte, 1, 0), -1);
 	EXPECT(ring->blocks_held, 0);
-	EXPECT(c->matched + c->no_match + c->tagged + c->fragment + c->malformed + c->truncated +
-		       c->bad_checksum,
-	       c->packets);
+	EXPECT(accounted(c), c->packets);
 	EXPECT(worker->egresses->sent_packets, c->matched);
 	mcr_ring_close(ring);
 }

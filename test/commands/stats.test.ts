@@ -18,10 +18,15 @@ describe("mcr stats", () => {
       eth0       1234667  1234567  1264196608        1  ring
                                                     90  no_match
                                                      5  tagged
-                                                     0  fragment
                                                      2  malformed
                                                      0  truncated
                                                      2  bad_checksum
+                                                     0  fragment_late
+                                                     0  fragment_overlap
+                                                     0  fragment_full
+                                                     0  fragment_malformed
+                                                     0  other_host
+                                                     0  looped
 
       WORKER  CPU  LOAD %  MATCHED     SENT  GATHER s  SEND s
            0    0       0   617283  1234533       0.4     2.6

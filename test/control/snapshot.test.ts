@@ -59,7 +59,7 @@ function relaying() {
     .set("egress", 5, { unavailable_packets: 60 });
   const second = new FakeCounterArea()
     .set("worker", 0, { wakeups: 20 })
-    .set("interface", 0, { packets: 41, bytes: 40_000, matched: 40, fragment: 1 })
+    .set("interface", 0, { packets: 41, bytes: 40_000, matched: 40, fragment_late: 1 })
     .set("rule", 1, {
       packets: 40,
       bytes: 40_000,
@@ -232,10 +232,15 @@ describe("the statistics", () => {
           ring: 9,
           no_match: 7,
           tagged: 0,
-          fragment: 1,
           malformed: 0,
           truncated: 0,
           bad_checksum: 3,
+          fragment_late: 1,
+          fragment_overlap: 0,
+          fragment_full: 0,
+          fragment_malformed: 0,
+          other_host: 0,
+          looped: 0,
         },
       },
     ]);
@@ -310,7 +315,7 @@ describe("the statistics", () => {
 describe("the statistics lines", () => {
   test("have exactly these forms", () => {
     expect(statisticsLines(statsSnapshot(relaying().source, igmp, startMs))).toEqual([
-      "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_fragment=1 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3",
+      "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3 dropped_fragment_late=1 dropped_fragment_overlap=0 dropped_fragment_full=0 dropped_fragment_malformed=0 dropped_other_host=0 dropped_looped=0",
       "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100 dropped_expired=0",
       "[STATS:Worker] worker=0 cpu=0 load_percent=12.5 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8 gather_ns=0 send_ns=5",
       "[STATS:Worker] worker=1 cpu=3 load_percent=0 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0 gather_ns=0 send_ns=0",

@@ -18,12 +18,12 @@ describe("encode", () => {
     expect(hex(encode("mcr_address_range", ranges))).toBe("000000e0ffffffff");
     const egress = {
       ...{ link: 0x1234_5678_9abc, fd: -1, slot: 262_143, segment_bytes_max: 1472 },
-      ...{ source: 0x0100_000a, source_port: 5001, ttl: 8, dscp: 46, keep: 16 },
+      ...{ source: 0x0100_000a, source_port: 5001, ttl: 8, dscp: 46, keep: 16, plain: 1 },
     };
     expect(hex(encode("mcr_egress_spec", [egress]))).toBe(
       [
         ...["bc9a785634120000", "ffffffff", "ffff0300", "c0050000"],
-        ...["0a000001", "8913", "08", "2e", "10000000"],
+        ...["0a000001", "8913", "08", "2e", "1000", "0100"],
       ].join(""),
     );
   });

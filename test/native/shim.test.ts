@@ -78,7 +78,7 @@ describe("the shim", () => {
     const address = Uint8Array.from([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 239, 1, 1, 1]);
     const unavailable = {
       ...{ link: 0, fd: -1, slot: 0, segment_bytes_max: 1472 },
-      ...{ source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 },
+      ...{ source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0, plain: 0 },
     };
     const parts: TableParts = {
       epoch: 1,
@@ -87,6 +87,7 @@ describe("the shim", () => {
       flows: [{ rule: 0, action_first: 0, action_count: 1 }],
       actions: [{ address, port: 6001, egress: 0 }],
       egresses: [unavailable],
+      origins: [],
     };
     shim.freeTable(shim.buildTable(relay, parts));
     expect(refusal(() => shim.buildTable(relay, { ...parts, egresses: [] })).code).toBe("EINVAL");

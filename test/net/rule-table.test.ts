@@ -39,7 +39,7 @@ function opened(running: RunningRule): RunningRule {
   return running;
 }
 
-const bySocket = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
+const bySocket = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0, plain: 0 };
 
 describe("the rule table", () => {
   test("has the rings of an interface that came back, and those it had before, in one slot", () => {
@@ -72,6 +72,7 @@ describe("the rule table", () => {
       flows: [],
       actions: [],
       egresses: [],
+      origins: [],
     });
   });
 

@@ -248,7 +248,7 @@ describe("an egress that sends frames", () => {
     egress.refresh(shim, interfaceState(), startMs, linkOf);
     expect(egress.tableEntry).toEqual({
       ...{ link: linkHandle(31), fd: 201, slot: 3, segment_bytes_max: 1472 },
-      ...{ source: veth2Address, source_port: 40_001, ttl: 8, dscp: 46, keep: 0 },
+      ...{ source: veth2Address, source_port: 40_001, ttl: 8, dscp: 46, keep: 0, plain: 0 },
     });
   });
 

@@ -21,16 +21,17 @@ const noRule: RuleCounts = {
   rtp_missing: 0,
   rtp_reordered: 0,
   rtp_duplicate: 0,
+  looped: 0,
 };
 
 describe("counters", () => {
   test("lie where c/mcr.h draws them", () => {
-    const words = new BigUint64Array((8_421_440 + 128) / 8);
+    const words = new BigUint64Array((16_810_048 + 256) / 8);
     const wordAt = (byte: number) => byte / 8;
     words[wordAt(0) + 4] = 1n; // the worker's run_packets
-    words[wordAt(64 + 3 * 128) + 8] = 2n; // bad_checksum of interface 3
-    words[wordAt(32_832 + 5 * 64) + 1] = 3n; // bytes of rule 5
-    words[wordAt(8_421_440 + 64) + 4] = 4n; // unavailable_packets of egress 1
+    words[wordAt(64 + 3 * 128) + 7] = 2n; // bad_checksum of interface 3
+    words[wordAt(32_832 + 5 * 128) + 1] = 3n; // bytes of rule 5
+    words[wordAt(16_810_048 + 128) + 4] = 4n; // unavailable_packets of egress 1
     const counters = new Counters([words]);
     expect(counters.worker(0).run_packets).toBe(1);
     expect(counters.interface(3).bad_checksum).toBe(2);
@@ -49,10 +50,16 @@ describe("counters", () => {
       matched: 13,
       no_match: 1,
       tagged: 1,
-      fragment: 0,
       malformed: 0,
       truncated: 0,
       bad_checksum: 0,
+      fragment_late: 0,
+      fragment_overlap: 0,
+      fragment_full: 0,
+      fragment_malformed: 0,
+      other_host: 0,
+      looped: 0,
+      undescribed: 0,
     });
   });
 
