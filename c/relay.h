@@ -4,8 +4,6 @@
 #ifndef MCR_RELAY_H
 #define MCR_RELAY_H
 
-#include <linux/filter.h>
-#include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,6 +12,7 @@
 #include "header.h"
 #include "health.h"
 #include "mcr.h"
+#include "ring.h"
 
 #define MCR_CACHE_LINE 64
 /* Datagrams gathered before they are sent: a batch that fills up goes out early. */
@@ -22,47 +21,16 @@
 #define MCR_BATCH_BLOCKS_MAX 32
 /* Packets of a batch whose latency is sampled. */
 #define MCR_SAMPLES_MAX 4
-/* Frames that a TPACKET_V2 ring gives in one turn: a batch is a few hundred. */
-#define MCR_TURN_FRAMES_MAX 8
-#define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
 /*
  * Rings of one worker in one table: an interface that has come back under its
  * name has a new one, and its old one until that is read to its end.
  */
 #define MCR_PORTS_MAX (2 * MCR_INTERFACES_MAX)
-/* In front of every frame of a TPACKET_V3 block. */
-#define MCR_FRAME_HEADER_BYTES \
-	(TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll))
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
 #define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
 
-/*
- * The longest frame: an IP datagram, its link header (VLAN tags go into the
- * metadata), and the offload header in front of it; in whole cache lines.
- */
-#define MCR_COPY_BYTES_MAX 65600u
-#define MCR_COPIES_BYTES (16 * MCR_COPY_BYTES_MAX)
-
-/* block: what the kernel hands over as one. By frame it is the slot of a single frame. */
-struct mcr_ring {
-	int fd;
-	uint32_t block_next; /* to be taken; this and blocks_held are its worker's only */
-	uint32_t blocks_held; /* taken and not given back: those before block_next */
-	uint32_t block_bytes;
-	uint32_t block_count;
-	uint32_t sleep_us;
-	uint32_t fanout_id;
-	bool splits_flows; /* over the workers: MCR_FANOUT_CPU, MCR_FANOUT_QM */
-	bool by_frame; /* TPACKET_V2, and only there: */
-	uint8_t *copies; /* MCR_COPIES_BYTES, of frames that are longer than their slot */
-	size_t copies_held; /* bytes of it, until the slots are given back */
-	int64_t pause_ns; /* from one batch of full blocks to the next */
-	uint8_t *map;
-	size_t map_bytes;
-};
-
-/* One datagram of a batch, still lying in ring memory, or among the ring's copies. */
+/* One datagram of a batch, still lying where the ring keeps it. */
 struct mcr_packet {
 	const uint8_t *payload;
 	uint32_t bytes;
@@ -188,68 +156,10 @@ struct mcr_table {
 uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key,
 			const uint64_t source[2]);
 
-/*
- * The next block of the ring once the kernel has handed it over, else NULL. It
- * is held until mcr_ring_release. Half of the ring at most is held, so that a
- * small one has room for what arrives meanwhile, and no block is taken twice;
- * and no more long frames than there is room for copies.
- */
-static inline const void *mcr_ring_take(struct mcr_ring *ring)
-{
-	const uint8_t *block = ring->map + (size_t)ring->block_next * ring->block_bytes;
-	const struct tpacket_block_desc *descriptor = (const void *)block;
-	const struct tpacket2_hdr *frame = (const void *)block;
-	uint32_t status;
-
-	if (2 * ring->blocks_held >= ring->block_count)
-		return NULL;
-	/* Acquire: the kernel fills the block before it hands over the status. */
-	status = __atomic_load_n(ring->by_frame ? &frame->tp_status :
-						  &descriptor->hdr.bh1.block_status,
-				 __ATOMIC_ACQUIRE);
-	if (!(status & TP_STATUS_USER))
-		return NULL;
-	if (ring->by_frame && status & TP_STATUS_COPY &&
-	    ring->copies_held + MCR_COPY_BYTES_MAX > MCR_COPIES_BYTES)
-		return NULL;
-	ring->block_next = ring->block_next + 1 == ring->block_count ? 0 : ring->block_next + 1;
-	ring->blocks_held++;
-	return block;
-}
-
-/* A frame that its slot (TP_STATUS_COPY) does not hold whole: offload header, link header, ... */
-struct mcr_copy {
-	const uint8_t *bytes; /* NULL: the slot has what there is */
-	size_t length;
-};
-/* Of the slot taken last; held as long as the slot. ring.c */
-struct mcr_copy mcr_ring_copy(struct mcr_ring *ring);
-
-/* Frames in the block: what it says, but no more than can lie in it. */
-static inline uint32_t mcr_block_frames(const struct tpacket_block_desc *block, size_t block_bytes)
-{
-	/* Relaxed: the kernel counts on while it fills the block. */
-	uint32_t frames = __atomic_load_n(&block->hdr.bh1.num_pkts, __ATOMIC_RELAXED);
-	size_t frames_max = block_bytes / MCR_FRAME_HEADER_BYTES;
-
-	return frames > frames_max ? (uint32_t)frames_max : frames;
-}
-
-/* Gives all that was taken back to the kernel. ring.c */
-void mcr_ring_release(struct mcr_ring *ring);
-
-/* The filter program for these ranges; its length, or -E2BIG. ring.c */
-int32_t mcr_filter_build(const struct mcr_address_range *ranges, uint32_t range_count,
-			 struct sock_filter *program, uint32_t length_max);
-
 /* Gathers the datagrams of one ring block into the worker's lists. forward.c */
 void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		      struct mcr_scratch *scratch, uint32_t interface,
-		      const struct tpacket_block_desc *block, size_t block_bytes);
-/* The same for the one frame in a slot of a TPACKET_V2 ring. forward.c */
-void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
-		     struct mcr_scratch *scratch, uint32_t interface,
-		     const struct tpacket2_hdr *slot, size_t slot_bytes, struct mcr_copy copy);
+		      struct mcr_block_reader reader);
 /* Sends what was gathered, then empties the lists. forward.c */
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);

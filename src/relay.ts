@@ -116,7 +116,8 @@ export class Relay {
     this.#counters = new Counters(this.cpus.map((_, worker) => shim.counters(this.#handle, worker)));
     this.statistics = new Statistics(this.#counters, this.cpus, clock);
     this.#workers = new Workers(shim, this.#handle, this.cpus, log, onFatal);
-    this.#ingresses = new Ingresses(shim, log, workerCount, settings);
+    const undescribed = (slot: number) => this.#counters.interface(slot).undescribed;
+    this.#ingresses = new Ingresses(shim, log, workerCount, settings, undescribed);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
     this.#queriers = new Queriers({
@@ -393,6 +394,7 @@ export class Relay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
+    const isStuck = this.#ingresses.lookForStuckRings();
     this.#queriers.take();
     this.#ticks += 1;
     if (this.#ticks % ticksPerLook === 0) {
@@ -400,7 +402,7 @@ export class Relay {
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);
-    if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
+    if (this.#isTicking || this.#isStopping || !(isStuck || this.#needsSettling())) return;
     this.#isTicking = true;
     this.inTurn(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))

@@ -160,8 +160,12 @@ export const InterfaceStatsSchema = v.object({
   matched: count,
   /** UDP payload of matched packets. */
   bytes: count,
-  /** Dropped packets by reason; ring is the kernel's count of frames that found the ring full. */
+  /** Dropped packets by reason; ring is the kernel's count of frames that it could not put into the ring. */
   dropped: v.object(v.entriesFromList(ingressReasons, count)),
+  /** Of `ring`: frames with an offload type that the kernel cannot describe. */
+  undescribed: v.optional(count, 0),
+  /** How often its rings were opened anew because they only dropped. */
+  reopened: v.optional(count, 0),
 });
 
 export const StatsSchema = v.object({

@@ -35,6 +35,7 @@ export interface Source {
     readonly name: string;
     readonly slot: number;
     readonly ringDropped: number;
+    readonly reopened: number;
   }[];
   /** What removed rules have sent, by worker. */
   readonly retired: readonly EgressTotals[];
@@ -113,8 +114,8 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   const rules = source.rules.map((rule) => ruleSnapshot(rule, counters, source.rates));
   const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
-  const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
-    interfaceStats(name, counters.interface(slot), ringDropped),
+  const interfaces = source.interfaces.map((ingress) =>
+    interfaceStats(ingress, counters.interface(ingress.slot)),
   );
   return {
     time: isoTime(nowMs),
@@ -139,13 +140,18 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   };
 }
 
-function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: number): InterfaceStats {
+function interfaceStats(
+  { name, ringDropped, reopened }: Source["interfaces"][number],
+  counts: InterfaceCounts,
+): InterfaceStats {
   return {
     interface: name,
     packets: counts.packets,
     matched: counts.matched,
     bytes: counts.bytes,
     dropped: ingressDrops(counts, ringDropped),
+    undescribed: counts.undescribed,
+    reopened,
   };
 }
 

@@ -161,6 +161,8 @@ export const stats: Stats = {
         other_host: 0,
         looped: 0,
       },
+      undescribed: 0,
+      reopened: 0,
     },
   ],
   workers: [0, 1].map((worker) => ({

@@ -75,7 +75,7 @@ function relaying() {
   const source: Source = {
     counters,
     rules: [running],
-    interfaces: [{ name: "veth1", slot: 0, ringDropped: 9 }],
+    interfaces: [{ name: "veth1", slot: 0, ringDropped: 9, reopened: 1 }],
     leaving: [],
     retired: [],
     cpus: [0, 3],
@@ -242,6 +242,8 @@ describe("the statistics", () => {
           other_host: 0,
           looped: 0,
         },
+        undescribed: 0,
+        reopened: 1,
       },
     ]);
     const { ring, ...afterRing } = interfaces[0]?.dropped ?? { ring: 0 };
