@@ -13,6 +13,7 @@
 
 #include "header.h"
 #include "health.h"
+#include "hop.h"
 #include "mcr.h"
 
 #define MCR_CACHE_LINE 64
@@ -98,6 +99,7 @@ struct mcr_worker {
 	struct mcr_egress_counters *egresses;
 	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
 	struct mcr_health health;
+	struct mcr_hops hops;
 	struct mcr_sample samples[MCR_SAMPLES_MAX];
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
