@@ -11,6 +11,7 @@
 
 #include "header.h"
 #include "health.h"
+#include "hop.h"
 #include "mcr.h"
 #include "ring.h"
 
@@ -66,6 +67,7 @@ struct mcr_worker {
 	struct mcr_egress_counters *egresses;
 	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
 	struct mcr_health health;
+	struct mcr_hops hops;
 	struct mcr_sample samples[MCR_SAMPLES_MAX];
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
@@ -116,6 +118,15 @@ struct mcr_flow {
 	uint32_t action_count;
 };
 
+/* Whose packets come back when the rule takes them: mcr_origin_spec. */
+struct mcr_origin {
+	uint32_t source; /* IPv4, network order */
+	uint16_t port; /* network order */
+	uint16_t reserved;
+	uint32_t rule;
+	uint32_t egress; /* MCR_NONE: the place is empty */
+};
+
 struct mcr_action {
 	struct sockaddr_in to; /* port 0: the port it arrived at */
 	uint32_t egress;
@@ -146,6 +157,9 @@ struct mcr_table {
 	struct mcr_action *actions;
 	struct mcr_template *templates; /* of the actions that have a link */
 	struct mcr_egress_spec *egresses;
+	struct mcr_origin *origins;
+	uint64_t origin_sources; /* a bit for each of their addresses: mcr_origin_bit */
+	uint32_t origin_mask;
 	struct mcr_port *ports; /* worker w: port_first[w] to port_first[w + 1] */
 	uint32_t port_first[MCR_WORKERS_MAX + 1];
 	struct mcr_scratch *scratch; /* by worker */
@@ -155,6 +169,37 @@ struct mcr_table {
 /* Flow of this datagram, or MCR_NONE. source is 16 bytes. rules.c */
 uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key,
 			const uint64_t source[2]);
+
+static inline uint64_t mcr_origin_bit(uint32_t source)
+{
+	return 1ull << (source * 0x9e3779b1u >> 26);
+}
+
+static inline uint32_t mcr_origin_hash(const struct mcr_origin *origin)
+{
+	uint64_t hash = ((uint64_t)origin->source << 32 | origin->rule) * 0x9e3779b97f4a7c15u;
+
+	hash = (hash ^ hash >> 32 ^ origin->port) * 0xd6e8feb86659fd93u;
+	return (uint32_t)(hash >> 32);
+}
+
+/* Finds the origin with this source, port and rule. rules.c */
+bool mcr_origin_find(const struct mcr_table *table, const struct mcr_origin *sought,
+		     uint32_t *egress);
+
+/*
+ * A packet that this rule would take has come back: it was sent by the egress in this slot, which
+ * the rule feeds. Source and port in network order. One bit says no for nearly all others.
+ */
+static inline bool mcr_table_returned(const struct mcr_table *table, uint32_t source,
+				      uint16_t source_port, uint32_t rule, uint32_t *egress)
+{
+	const struct mcr_origin sought = { .source = source, .port = source_port, .rule = rule };
+
+	if (__builtin_expect(!(table->origin_sources & mcr_origin_bit(source)), 1))
+		return false;
+	return mcr_origin_find(table, &sought, egress);
+}
 
 /* Gathers the datagrams of one ring block into the worker's lists. forward.c */
 void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,

@@ -21,6 +21,7 @@ import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
+import { Loops } from "./net/loops.ts";
 import { Memberships } from "./net/memberships.ts";
 import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
@@ -84,6 +85,7 @@ export class Relay {
   readonly #queriers: Queriers;
   readonly #links: Links;
   readonly #exclusives: Exclusives;
+  readonly #loops: Loops;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: Interfaces = new Map();
@@ -120,6 +122,7 @@ export class Relay {
     this.#ingresses = new Ingresses(shim, log, workerCount, settings, undescribed);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
+    this.#loops = new Loops(log);
     this.#queriers = new Queriers({
       shim,
       log,
@@ -328,7 +331,9 @@ export class Relay {
   async #publish(): Promise<void> {
     const { shim, pause } = this.#deps;
     this.#epoch += 1;
-    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.tableInterfaces(this.#stale));
+    const captures = this.#ingresses.tableInterfaces(this.#stale);
+    const origins = this.#loops.origins(this.#rules, this.#interfaces);
+    const parts = tableParts(this.#epoch, this.#rules, captures, origins);
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
     while (shim.epochSeen(this.#handle) < this.#epoch) {
@@ -399,6 +404,8 @@ export class Relay {
     this.#ticks += 1;
     if (this.#ticks % ticksPerLook === 0) {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
+      const slots = this.#ingresses.statistics.map(({ slot }) => slot);
+      this.#loops.warn(this.#counters, slots);
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);

@@ -84,6 +84,14 @@ export class RunningEgress {
     return this.#opened(stale, nowMs);
   }
 
+  /** Who its packets are from, network and host order; undefined where that is not its own, or it sends nothing. */
+  get origin(): { readonly source: number; readonly source_port: number } | undefined {
+    const { source, source_port } = this.egress;
+    if (source === "keep" || source_port === "keep" || this.sourcePort === null || this.#frameSource === 0)
+      return undefined;
+    return { source: this.#frameSource, source_port: this.sourcePort };
+  }
+
   /** What the workers need of it. */
   get tableEntry(): TableParts["egresses"][number] {
     const { fd, slot, egress, segmentBytesMax, sendPath } = this;
