@@ -41,6 +41,7 @@ struct mcr_packet {
 	uint16_t port; /* it arrived at */
 	uint8_t ttl;
 	uint8_t tos;
+	uint8_t hop; /* number to write into its hop mark; 0: 1. hop.h */
 };
 
 struct mcr_packet_list {
@@ -138,7 +139,7 @@ struct mcr_scratch {
 	struct mcr_packet_list *lists; /* by flow */
 	uint32_t *touched; /* flows of this batch, in order of arrival */
 	uint32_t touched_count;
-	uint8_t *run_refused; /* by egress: this egress takes no super-frames */
+	int64_t *runs_refused_until_ns; /* by egress: its socket, mcr_takes_runs() */
 };
 
 struct mcr_port {
@@ -219,13 +220,26 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 /* Sends what is queued: on the link of this egress, or on all. link.c */
 void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link);
 void mcr_links_flush(struct mcr_worker *worker);
-/* As if every worker had seen the device refuse a run. link.c */
-void mcr_link_refuse_runs(struct mcr_link *link);
 
 /* How sending failed. egress.c */
 bool mcr_is_full(int error);
-bool mcr_is_run_refused(int error);
+bool mcr_refuses_run(int error);
 void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int error);
+
+/*
+ * Where a run was refused and its first datagram alone was not, no run is tried
+ * for so long. The reason may pass: an MTU that was lower for a moment, a route.
+ */
+#define MCR_RUN_RETRY_NS 5000000000ll
+/* CLOCK_MONOTONIC to a few ms, without a system call. egress.c */
+int64_t mcr_coarse_ns(void);
+
+static inline bool mcr_takes_runs(int64_t *refused_until_ns)
+{
+	if (__builtin_expect(*refused_until_ns != 0, 0) && mcr_coarse_ns() >= *refused_until_ns)
+		*refused_until_ns = 0;
+	return *refused_until_ns == 0;
+}
 
 /* Message arrays of one worker. egress.c */
 struct mcr_sender *mcr_sender_open(void);

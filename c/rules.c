@@ -219,7 +219,8 @@ static struct mcr_table *table_carve(struct carver *carver, const struct mcr_rel
 
 		scratch.lists = carve(carver, spec->flow_count, sizeof(*scratch.lists));
 		scratch.touched = carve(carver, spec->flow_count, sizeof(*scratch.touched));
-		scratch.run_refused = carve(carver, spec->egress_count, 1);
+		scratch.runs_refused_until_ns =
+			carve(carver, spec->egress_count, sizeof(*scratch.runs_refused_until_ns));
 		if (table)
 			layout.scratch[i] = scratch;
 	}
