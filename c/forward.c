@@ -30,7 +30,7 @@ static void count_refused(struct mcr_interface_counters *counters, enum mcr_verd
 
 	MCR_COUNT(counters->packets, packets);
 	switch (verdict) {
-	case MCR_FRAME_FRAGMENT:
+	case MCR_FRAME_FRAGMENT: /* of a super-frame: the kernel cuts none so */
 		MCR_COUNT(counters->fragment_malformed, packets);
 		break;
 	case MCR_FRAME_TRUNCATED:
@@ -88,6 +88,39 @@ static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t receiv
 }
 
 /*
+ * A packet that the rule would take, and that mcr has sent before: it came back, over a network
+ * that joins an egress and an ingress, or round by other relays. Not inlined: it is rare.
+ */
+static __attribute__((noinline)) void count_looped(struct mcr_worker *worker, uint32_t interface,
+						   uint32_t rule, uint32_t egress, uint32_t packets)
+{
+	MCR_COUNT(worker->interfaces[interface].looped, packets);
+	MCR_COUNT(worker->rules[rule].looped, packets);
+	if (egress != MCR_NONE)
+		MCR_COUNT(worker->egresses[egress].returned_packets, packets);
+}
+
+/* The number of the relay that its packets leave with: hop.h. 0: they have come back too often. */
+static uint8_t hop_take(struct mcr_worker *worker, uint32_t interface,
+			const struct mcr_frame *frame, const struct mcr_datagram *datagram,
+			uint32_t segments)
+{
+	const struct mcr_hop_frame hop = { .key = { .link_source = frame->link_source,
+						    .source = mcr_ipv4(datagram->source),
+						    .destination = mcr_ipv4(datagram->destination),
+						    .interface = interface,
+						    .source_port = datagram->source_port,
+						    .port = datagram->port },
+					   .segments = segments,
+					   .identification = datagram->identification,
+					   .is_atomic = datagram->is_atomic };
+	bool is_looped;
+	uint8_t number = mcr_hops_take(&worker->hops, &hop, frame->received_ns, &is_looped);
+
+	return is_looped ? 0 : number;
+}
+
+/*
  * The RTP that arrived for the rule, whatever becomes of it: every datagram of the frame, health.h.
  * Not inlined: frame_gather would run out of registers, for packets that are no RTP as well.
  */
@@ -133,6 +166,34 @@ static __attribute__((noinline)) void health_count(struct mcr_worker *worker,
 		MCR_COUNT(rule->rtp_duplicate, duplicate);
 }
 
+/*
+ * One fragment. True where its datagram is whole now, and frame and datagram are that. What has
+ * become whole lies in the worker's memory until the batch is sent.
+ */
+static __attribute__((noinline)) bool fragment_take(const struct mcr_table *table,
+						    struct mcr_worker *worker,
+						    struct mcr_scratch *scratch, uint32_t interface,
+						    struct mcr_frame *frame)
+{
+	const struct mcr_fragment fragment = { .ip = frame->network,
+					       .captured = frame->captured,
+					       .wire_bytes = frame->wire_bytes,
+					       .interface = interface,
+					       .vlan = frame->vlan };
+	struct mcr_assembled whole;
+
+	/* The batch has room for the datagram as well, so that it is not sent between this and its packet. */
+	if (worker->packet_count == MCR_BATCH_PACKETS_MAX ||
+	    !mcr_reassembly_has_room(worker->reassembly))
+		mcr_batch_send(table, worker, scratch);
+	if (!mcr_reassembly_take(worker->reassembly, &fragment, worker->began_ns, &whole))
+		return false;
+	frame->network = whole.ip;
+	frame->captured = frame->wire_bytes = whole.bytes;
+	frame->checksum_known = false; /* the kernel has not seen it whole */
+	return true;
+}
+
 static void frame_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			 struct mcr_scratch *scratch, uint32_t interface,
 			 const struct mcr_frame *frame)
@@ -140,10 +201,12 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	struct mcr_interface_counters *counters = &worker->interfaces[interface];
 	struct mcr_key key = { .vlan = frame->vlan, .interface = interface };
 	struct mcr_rule_counters *rule;
+	struct mcr_frame whole;
 	struct mcr_datagram datagram;
 	struct mcr_packet packet;
 	enum mcr_verdict verdict = MCR_FRAME_MALFORMED;
-	uint32_t segments, flow;
+	uint32_t segments, flow, egress = MCR_NONE;
+	uint8_t hop = 0;
 	bool is_sampled;
 
 	if (__builtin_expect(frame->packet_type == PACKET_OTHERHOST, 0)) {
@@ -153,6 +216,14 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	if (frame->protocol == ETH_P_IP)
 		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes,
 					  frame->checksum_known, &datagram);
+	if (__builtin_expect(verdict == MCR_FRAME_FRAGMENT && !frame->segment_bytes, 0)) {
+		whole = *frame;
+		if (!fragment_take(table, worker, scratch, interface, &whole))
+			return;
+		frame = &whole;
+		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes, false,
+					  &datagram);
+	}
 	if (verdict != MCR_FRAME_OK) {
 		count_refused(counters, verdict, frame);
 		return;
@@ -169,6 +240,14 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 			MCR_COUNT(counters->tagged, segments);
 		else
 			MCR_COUNT(counters->no_match, segments);
+		return;
+	}
+
+	if (!mcr_table_returned(table, mcr_ipv4(datagram.source), datagram.source_port,
+				table->flows[flow].rule, &egress))
+		hop = hop_take(worker, interface, frame, &datagram, segments);
+	if (__builtin_expect(hop == 0, 0)) {
+		count_looped(worker, interface, table->flows[flow].rule, egress, segments);
 		return;
 	}
 
@@ -190,7 +269,8 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 				      .source_port = datagram.source_port,
 				      .port = datagram.port,
 				      .ttl = datagram.ttl,
-				      .tos = datagram.tos };
+				      .tos = datagram.tos,
+				      .hop = hop };
 	for (; segments > 1; segments--) {
 		list_append(table, worker, scratch, flow, &packet);
 		packet.payload += packet.bytes;
@@ -246,6 +326,7 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		scratch->lists[scratch->touched[i]].first = MCR_NONE;
 	}
 	mcr_links_flush(worker);
+	mcr_reassembly_release(worker->reassembly);
 	if (__builtin_expect(worker->sample_count > 0, 0))
 		mcr_samples_count(worker);
 	scratch->touched_count = 0;
@@ -431,6 +512,7 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 {
 	int64_t gathered_ns, sent_ns;
 
+	worker->began_ns = *at_ns;
 	ports_gather(table, worker, scratch, ports, port_count);
 	if (worker->block_count == 0)
 		return false;
@@ -476,10 +558,13 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}
+		mcr_reassembly_expire(worker->reassembly, at_ns);
 		if (busy)
 			naps = 0;
-		if (stopping && !busy)
+		if (stopping && !busy) {
+			mcr_reassembly_flush(worker->reassembly);
 			return 1;
+		}
 		if (at_ns >= deadline_ns)
 			return 0;
 		if (busy) {

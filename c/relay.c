@@ -73,7 +73,9 @@ static int worker_open(struct mcr_relay *relay, uint32_t index, uint64_t seed)
 	worker->health.seed = seed;
 	worker->hops.table = pages_open(sizeof(*worker->hops.table));
 	worker->hops.seed = seed;
-	if (!worker->packets || !worker->sender || !worker->health.streams || !worker->hops.table)
+	worker->reassembly = mcr_reassembly_open(worker->interfaces, seed);
+	if (!worker->packets || !worker->sender || !worker->health.streams || !worker->hops.table ||
+	    !worker->reassembly)
 		return -ENOMEM;
 	return 0;
 }
@@ -91,6 +93,7 @@ static void relay_close(struct mcr_relay *relay)
 			munmap(worker->health.streams, HEALTH_BYTES);
 		if (worker->hops.table)
 			munmap(worker->hops.table, sizeof(*worker->hops.table));
+		mcr_reassembly_close(worker->reassembly);
 	}
 	free(relay->rule_numbers);
 	if (relay->counters)

@@ -13,6 +13,7 @@
 #include "health.h"
 #include "hop.h"
 #include "mcr.h"
+#include "reassembly.h"
 #include "ring.h"
 
 #define MCR_CACHE_LINE 64
@@ -74,7 +75,9 @@ struct mcr_worker {
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
 	uint32_t packet_count;
 	uint32_t block_count; /* held: turns that rings gave to this batch */
+	int64_t began_ns; /* when the batch was begun: CLOCK_MONOTONIC */
 	int64_t pause_ns; /* of the rings that gave it full blocks, the longest */
+	struct mcr_reassembly *reassembly;
 	struct mcr_sender *sender;
 	struct mcr_queue *queues; /* of links that have something to send */
 } __attribute__((aligned(MCR_CACHE_LINE)));
