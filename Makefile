@@ -116,7 +116,7 @@ fuzz: $(fuzzers) ## fuzz frames, ring blocks, the rule table, received streams a
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \
 	done
 
-$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(c_sources) $(c_headers) Makefile | packages
+$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_sources) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(c_sources)
 

@@ -100,6 +100,16 @@ static struct mcr_interface_counters *counters_of(const struct memory *memory,
 	return &memory->interfaces[datagram->key[1] >> 32];
 }
 
+/*
+ * libc's memcpy: where gcc knows that a length has a bound, it writes rep movsq in its place, which
+ * takes three times as long for 1,480 bytes that are not aligned.
+ */
+static void bytes_copy(uint8_t *to, const uint8_t *from, size_t bytes)
+{
+	__asm__("" : "+r"(bytes));
+	memcpy(to, from, bytes);
+}
+
 /* -- chunks ------------------------------------------------------------------- */
 
 static uint16_t chunk_take(struct memory *memory)
@@ -376,7 +386,7 @@ static void piece_keep(struct memory *memory, uint16_t index, const struct piece
 
 		if (bytes > piece->to - at)
 			bytes = piece->to - at;
-		memcpy(chunk + at % CHUNK_BYTES, payload, bytes);
+		bytes_copy(chunk + at % CHUNK_BYTES, payload, bytes);
 		payload += bytes;
 		at += bytes;
 	}
@@ -393,7 +403,7 @@ static void piece_keep(struct memory *memory, uint16_t index, const struct piece
 		datagram->payload_bytes = piece->to;
 	if (piece->from == 0) {
 		datagram->header_bytes = (uint16_t)piece->header_bytes;
-		memcpy(datagram->header, piece->ip, piece->header_bytes);
+		bytes_copy(datagram->header, piece->ip, piece->header_bytes);
 	}
 }
 
@@ -411,13 +421,13 @@ static struct mcr_assembled datagram_assemble(struct memory *memory,
 	uint32_t total_bytes = datagram->header_bytes + datagram->payload_bytes;
 	uint16_t sum;
 
-	memcpy(ip, datagram->header, datagram->header_bytes);
+	memcpy(ip, datagram->header, HEADER_BYTES_MAX); /* what is no header is payload soon */
 	for (uint32_t at = 0; at < datagram->payload_bytes; at += CHUNK_BYTES) {
 		uint32_t bytes = datagram->payload_bytes - at;
 
-		memcpy(ip + datagram->header_bytes + at,
-		       memory->chunks[datagram->chunks[at / CHUNK_BYTES]],
-		       bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES);
+		bytes_copy(ip + datagram->header_bytes + at,
+			   memory->chunks[datagram->chunks[at / CHUNK_BYTES]],
+			   bytes < CHUNK_BYTES ? bytes : CHUNK_BYTES);
 	}
 	ip[2] = (uint8_t)(total_bytes >> 8);
 	ip[3] = (uint8_t)total_bytes;
