@@ -117,8 +117,16 @@ struct mcr_rule_counters {
 };
 _Static_assert(sizeof(struct mcr_rule_counters) == 128, "ABI");
 
+/*
+ * Sent is what the kernel has taken: the call that handed it over succeeded. A
+ * device that drops it afterwards, a queue that cuts a super-frame and has no
+ * room for all of it, a tunnel without a far end, a host that no neighbour
+ * answers for: none of them tells the sender. They count it per interface. A
+ * queue that refuses at once is told, and is counted as full; a super-frame by
+ * all its datagrams.
+ */
 struct mcr_egress_counters {
-	uint64_t sent_packets;
+	uint64_t sent_packets; /* handed to the kernel */
 	uint64_t sent_bytes; /* UDP payload */
 	uint64_t full_packets; /* dropped: socket buffer or device queue full */
 	uint64_t error_packets; /* dropped: the kernel refused, see last_errno */
@@ -380,7 +388,7 @@ struct mcr_egress_spec {
 	uint8_t ttl;
 	uint8_t dscp;
 	uint16_t keep; /* MCR_KEEP_*; these stand for what is above */
-	uint16_t plain; /* 1: one datagram a message, as an ordinary socket sends it */
+	uint16_t plain; /* 1: one datagram a message, as an ordinary socket sends it; no hop mark */
 };
 _Static_assert(sizeof(struct mcr_egress_spec) == 32, "ABI");
 
@@ -461,8 +469,9 @@ _Static_assert(sizeof(struct mcr_link_options) == 16, "ABI");
 MCR_EXPORT struct mcr_link *mcr_link_open(const struct mcr_relay *relay,
 					  const struct mcr_link_options *options, int32_t *error);
 /*
- * 0, or the errno with which the device has refused a single frame: since then
- * what is queued here leaves by the egress's socket.
+ * 0, or the errno with which the device has refused a single frame, unless for
+ * its size: since then what is queued here leaves by the egress's socket. A new
+ * link tries again.
  */
 MCR_EXPORT int32_t mcr_link_refusal(const struct mcr_link *link);
 /* Only when no worker has a table with this link any more. */

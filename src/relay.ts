@@ -36,7 +36,7 @@ import { Workers } from "./workers.ts";
 const tickMs = 500;
 /** Every rule is looked at, for its state and its drops, at every second tick: an idle mcr of many rules does little else. */
 const ticksPerLook = 2;
-/** A capture or an egress that failed is tried again this often. */
+/** A capture, a link or an egress that failed is tried again this often. */
 const retryMs = 5_000;
 /** Longer than it takes to read a ring that goes to its end, unless its worker is far too slow. */
 const drainMsMax = 1_000;
@@ -428,6 +428,7 @@ export class Relay {
     if (elapsedMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||
+      this.#links.hasFailure ||
       this.#queriers.hasFailure ||
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );

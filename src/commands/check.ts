@@ -164,12 +164,13 @@ function sourcesOf({ ingress }: Rule): readonly string[] {
 
 /** What an egress says beyond its target and TTL. */
 function settingsOf(egress: Egress, typeOf: TypeReader): readonly string[] {
-  const { source, source_port, dscp } = egress;
+  const { source, source_port, dscp, plain } = egress;
   return [
     ...(source === "interface" ? [] : [`source ${source}`]),
     ...(source_port === "auto" ? [] : [`source_port ${source_port}`]),
     ...pathOf(egress, typeOf),
     ...(dscp === 0 ? [] : [`dscp ${dscp}`]),
+    ...(plain ? ["plain"] : []),
   ];
 }
 

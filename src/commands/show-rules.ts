@@ -68,11 +68,17 @@ function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined, co
   ];
 }
 
+/** What is not the usual way: no frames, or no runs. */
+function pathRemark({ path, path_reason: reason, plain: isPlain }: EgressSnapshot): readonly string[] {
+  if (reason === null && !isPlain) return [];
+  return [`path ${path}${isPlain ? ", plain" : ""}${reason === null ? "" : `: ${reason}`}`];
+}
+
 function lineOf(egress: EgressSnapshot, nowMs: number, colors: Colors): Line {
   const remarks = [
     ...(egress.reason === null ? [] : [colors.warn(egress.reason)]),
     ...formatDrops(egress).map(colors.bad),
-    ...(egress.path_reason === null ? [] : [`path ${egress.path}: ${egress.path_reason}`]),
+    ...pathRemark(egress),
   ];
   return {
     row: [

@@ -29,6 +29,8 @@ export const EgressSchema = v.object({
   path: v.picklist(sendPaths),
   /** Why not frames, where they are not what the rule leaves or asks for. */
   path_reason: v.nullable(v.string()),
+  /** One datagram a message, as an ordinary socket sends them. */
+  plain: v.boolean(),
   state: v.picklist(egressStates),
   since: time,
   /** Why it is not active. */

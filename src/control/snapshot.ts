@@ -95,6 +95,7 @@ function egressSnapshot(
     ttl: typeof egress.ttl === "number" ? egress.ttl : 0,
     path: running.sendPath.path,
     path_reason: running.sendPath.reason,
+    plain: egress.plain,
     state: status.state,
     since: isoTime(status.sinceMs),
     reason: status.reason,

@@ -95,8 +95,8 @@ export class RunningEgress {
   /** What the workers need of it. */
   get tableEntry(): TableParts["egresses"][number] {
     const { fd, slot, egress, segmentBytesMax, sendPath } = this;
-    const socket = { fd, slot, segment_bytes_max: segmentBytesMax };
-    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0, plain: 0 };
+    const socket = { fd, slot, segment_bytes_max: segmentBytesMax, plain: egress.plain ? 1 : 0 };
+    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
     if (fd === noSocket || sendPath.path === "socket") return { ...socket, ...none };
     return {
       ...socket,
@@ -106,7 +106,6 @@ export class RunningEgress {
       ttl: numberOr(egress.ttl, 0),
       dscp: numberOr(egress.dscp, 0),
       keep: keepOf(egress),
-      plain: 0,
     };
   }
 

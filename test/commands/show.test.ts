@@ -33,6 +33,19 @@ describe("mcr show", () => {
       `);
   });
 
+  test("tells below an egress that it is plain, and why it sends no frames", () => {
+    const egresses = [
+      { ...egress, plain: true },
+      { ...egress, plain: true, path: "socket" as const, path_reason: "unicast" },
+      { ...egress, path: "socket" as const, path_reason: "unicast" },
+    ];
+    expect(
+      show([{ ...rule, egress: egresses }])
+        .match(/^ +path .*/gm)
+        ?.map((line) => line.trim()),
+    ).toEqual(["path frame, plain", "path socket, plain: unicast", "path socket: unicast"]);
+  });
+
   test("tells below a rule by what means it is exclusive, or why it is not", () => {
     const below = (changes: Partial<RuleSnapshot>) =>
       show([{ ...rule, ...changes }])

@@ -28,6 +28,7 @@ export const egress: EgressSnapshot = {
   ttl: 1,
   path: "frame",
   path_reason: null,
+  plain: false,
   state: "active",
   since: "2026-11-21T09:55:00.000Z",
   reason: null,
