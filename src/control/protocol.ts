@@ -43,6 +43,8 @@ export const EgressSchema = v.object({
   rate,
   /** Dropped packets by reason. */
   dropped: v.object(v.entriesFromList(egressReasons, count)),
+  /** Of the packets sent: came back to a rule that feeds this egress, and are `looped` there. */
+  returned_packets: v.optional(count, 0),
   /** The system's words for the last refused packet. */
   last_error: v.nullable(v.string()),
 });
@@ -78,6 +80,8 @@ export const RuleSchema = v.object({
   last_packet: v.nullable(time),
   latency: LatencySchema,
   rtp: v.optional(RtpSchema, null),
+  /** None of its packets: they came back, from an egress that it feeds or through other relays, and were dropped. */
+  looped: v.optional(count, 0),
   egress: v.array(EgressSchema),
 });
 

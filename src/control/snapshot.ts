@@ -67,6 +67,7 @@ export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: R
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
     latency: summaryOf(counters.latency(running.slot)),
     rtp: rtpOf(counts),
+    looped: counts.looped,
     egress,
   };
 }
@@ -105,6 +106,7 @@ function egressSnapshot(
     frame_packets: counts.frame_packets,
     rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
     dropped: egressDrops(counts),
+    returned_packets: counts.returned_packets,
     last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
   };
 }
@@ -185,7 +187,7 @@ export interface DropPlace {
   readonly reason: string;
 }
 
-/** Every counter of what should not be: packets that no rule wants are none of them. */
+/** Every counter of what should not be: packets that no rule wants are none of them, those that go round are. */
 export function* dropCounters(
   rules: readonly RunningRule[],
   interfaces: Source["interfaces"],
@@ -200,7 +202,11 @@ export function* dropCounters(
         total: dropped[reason],
       };
   }
-  for (const { rule, egresses } of rules)
+  for (const { rule, slot: ruleSlot, egresses } of rules) {
+    // Told, though it is no loss: what goes round takes the place of what does not.
+    const ingress = { rule: rule.name, interface: rule.ingress.interface, destination: null };
+    const total = counters.looped(ruleSlot);
+    yield { key: `rule ${ruleSlot} ${rule.name} looped`, place: { ...ingress, reason: "looped" }, total };
     for (const { egress, slot } of egresses) {
       const dropped = egressDrops(counters.egress(slot));
       const place = {
@@ -211,6 +217,7 @@ export function* dropCounters(
       for (const [reason, total] of Object.entries(dropped))
         yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
     }
+  }
 }
 
 /** The lines at stop and on USR1. */

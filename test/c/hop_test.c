@@ -334,6 +334,28 @@ static void test_senders(void)
 	}
 }
 
+static void test_atomic(void)
+{
+	begin("atomic is what may not be fragmented and is no fragment");
+	EXPECT_TRUE(mcr_hop_is_atomic(0x4000));
+	EXPECT_TRUE(mcr_hop_is_atomic(0xc000)); /* the reserved bit says nothing */
+	EXPECT_TRUE(!mcr_hop_is_atomic(0));
+	EXPECT_TRUE(!mcr_hop_is_atomic(0x6000));
+	EXPECT_TRUE(!mcr_hop_is_atomic(0x2000));
+	EXPECT_TRUE(!mcr_hop_is_atomic(0x4001));
+	EXPECT_TRUE(!mcr_hop_is_atomic(0x5fff));
+
+	begin("a number that mcr never writes is no mark");
+	EXPECT(mcr_hop_number(0xb400), 0);
+	EXPECT(mcr_hop_number(0xb43f), 0);
+	EXPECT(mcr_hop_number(0xb440), 1);
+	EXPECT(mcr_hop_number(0xb5ff), 7);
+	EXPECT(mcr_hop_number(0xb3ff), 0);
+	EXPECT(mcr_hop_number(0xb600), 0);
+	for (uint8_t number = 1; number <= MCR_HOP_MAX; number++)
+		EXPECT(mcr_hop_number(mcr_hop_mark(number)), number);
+}
+
 /* -- the table --------------------------------------------------------------------- */
 
 static void test_table(void)
@@ -390,6 +412,7 @@ int main(void)
 	test_loops();
 	test_calm();
 	test_senders();
+	test_atomic();
 	test_table();
 	for (uint32_t i = 0; i < RELAYS_MAX; i++)
 		free(hops[i].table);
