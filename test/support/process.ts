@@ -16,6 +16,8 @@ export interface SpawnOptions {
   readonly stdin?: string;
   /** Added to this process's environment. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Takes stdout as bytes; `stdout` stays empty then. */
+  readonly onBytes?: (bytes: Uint8Array) => void;
 }
 
 export class Process {
@@ -27,7 +29,7 @@ export class Process {
   readonly exited: Promise<Completed>;
   readonly #child: Bun.Subprocess<"pipe", "pipe", "pipe">;
 
-  constructor(argv: readonly string[], { stdin, env }: SpawnOptions = {}) {
+  constructor(argv: readonly string[], { stdin, env, onBytes }: SpawnOptions = {}) {
     this.#child = Bun.spawn([...argv], {
       stdin: "pipe",
       stdout: "pipe",
@@ -35,13 +37,17 @@ export class Process {
       env: { ...process.env, ...env },
     });
     this.pid = this.#child.pid;
+    const addText = asText((text) => {
+      this.stdout += text;
+    });
     const output = Promise.all([
-      read(this.#child.stdout, (text) => {
-        this.stdout += text;
-      }),
-      read(this.#child.stderr, (text) => {
-        this.stderr += text;
-      }),
+      read(this.#child.stdout, onBytes ?? addText),
+      read(
+        this.#child.stderr,
+        asText((text) => {
+          this.stderr += text;
+        }),
+      ),
     ]);
     this.exited = this.#end(output);
     if (stdin !== undefined) {
@@ -53,6 +59,12 @@ export class Process {
   write(text: string): void {
     this.#child.stdin.write(text);
     this.#child.stdin.flush();
+  }
+
+  /** Resolves when the pipe has taken them. */
+  async writeBytes(bytes: Uint8Array): Promise<void> {
+    this.#child.stdin.write(bytes);
+    await this.#child.stdin.flush();
   }
 
   closeStdin(): void {
@@ -99,7 +111,11 @@ function find(pattern: string | RegExp, text: string): string | undefined {
   return pattern.exec(text)?.[0];
 }
 
-async function read(stream: ReadableStream<Uint8Array>, append: (text: string) => void): Promise<void> {
+function asText(append: (text: string) => void): (bytes: Uint8Array) => void {
   const decoder = new TextDecoder();
-  for await (const chunk of stream) append(decoder.decode(chunk, { stream: true }));
+  return (bytes) => append(decoder.decode(bytes, { stream: true }));
+}
+
+async function read(stream: ReadableStream<Uint8Array>, append: (bytes: Uint8Array) => void): Promise<void> {
+  for await (const chunk of stream) append(chunk);
 }

@@ -1,5 +1,6 @@
-// Typed hands for the two traffic programs of test/traffic: build them, start them in a namespace, read their JSON.
-// Keys are spelled as the programs print them. Received counts each sequence number once; see receive.c.
+// Typed hands for the traffic programs of test/traffic: build them, start them in a namespace, read their JSON; those of
+// inject and record are in records.ts. Keys are spelled as the programs print them. Received counts each sequence number
+// once; see receive.c.
 
 import { mkdir, rename, stat } from "node:fs/promises";
 import * as v from "valibot";
@@ -245,13 +246,19 @@ export interface TrafficPrograms {
   readonly send: string;
   readonly receive: string;
   readonly tap: string;
+  readonly inject: string;
+  readonly record: string;
 }
 
 /** Compiles what is older than its sources into dist/test; the Makefile has the same rule. */
 export function buildTraffic(): Promise<TrafficPrograms> {
-  built ??= Promise.all([compile("send"), compile("receive"), compile("tap")]).then(
-    ([send, receive, tap]) => ({ send, receive, tap }),
-  );
+  built ??= Promise.all([
+    compile("send"),
+    compile("receive"),
+    compile("tap"),
+    compile("inject"),
+    compile("record"),
+  ]).then(([send, receive, tap, inject, record]) => ({ send, receive, tap, inject, record }));
   return built;
 }
 let built: Promise<TrafficPrograms> | undefined;
@@ -259,7 +266,7 @@ let built: Promise<TrafficPrograms> | undefined;
 async function compile(name: keyof TrafficPrograms): Promise<string> {
   const directory = `${repository}/dist/test`;
   const program = `${directory}/${name}`;
-  const files = [`${name}.c`, "common.h", "options.h", "payload.h", "sha256.h"];
+  const files = [`${name}.c`, "common.h", "options.h", "payload.h", "record.h", "sha256.h"];
   const sources = files.map((file) => `${repository}/test/traffic/${file}`);
   const newest = Math.max(...(await Promise.all(sources.map(modifiedMs))));
   if ((await modifiedMs(program)) >= newest) return program;
