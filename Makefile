@@ -20,6 +20,9 @@ ROUNDS = 11
 ROWS =
 # make fuzz FUZZ_SECONDS=600: how long each fuzzer runs
 FUZZ_SECONDS = 60
+# make differential SECONDS=600 SEED=7: how long, and the first seed; without one every run has another
+SECONDS = 60
+SEED =
 
 # ---- Names, and what is where ----------------------------------------------------------------------------------
 
@@ -73,7 +76,7 @@ dist/libmcr.so: c $(c_sources) $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test check format bench bench-quick bench-compare profile fuzz dist clean help
+.PHONY: demo test differential check format bench bench-quick bench-compare profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -81,6 +84,9 @@ demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces a
 # test/run.ts runs `bun test`, which runs the C programs too, and ends with the line "N passed, N failed".
 test: dist/mcr $(c_tests) $(traffic_tools) ## all tests: unit, C under ASan and UBSan, end to end in network namespaces
 	@$(BUN) test/run.ts $(TESTS)
+
+differential: dist/mcr $(traffic_tools) ## random frames into a running relay, compared with a model, SECONDS=60
+	$(BUN) test/differential/main.ts --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
 
 bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding, 5 rounds; adds to test/bench/RESULTS.md
 	$(BUN) test/bench/bench.ts --write
@@ -123,7 +129,7 @@ fuzz: $(fuzzers) ## fuzz frames, ring blocks, the rule table, received streams a
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \
 	done
 
-$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(c_sources) $(c_headers) Makefile | packages
+$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_sources) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(c_sources)
 
@@ -192,7 +198,7 @@ needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=lib
 # Only what the targets of this run need.
 needs := $(needs_compiler)
 needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
-needs += $(if $(filter demo test bench bench-quick bench-compare profile,$(goals)),; $(needs_ip))
+needs += $(if $(filter demo test differential bench bench-quick bench-compare profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
 needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus); $(needs_tmux); $(needs_ffmpeg))

@@ -19,6 +19,7 @@ export const linkNames = [
   "wire",
   "match",
   "ring",
+  "loop",
   "rtp",
   "exclusive",
   "egress",

@@ -70,6 +70,10 @@ const families = {
     "RTP packets that arrived for the rule behind a later one, and are not missing.",
   ],
   mcr_rtp_duplicate_packets_total: ["counter", "RTP packets that had arrived for the rule already."],
+  mcr_rule_looped_packets_total: [
+    "counter",
+    "Packets that came back to the rule, from an egress that it feeds or through other relays, and were dropped.",
+  ],
   mcr_rule_latency_seconds: ["histogram", "What mcr added to the way of the packets that it sampled."],
   mcr_output_state: ["gauge", "1 for the state that the egress is in, 0 for the others."],
   mcr_output_sent_packets_total: ["counter", "Packets sent by the egress."],
@@ -77,6 +81,10 @@ const families = {
   mcr_output_dropped_packets_total: [
     "counter",
     "Packets of the egress that were dropped, each for one reason.",
+  ],
+  mcr_output_returned_packets_total: [
+    "counter",
+    "Packets sent by the egress that came back to a rule that feeds it.",
   ],
   mcr_sent_packets_total: ["counter", "Packets sent by all egresses, those of removed rules included."],
   mcr_sent_bytes_total: ["counter", "UDP payload sent by all egresses, those of removed rules included."],
@@ -198,7 +206,7 @@ function ruleGauges({ name, state, since, last_packet, egress }: RuleSnapshot): 
   ];
 }
 
-/** On top of what their series had before; those of RTP only where there ever was some. */
+/** On top of what their series had before; those of RTP and of loops only where there ever was some. */
 function continuedCounters(rule: RuleMetrics, before: readonly PastCounts[]): readonly Sample[] {
   const samples = ruleCounters(rule).map((each) => ({
     ...each,
@@ -207,8 +215,16 @@ function continuedCounters(rule: RuleMetrics, before: readonly PastCounts[]): re
   const hasRtp = samples.some(
     ({ family, value }) => family === "mcr_rtp_received_packets_total" && value > 0,
   );
-  return hasRtp ? samples : samples.filter(({ family }) => !family.startsWith("mcr_rtp_"));
+  return samples.filter(
+    ({ family, value }) =>
+      (hasRtp || !family.startsWith("mcr_rtp_")) && (value > 0 || !loopFamilies.has(family)),
+  );
 }
+
+const loopFamilies: ReadonlySet<Family> = new Set([
+  "mcr_rule_looped_packets_total",
+  "mcr_output_returned_packets_total",
+]);
 
 /** What only grows, of one rule: histograms too, their bounds being series of their own. */
 function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
@@ -222,6 +238,7 @@ function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
     sample("mcr_rtp_missing_packets_total", ingress, rule.rtp?.missing ?? 0),
     sample("mcr_rtp_reordered_packets_total", ingress, rule.rtp?.reordered ?? 0),
     sample("mcr_rtp_duplicate_packets_total", ingress, rule.rtp?.duplicate ?? 0),
+    sample("mcr_rule_looped_packets_total", ingress, rule.looped),
     ...(latency ? latencySamples(rule.name, latency) : []),
     ...rule.egress.flatMap((each, index) => {
       const output = outputLabels(rule.name, each, index);
@@ -229,6 +246,7 @@ function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
         sample("mcr_output_sent_packets_total", output, each.sent_packets),
         sample("mcr_output_sent_bytes_total", output, each.sent_bytes),
         ...drops("mcr_output_dropped_packets_total", output, each.dropped),
+        sample("mcr_output_returned_packets_total", output, each.returned_packets),
       ];
     }),
   ];

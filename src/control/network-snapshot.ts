@@ -1,4 +1,5 @@
 // What the rules stand on, as the control socket tells it: interfaces and memberships. Beside snapshot.ts. Pure.
+import { dotted } from "../net/address.ts";
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 import type { FailedJoin, Membership } from "../net/memberships.ts";
 import type { LastQuery, Listening } from "../net/queriers.ts";
@@ -72,9 +73,4 @@ function describe(
     return { state: "waiting", reason: state.unusable, ifindex: null, mtu: null, address: null };
   const { ifindex, mtu, address } = state;
   return { state: "active", reason: null, ifindex, mtu, address: address === 0 ? null : dotted(address) };
-}
-
-/** Network order, as read on a little-endian machine. */
-function dotted(address: number): string {
-  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 0xff).join(".");
 }

@@ -29,6 +29,8 @@ export const EgressSchema = v.object({
   path: v.picklist(sendPaths),
   /** Why not frames, where they are not what the rule leaves or asks for. */
   path_reason: v.nullable(v.string()),
+  /** One datagram a message, as an ordinary socket sends them. */
+  plain: v.boolean(),
   state: v.picklist(egressStates),
   since: time,
   /** Why it is not active. */
@@ -41,6 +43,8 @@ export const EgressSchema = v.object({
   rate,
   /** Dropped packets by reason. */
   dropped: v.object(v.entriesFromList(egressReasons, count)),
+  /** Of the packets sent: came back to a rule that feeds this egress, and are `looped` there. */
+  returned_packets: v.optional(count, 0),
   /** The system's words for the last refused packet. */
   last_error: v.nullable(v.string()),
 });
@@ -76,6 +80,8 @@ export const RuleSchema = v.object({
   last_packet: v.nullable(time),
   latency: LatencySchema,
   rtp: v.optional(RtpSchema, null),
+  /** None of its packets: they came back, from an egress that it feeds or through other relays, and were dropped. */
+  looped: v.optional(count, 0),
   egress: v.array(EgressSchema),
 });
 
@@ -160,8 +166,12 @@ export const InterfaceStatsSchema = v.object({
   matched: count,
   /** UDP payload of matched packets. */
   bytes: count,
-  /** Dropped packets by reason; ring is the kernel's count of frames that found the ring full. */
+  /** Dropped packets by reason; ring is the kernel's count of frames that it could not put into the ring. */
   dropped: v.object(v.entriesFromList(ingressReasons, count)),
+  /** Of `ring`: frames with an offload type that the kernel cannot describe. */
+  undescribed: v.optional(count, 0),
+  /** How often its rings were opened anew because they only dropped. */
+  reopened: v.optional(count, 0),
 });
 
 export const StatsSchema = v.object({

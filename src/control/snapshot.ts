@@ -35,6 +35,7 @@ export interface Source {
     readonly name: string;
     readonly slot: number;
     readonly ringDropped: number;
+    readonly reopened: number;
   }[];
   /** What removed rules have sent, by worker. */
   readonly retired: readonly EgressTotals[];
@@ -66,6 +67,7 @@ export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: R
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
     latency: summaryOf(counters.latency(running.slot)),
     rtp: rtpOf(counts),
+    looped: counts.looped,
     egress,
   };
 }
@@ -94,6 +96,7 @@ function egressSnapshot(
     ttl: typeof egress.ttl === "number" ? egress.ttl : 0,
     path: running.sendPath.path,
     path_reason: running.sendPath.reason,
+    plain: egress.plain,
     state: status.state,
     since: isoTime(status.sinceMs),
     reason: status.reason,
@@ -103,6 +106,7 @@ function egressSnapshot(
     frame_packets: counts.frame_packets,
     rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
     dropped: egressDrops(counts),
+    returned_packets: counts.returned_packets,
     last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
   };
 }
@@ -113,8 +117,8 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   const rules = source.rules.map((rule) => ruleSnapshot(rule, counters, source.rates));
   const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
-  const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
-    interfaceStats(name, counters.interface(slot), ringDropped),
+  const interfaces = source.interfaces.map((ingress) =>
+    interfaceStats(ingress, counters.interface(ingress.slot)),
   );
   return {
     time: isoTime(nowMs),
@@ -139,13 +143,18 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   };
 }
 
-function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: number): InterfaceStats {
+function interfaceStats(
+  { name, ringDropped, reopened }: Source["interfaces"][number],
+  counts: InterfaceCounts,
+): InterfaceStats {
   return {
     interface: name,
     packets: counts.packets,
     matched: counts.matched,
     bytes: counts.bytes,
     dropped: ingressDrops(counts, ringDropped),
+    undescribed: counts.undescribed,
+    reopened,
   };
 }
 
@@ -178,7 +187,7 @@ export interface DropPlace {
   readonly reason: string;
 }
 
-/** Every counter of what should not be: packets that no rule wants are none of them. */
+/** Every counter of what should not be: packets that no rule wants are none of them, those that go round are. */
 export function* dropCounters(
   rules: readonly RunningRule[],
   interfaces: Source["interfaces"],
@@ -193,7 +202,11 @@ export function* dropCounters(
         total: dropped[reason],
       };
   }
-  for (const { rule, egresses } of rules)
+  for (const { rule, slot: ruleSlot, egresses } of rules) {
+    // Told, though it is no loss: what goes round takes the place of what does not.
+    const ingress = { rule: rule.name, interface: rule.ingress.interface, destination: null };
+    const total = counters.looped(ruleSlot);
+    yield { key: `rule ${ruleSlot} ${rule.name} looped`, place: { ...ingress, reason: "looped" }, total };
     for (const { egress, slot } of egresses) {
       const dropped = egressDrops(counters.egress(slot));
       const place = {
@@ -204,6 +217,7 @@ export function* dropCounters(
       for (const [reason, total] of Object.entries(dropped))
         yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
     }
+  }
 }
 
 /** The lines at stop and on USR1. */

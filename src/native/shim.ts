@@ -188,7 +188,7 @@ export class Shim {
     );
   }
 
-  /** What the kernel queues of frames longer than their slot; 0: no ring by frame. */
+  /** What the kernel may queue by frame; 0: by block. */
   ringReceiveBytes(ring: RingHandle): number {
     return this.#c.mcr_ring_receive_bytes(ring);
   }
@@ -201,14 +201,24 @@ export class Shim {
     checked(this.#c.mcr_ring_filter(ring, encode("mcr_address_range", ranges), ranges.length));
   }
 
-  /** Frames dropped because the ring was full, since the last call. */
+  /** Frames that the kernel dropped since the last call. */
   takeRingDrops(ring: RingHandle): number {
     return checked(Number(this.#c.mcr_ring_drops(ring)));
   }
 
-  /** Frames that lie in the ring, captured and not sent yet. */
+  /** Blocks or frames that a worker has ever taken: it only grows. */
+  ringTaken(ring: RingHandle): number {
+    return Number(this.#c.mcr_ring_taken(ring));
+  }
+
+  /** Frames that lie in the ring, captured and not sent yet; by frame 1 stands for any number. */
   ringUnread(ring: RingHandle): number {
     return Number(this.#c.mcr_ring_unread(ring));
+  }
+
+  /** Only when no worker reads the ring any more: the frames that are left in it, which are lost. */
+  discardRing(ring: RingHandle): number {
+    return Number(this.#c.mcr_ring_discard(ring));
   }
 
   closeRing(ring: RingHandle): void {
@@ -328,7 +338,7 @@ export class Shim {
   }
 
   closeQueryRing(ring: QueryRingHandle): void {
-    this.#c.mcr_query_ring_close(ring);
+    this.#c.mcr_ring_close(ring);
   }
 
   // -- generator.c

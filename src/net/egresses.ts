@@ -56,8 +56,8 @@ function logState(running: RunningRule, egress: RunningEgress, troubleBefore: st
   else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
 }
 
-function describePath({ sendPath: { path, reason } }: RunningEgress): string {
-  return `path ${path}${reason === null ? "" : `: ${reason}`}`;
+function describePath({ sendPath: { path, reason }, egress: { plain } }: RunningEgress): string {
+  return `path ${path}${plain ? ", plain" : ""}${reason === null ? "" : `: ${reason}`}`;
 }
 
 function describe({ rule }: RunningRule, { egress }: RunningEgress): string {

@@ -84,11 +84,19 @@ export class RunningEgress {
     return this.#opened(stale, nowMs);
   }
 
+  /** Who its packets are from, network and host order; undefined where that is not its own, or it sends nothing. */
+  get origin(): { readonly source: number; readonly source_port: number } | undefined {
+    const { source, source_port } = this.egress;
+    if (source === "keep" || source_port === "keep" || this.sourcePort === null || this.#frameSource === 0)
+      return undefined;
+    return { source: this.#frameSource, source_port: this.sourcePort };
+  }
+
   /** What the workers need of it. */
   get tableEntry(): TableParts["egresses"][number] {
     const { fd, slot, egress, segmentBytesMax, sendPath } = this;
-    const socket = { fd, slot, segment_bytes_max: segmentBytesMax };
-    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0, plain: 0 };
+    const socket = { fd, slot, segment_bytes_max: segmentBytesMax, plain: egress.plain ? 1 : 0 };
+    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
     if (fd === noSocket || sendPath.path === "socket") return { ...socket, ...none };
     return {
       ...socket,
@@ -98,7 +106,6 @@ export class RunningEgress {
       ttl: numberOr(egress.ttl, 0),
       dscp: numberOr(egress.dscp, 0),
       keep: keepOf(egress),
-      plain: 0,
     };
   }
 

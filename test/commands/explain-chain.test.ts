@@ -1,8 +1,8 @@
-// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, and the
-// cures of what an egress refuses.
+// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, of what
+// came back, and the cures of what an egress refuses.
 
 import { describe, expect, test } from "bun:test";
-import { explain } from "../../src/commands/explain-chain.ts";
+import { explain, firstTrouble } from "../../src/commands/explain-chain.ts";
 import { interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
 import type { EgressSnapshot, Flows } from "../../src/control/protocol.ts";
 import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
@@ -27,16 +27,18 @@ function links(
     wire = onTheWire,
     egress = {},
     after = {},
+    looped = 0,
   }: {
     readonly wire?: Flows;
     readonly egress?: Readonly<Record<string, unknown>>;
     readonly after?: Partial<EgressSnapshot>;
+    readonly looped?: number;
   } = {},
 ) {
   const running = heard && {
     ...heard,
     before: rule,
-    after: { ...rule, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
+    after: { ...rule, looped, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
     interfaceBefore: undefined,
     interfaceAfter: undefined,
     memberships: [],
@@ -149,6 +151,39 @@ describe("where nothing arrives", () => {
       verdict: "unknown",
       cure: "mcr run -i studio rules.toml",
     });
+  });
+});
+
+describe("what came back", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const loop = (options: Parameters<typeof links>[1]) =>
+    links(heard, options).find(({ link }) => link === "loop");
+
+  test("from the rule's own egress is worth a look, with the egress and the cure", () => {
+    expect(loop({ looped: 20, after: { returned_packets: 20 } })).toMatchObject({
+      verdict: "warn",
+      text: "20 packets on veth1 had been here before and were dropped, 20 of them meanwhile: they came back from its own egress eth1 239.10.1.1:6001",
+      cure: expect.stringContaining("separate the two networks"),
+    });
+  });
+
+  test("through other relays is worth a look as well", () => {
+    const found = loop({ looped: 5 });
+    expect(found?.verdict).toBe("warn");
+    expect(found?.text).toContain("they came back through other relays");
+    expect(found?.cure).toStartWith("of the relays in the circle let one send to another group");
+  });
+
+  test("is nothing, as far as can be told: sockets carry no hop mark", () => {
+    expect(loop({})).toMatchObject({ verdict: "ok", text: "nothing came back on veth1", cure: null });
+    expect(loop({ after: { path: "socket" } })?.text).toBe(
+      "nothing came back on veth1 that could be told: what leaves by a socket (eth1 239.10.1.1:6001) has no hop mark, so other relays that send it back are not recognised",
+    );
+  });
+
+  test("keeps the conclusion from saying that no link is broken", () => {
+    expect(firstTrouble(links(heard, { looped: 5 }))?.link).toBe("loop");
+    expect(firstTrouble(links(heard))).toBeUndefined();
   });
 });
 

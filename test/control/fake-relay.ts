@@ -28,6 +28,7 @@ export const egress: EgressSnapshot = {
   ttl: 1,
   path: "frame",
   path_reason: null,
+  plain: false,
   state: "active",
   since: "2026-11-21T09:55:00.000Z",
   reason: null,
@@ -37,6 +38,7 @@ export const egress: EgressSnapshot = {
   frame_packets: 1234567,
   rate: { packets_per_s: 20_000, bits_per_s: 163_840_000 },
   dropped: { full: 0, error: 0, unavailable: 0, expired: 0 },
+  returned_packets: 0,
   last_error: null,
 };
 
@@ -57,6 +59,7 @@ export const rule: RuleSnapshot = {
   last_packet: "2026-11-21T11:59:59.990Z",
   latency: { samples: 1200, p50_ns: 612_345, p99_ns: 1_050_000, max_ns: 2_345_678 },
   rtp: { packets: 1234559, missing: 12, reordered: 3, duplicate: 1 },
+  looped: 0,
   egress: [egress],
 };
 
@@ -161,6 +164,8 @@ export const stats: Stats = {
         other_host: 0,
         looped: 0,
       },
+      undescribed: 0,
+      reopened: 0,
     },
   ],
   workers: [0, 1].map((worker) => ({

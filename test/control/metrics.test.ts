@@ -144,6 +144,21 @@ test("the health of RTP is told with the labels of the rule, and only where ther
   expect(renderMetrics(source({ rules: [counted(5, { rtp: null })] }))).not.toContain("mcr_rtp_");
 });
 
+test("what came back is told by rule and by egress, and only where something did", () => {
+  expect(renderMetrics(source())).not.toMatch(/looped_packets_total|returned_packets_total/);
+  const looping = counted(100, { looped: 30, egress: [{ ...egress, returned_packets: 20 }] });
+  const values = valuesIn(renderMetrics(source({ rules: [looping] })));
+  expect(
+    values.get('mcr_rule_looped_packets_total{rule="studio-a",iface="eth0",group="239.1.1.1",port="5001"}'),
+  ).toBe(30);
+  expect(
+    values.get(
+      'mcr_output_returned_packets_total{rule="studio-a",output="1",iface="eth1",dst="239.10.1.1:6001"}',
+    ),
+  ).toBe(20);
+  expect(values.get('mcr_interface_dropped_packets_total{iface="eth0",reason="looped"}')).toBe(0);
+});
+
 test("it counts on after a reload has changed the rule, before its RTP is recognised again and after", () => {
   const past = new PastCounts();
   past.add(counted(2000, { rtp }));
