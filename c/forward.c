@@ -46,14 +46,17 @@ static void count_refused(struct mcr_interface_counters *counters, enum mcr_verd
 	}
 }
 
-/* A switch floods what it has not learned, and a mirror port shows everything. */
-static void count_other_host(struct mcr_interface_counters *counters, const struct mcr_frame *frame)
+/* Not for this host, or of a network that no rule is for: whatever it holds. */
+static void count_foreign(struct mcr_interface_counters *counters, const struct mcr_frame *frame)
 {
 	const uint32_t packets = mcr_dropped_count(frame->network, frame->captured,
 						   frame->wire_bytes, frame->segment_bytes);
 
 	MCR_COUNT(counters->packets, packets);
-	MCR_COUNT(counters->other_host, packets);
+	if (frame->packet_type == PACKET_OTHERHOST)
+		MCR_COUNT(counters->other_host, packets);
+	else
+		MCR_COUNT(counters->tagged, packets);
 }
 
 static void list_append(const struct mcr_table *table, struct mcr_worker *worker,
@@ -209,8 +212,10 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 	uint8_t hop = 0;
 	bool is_sampled;
 
-	if (__builtin_expect(frame->packet_type == PACKET_OTHERHOST, 0)) {
-		count_other_host(counters, frame);
+	if (__builtin_expect(frame->packet_type == PACKET_OTHERHOST ||
+				     (frame->vlan && !table->any_vlan),
+			     0)) {
+		count_foreign(counters, frame);
 		return;
 	}
 	if (frame->protocol == ETH_P_IP)

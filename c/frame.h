@@ -153,14 +153,14 @@ static inline enum mcr_verdict mcr_frame_parse(const uint8_t *ip, size_t capture
 	total_bytes = mcr_get16(ip + 2);
 	if (ip[0] >> 4 != 4 || header_bytes < MCR_IPV4_HEADER_BYTES_MIN || ip[9] != 17)
 		return MCR_FRAME_MALFORMED;
+	if (mcr_ipv4_is_fragment(ip)) /* may be shorter than a UDP header: reassembly.h judges it */
+		return MCR_FRAME_FRAGMENT;
 	if (total_bytes < header_bytes + MCR_UDP_HEADER_BYTES || total_bytes > wire_bytes)
 		return MCR_FRAME_MALFORMED;
 	if (total_bytes > captured)
 		return MCR_FRAME_TRUNCATED;
 	if (mcr_fold(mcr_sum(ip, header_bytes, 0)) != 0xffff)
 		return MCR_FRAME_BAD_CHECKSUM;
-	if (mcr_ipv4_is_fragment(ip))
-		return MCR_FRAME_FRAGMENT;
 
 	udp = ip + header_bytes;
 	udp_bytes = mcr_get16(udp + 4);

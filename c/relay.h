@@ -154,6 +154,7 @@ struct mcr_table {
 	uint32_t epoch;
 	uint32_t slot_mask;
 	bool any_port; /* some match names no port */
+	bool any_vlan; /* some match names a VLAN */
 	bool counts_health; /* every packet of a flow comes to one worker */
 	struct mcr_slot *slots;
 	struct mcr_candidate *candidates; /* the ones with a source first */

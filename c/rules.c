@@ -264,6 +264,7 @@ static int fill_matches(struct mcr_table *table, struct mcr_match_spec *sorted, 
 		memcpy(table->candidates[i].source, sorted[i].source,
 		       sizeof(table->candidates[i].source));
 		table->any_port |= key.port == 0;
+		table->any_vlan |= key.vlan != 0;
 	}
 	return 0;
 }

@@ -144,6 +144,8 @@ function arrivalOf(frame: Uint8Array, body: Uint8Array, payload: Uint8Array, seg
 
 /** Compares over a whole run: it remembers the stable port and the last Identification of each egress. */
 export class Comparer {
+  /** Of each egress, laneOf: how many came as frames; undefined once that could not be told. */
+  readonly frames = new Map<string, number | undefined>();
   readonly #expects: Expects;
   readonly #macs: { readonly sender: Uint8Array; readonly host: Uint8Array };
   readonly #stablePorts = new Map<string, number>();
@@ -164,22 +166,28 @@ export class Comparer {
       if (list) list.push({ at, expected: each });
       else due.set(key, [{ at, expected: each }]);
     });
+    // What comes beside a datagram beyond the MTU may take the socket with it, so that they stay in order.
+    const mixed = new Set(
+      expected.filter(({ path, egress }) => path === "socket" && egress.spec.path === "auto").map(laneOf),
+    );
     const last = new Map<string, { readonly at: number; readonly frame: number }>();
     for (const arrival of arrivals) {
       if (faults.length >= limit) return faults;
       const list = due.get(keyOf(arrival));
       // Of equal datagrams the first that agrees.
-      const index = list?.findIndex((each) => this.#differences(each.expected, arrival).length === 0) ?? -1;
+      const differences = ({ expected: each }: { readonly expected: Expected }) =>
+        this.#differences(each, arrival, mixed.has(laneOf(each)));
+      const index = list?.findIndex((each) => differences(each).length === 0) ?? -1;
       const [found] = list?.splice(Math.max(index, 0), 1) ?? [];
       if (!found) {
         faults.push({ what: `came and was not expected: ${describe(arrival)}`, frame: undefined });
         continue;
       }
-      const { frame, flow, egress } = found.expected;
-      const lane = `${egress.rule} ${egress.index}`;
-      for (const what of this.#differences(found.expected, arrival))
-        faults.push({ what: `${what}: ${describe(arrival)}`, frame });
-      for (const what of this.#comparePorts(lane, found.expected, arrival)) faults.push({ what, frame });
+      const { frame, flow } = found.expected;
+      const lane = laneOf(found.expected);
+      this.#countFrames(lane, this.#came(found.expected, arrival, mixed.has(lane)));
+      for (const what of differences(found)) faults.push({ what: `${what}: ${describe(arrival)}`, frame });
+      for (const what of this.#compareSequence(lane, found.expected, arrival)) faults.push({ what, frame });
       // Datagrams without a number may stand for one another.
       if (flow === undefined || arrival.payload.length < numberedBytesMin) continue;
       const before = last.get(`${lane} ${flow}`);
@@ -199,10 +207,10 @@ export class Comparer {
   }
 
   /** What needs no other datagram to be seen. */
-  #differences(expected: Expected, arrival: Arrival): readonly string[] {
+  #differences(expected: Expected, arrival: Arrival, isMixed: boolean): readonly string[] {
     const { ttl, dscp, source, sourcePort, path, egress } = expected;
     const mac = expectedMac(expected) ?? this.#macs.host;
-    const isFrame = path === "frame";
+    const came = this.#came(expected, arrival, isMixed);
     const faults = [
       arrival.source !== source && `source ${addressText(arrival.source)} for ${addressText(source)}`,
       sourcePort !== undefined &&
@@ -212,16 +220,30 @@ export class Comparer {
       arrival.tos !== dscp << 2 && `type of service ${arrival.tos} for ${dscp << 2}`,
       !hasBytes(arrival.mac, mac) && `to the hardware address ${Buffer.from(arrival.mac).toString("hex")}`,
       !hasBytes(arrival.senderMac, this.#macs.sender) && "from another hardware address",
-      isFrame && arrival.wasFragmented && "fragments",
-      isFrame && !arrival.dontFragment && "DF is not set",
-      isFrame && egress.spec.plain && arrival.segment > 0 && "a super-frame of a plain egress",
-      isFrame && !egress.spec.plain && this.#expects.hopMark && markFault(arrival),
+      path === "frame" && came === "socket" && !isMixed && "by a socket",
+      path === "socket" && came === "frame" && "as a frame",
+      came === "frame" && arrival.wasFragmented && "fragments",
+      came === "frame" && !arrival.dontFragment && "DF is not set",
+      came === "frame" && egress.spec.plain && arrival.segment > 0 && "a super-frame of a plain egress",
+      came === "frame" && !egress.spec.plain && this.#expects.hopMark && markFault(arrival),
     ];
     return faults.filter((fault) => fault !== false);
   }
 
+  /** Only the hop mark tells a frame of mcr from one that the kernel made for a socket. */
+  #came(expected: Expected, arrival: Arrival, isMixed: boolean): "frame" | "socket" | undefined {
+    if (expected.egress.spec.plain || !this.#expects.hopMark) return isMixed ? undefined : expected.path;
+    return arrival.dontFragment && (arrival.identification & 0xfe00) === 0xb400 ? "frame" : "socket";
+  }
+
+  #countFrames(lane: string, came: "frame" | "socket" | undefined): void {
+    const before = this.frames.has(lane) ? this.frames.get(lane) : 0;
+    const one = came === "frame" ? 1 : 0;
+    this.frames.set(lane, before === undefined || came === undefined ? undefined : before + one);
+  }
+
   /** The stable port is the same in every datagram of an egress; the Identification of a plain one counts. */
-  *#comparePorts(lane: string, expected: Expected, arrival: Arrival): Generator<string> {
+  *#compareSequence(lane: string, expected: Expected, arrival: Arrival): Generator<string> {
     if (expected.sourcePort === undefined) {
       const port = this.#stablePorts.get(lane) ?? arrival.sourcePort;
       this.#stablePorts.set(lane, port);
@@ -238,10 +260,14 @@ export class Comparer {
 /** Seven bits of signature, three of hops, six that count over the segments. */
 function markFault({ identification, segment }: Arrival): string | false {
   const text = `Identification 0x${identification.toString(16)}`;
-  if ((identification & 0xfe00) !== 0xb400) return `${text} has no hop mark`;
   const hops = (identification >>> 6) & 7;
   if (hops !== 1) return `${text} is of hop ${hops}`;
   return (identification & 63) !== segment && `${text} of segment ${segment}`;
+}
+
+/** An egress of a rule. */
+export function laneOf({ egress }: Pick<Expected, "egress">): string {
+  return `${egress.rule} ${egress.index}`;
 }
 
 /** What tells one datagram from another: where it goes and what is in it. */

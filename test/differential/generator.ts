@@ -119,6 +119,11 @@ export class Generator {
   readonly #complete: readonly Kind[];
   readonly #all: readonly Kind[];
   readonly #bytes: Uint8Array;
+  /**
+   * What is beyond the MTU takes its neighbours to the socket, and a socket refuses port 0, which the frame path sends:
+   * there the outcome depends on who is near.
+   */
+  readonly #large: readonly RelayRule[];
   /** Fragments of open datagrams: each list goes out in its order, other frames between. */
   readonly #open: LabelledFrame[][] = [];
   #payloads = 0;
@@ -127,6 +132,9 @@ export class Generator {
   constructor(random: Random, options: GeneratorOptions) {
     this.#random = random;
     this.#options = options;
+    this.#large = options.rules.filter(({ egress }) =>
+      egress.every(({ port, path }) => port !== undefined || path === "socket"),
+    );
     this.#bytes = Uint8Array.from({ length: filler }, () => random.below(256));
     const without = new Set<Kind>([...options.without, ...(options.isTap ? [] : ["oldOffload" as const])]);
     const weighed = kinds.filter((kind) => !without.has(kind));
@@ -465,8 +473,7 @@ export class Generator {
   /** To be sent in pieces: a source and an Identification of its own. */
   #fragmented(length = 1_600 + this.#random.below(6_000)): Datagram {
     this.#identification = (this.#identification + 1) & 0xffff;
-    const rule =
-      this.#options.rules[this.#random.below(this.#options.rules.length)] ?? this.#options.rules[0];
+    const rule = this.#large[this.#random.below(this.#large.length)] ?? this.#options.rules[0];
     return this.#datagram({
       payload: this.#payload(length),
       source:
