@@ -2,8 +2,8 @@
 // counted on the wire and at receivers; then the relays have to say the same.
 
 import { expect, test } from "bun:test";
-import { linkCounters } from "../support/link.ts";
-import { type Frame, noOffload, startInjector } from "../support/records.ts";
+import { type Datagram, frameOf, superFrameOf, testPayload } from "../support/frames.ts";
+import { startInjector, startRecorder } from "../support/records.ts";
 import { type RelayUnderTest, ruleText, startRelay } from "../support/relay.ts";
 import { openTopology, type Topology } from "../support/topology.ts";
 import { faultsOf, noFaults, send, startReceiver, startSender } from "../support/traffic.ts";
@@ -14,6 +14,9 @@ const stream = { group, port: 5001 };
 /** The longest that a loop may last, in any profile but `throughput`. */
 const endsMs = 5_000;
 const timeoutMs = 60_000;
+/** Of Ethernet, IPv4 and UDP. */
+const headerBytes = 42;
+const destinationAt = 30;
 
 function rule(name: string, from: string, to: string, takes: string = group, sends: string = takes): string {
   return ruleText({
@@ -52,22 +55,32 @@ async function startFacing(topology: Topology, settings = "") {
   ] as const;
 }
 
-/** Packets that have come out of the switch at the sink's port. */
-async function onTheWire(topology: Topology): Promise<number> {
-  return (await linkCounters(topology, "sink-ns", "veth3")).rx.packets;
-}
-
-/** Waits until no packet comes any more for as long as a loop would take to bring dozens. */
-async function waitForQuiet(topology: Topology, deadlineMs: number): Promise<void> {
-  await waitFor(
-    async () => {
-      const before = await onTheWire(topology);
-      await Bun.sleep(200);
-      return (await onTheWire(topology)) - before;
-    },
-    (packets) => packets === 0,
-    { what: "the wire to be quiet", deadlineMs, intervalMs: 0 },
-  );
+/** Datagrams of the stream that come out of the switch at the sink's port; super-frames are counted as what they hold. */
+async function watchWire(topology: Topology) {
+  const recorder = await startRecorder(topology, "sink-ns", "veth3");
+  const groupBytes = group.split(".").map(Number);
+  let packets = 0;
+  let read = 0;
+  const count = () => {
+    for (const { bytes, offload } of recorder.frames.slice(read)) {
+      if (!groupBytes.every((byte, at) => bytes[destinationAt + at] === byte)) continue;
+      packets += offload.gsoSize === 0 ? 1 : Math.ceil((bytes.length - headerBytes) / offload.gsoSize);
+    }
+    read = recorder.frames.length;
+    return packets;
+  };
+  const quiet = (deadlineMs: number) =>
+    waitFor(
+      async () => {
+        const before = count();
+        // As long as a loop would take to bring dozens.
+        await Bun.sleep(200);
+        return count() - before;
+      },
+      (more) => more === 0,
+      { what: "the wire to be quiet", deadlineMs, intervalMs: 0 },
+    );
+  return { count, quiet };
 }
 
 async function loopedOn(relay: RelayUnderTest): Promise<number> {
@@ -142,10 +155,11 @@ test(
     const there = rule("a", "veth1", "veth2", group, "239.2.1.1");
     const back = rule("b", "veth1", "veth2", "239.2.1.1", group);
     await using relay = await startRelay(topology, `${there}\n${back}`, { namespace: "relay-1-ns" });
+    const wire = await watchWire(topology);
     await send(topology, "gen-ns", { ...stream, interfaceAddress: "10.0.0.1", countPerStream: 20, ttl: 1 });
     const isDropped = async () => (await relay.rule("b")).looped === 20;
     await waitUntil(isDropped, { what: "20 packets to have come back" });
-    await waitForQuiet(topology, endsMs);
+    await wire.quiet(endsMs);
     expect((await relay.stats()).totals).toMatchObject({ matched: 20, sent_packets: 20 });
     expect(await relay.rule("a")).toMatchObject({ looped: 0, egress: [{ returned_packets: 20 }] });
     await relay.process.waitForOutput(
@@ -189,8 +203,9 @@ test(
     const [there, back] = await startFacing(topology);
     await using _there = there;
     await using _back = back;
+    const wire = await watchWire(topology);
     await send(topology, "gen-ns", { ...stream, interfaceAddress: "10.0.0.1", countPerStream: 1 });
-    await waitForQuiet(topology, endsMs);
+    await wire.quiet(endsMs);
     const looped = [await loopedOn(there), await loopedOn(back)];
     expect(looped.toSorted()).toEqual([0, 1]);
     const dropping = looped[0] === 1 ? there : back;
@@ -201,12 +216,12 @@ test(
     expect(explained.stdout).not.toContain("no link is broken");
 
     // From now on it is known: a few rounds, and it is gone.
-    const before = await onTheWire(topology);
+    const before = wire.count();
     await send(topology, "gen-ns", { ...stream, interfaceAddress: "10.0.0.1", countPerStream: 1 });
     const more = async () => (await loopedOn(there)) + (await loopedOn(back)) === 2;
     await waitUntil(more, { what: "the second packet to be dropped" });
-    await waitForQuiet(topology, endsMs);
-    expect((await onTheWire(topology)) - before).toBeLessThanOrEqual(4);
+    await wire.quiet(endsMs);
+    expect(wire.count() - before).toBeLessThanOrEqual(4);
   },
   timeoutMs,
 );
@@ -229,21 +244,22 @@ test(
       durationSeconds: 8,
       ratePps,
     });
+    const wire = await watchWire(topology);
     sender.go();
-    const wire = async () => ({ packets: await onTheWire(topology), sent: sender.sentSoFar() });
+    const now = () => ({ packets: wire.count(), sent: sender.sentSoFar() });
     // At first packets pile up; then each is seen twice at the sink: as it was sent, and once more from the circle.
     await waitFor(
       async () => {
-        const before = await wire();
+        const before = now();
         await Bun.sleep(500);
-        const after = await wire();
+        const after = now();
         return (after.packets - before.packets) / (after.sent - before.sent);
       },
       (copies) => copies < 4,
       { what: "the wire to carry but the stream", deadlineMs: endsMs, intervalMs: 0 },
     );
     const sent = await sender.finished();
-    await waitForQuiet(topology, endsMs);
+    await wire.quiet(endsMs);
     const received = await receiver.stop();
     expect(received.received).toBe(sent.sent);
     expect(received).toMatchObject({ corrupt: 0, wrong_stream: 0, socket_drops: 0 });
@@ -252,71 +268,50 @@ test(
   timeoutMs,
 );
 
-/** An IPv4/UDP frame from 10.0.0.1 with this Identification and DF, and a line of text. */
-function frameOf(identification: number, text: string): Frame {
-  const payload = new TextEncoder().encode(text);
-  const bytes = new Uint8Array(42 + payload.length);
-  const view = new DataView(bytes.buffer);
-  bytes.set([0x01, 0, 0x5e, 1, 1, 1, 2, 0, 0, 0, 0, 1, 8, 0]); // 239.1.1.1, 02:…:01, IPv4
-  view.setUint8(14, 0x45);
-  view.setUint16(16, 28 + payload.length);
-  view.setUint16(18, identification);
-  view.setUint16(20, 0x4000); // DF
-  view.setUint8(22, 8); // TTL
-  view.setUint8(23, 17);
-  bytes.set([10, 0, 0, 1, 239, 1, 1, 1], 26);
-  let sum = 0;
-  for (let at = 14; at < 34; at += 2) sum += view.getUint16(at);
-  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
-  view.setUint16(24, ~sum & 0xffff);
-  view.setUint16(34, 4000);
-  view.setUint16(36, stream.port);
-  view.setUint16(38, 8 + payload.length); // no checksum: RFC 768
-  bytes.set(payload, 42);
-  return { bytes, offload: noOffload };
-}
-
 const count = 3_000;
 const counted = (start: number, step: number) => (i: number) => (start + i * step) & 0xffff;
-const senders: readonly (readonly [string, (i: number) => number])[] = [
-  ["counts its Identification through every mark", counted(0xb400 - 1_000, 1)],
-  ["counts in steps of 64", counted(0xb400, 64)],
-  ["keeps an Identification that is a mark of 7 hops", () => 0xb5c0],
-  ["keeps an Identification that is a mark of 1 hop", () => 0xb440],
+/** In super-frames of so many; 1: single frames. */
+const senders: readonly (readonly [string, (i: number) => number, number])[] = [
+  ["counts its Identification through every mark", counted(0xb400 - 1_000, 1), 1],
+  ["counts in steps of 64", counted(0xb400, 64), 1],
+  ["counts in super-frames", counted(0xb400, 1), 20],
+  ["keeps an Identification that is a mark of 7 hops", () => 0xb5c0, 1],
+  ["keeps an Identification that is a mark of 1 hop", () => 0xb440, 1],
+  ["keeps a mark of 6 hops in super-frames", () => 0xb580, 4],
 ];
 
 test.each(senders)(
   "a sender that %s loses nothing through two relays in a row",
-  async (_, identificationOf) => {
+  async (_, identificationOf, segments) => {
     await using topology = await openTopology("hops", "2");
     const rules = rule("pass", "veth1", "veth2");
     await using first = await startRelay(topology, rules, { namespace: "relay-1-ns" });
     await using second = await startRelay(topology, rules, { namespace: "relay-2-ns" });
-    const sink = topology.spawn("sink-ns", [
-      "socat",
-      ...[
-        "-u",
-        "-b",
-        "2048",
-        `UDP4-RECV:${stream.port},ip-add-membership=${group}:10.0.2.2,rcvbuf=4194304`,
-        "-",
-      ],
-    ]);
-    const joined = async () =>
-      (await topology.output("sink-ns", ["cat", "/proc/net/igmp"])).includes("010101EF");
-    await waitUntil(joined, { what: "socat to have joined" });
+    const receiver = await startReceiver(topology, "sink-ns", {
+      interfaceAddress: "10.0.2.2",
+      streams: stream,
+      expect: count,
+      deadlineSeconds: 20,
+    });
     const injector = await startInjector(topology, "gen-ns", { interface: "veth0" });
-    for (let i = 0; i < count; i += 100) {
-      const batch = Array.from({ length: 100 }, (_, j) => frameOf(identificationOf(i + j), `${i + j}\n`));
-      await injector.inject(batch);
-    }
-    await injector.finish();
-    const lines = await waitFor(
-      () => sink.stdout.trimEnd().split("\n"),
-      (all) => all.length >= count,
-      { what: `${count} packets at the sink`, deadlineMs: 10_000 },
-    );
-    expect(lines).toEqual(Array.from({ length: count }, (_, i) => String(i)));
+    const size = 100;
+    const frames = Array.from({ length: count / segments }, (_, frame) => {
+      const sequence = frame * segments;
+      const payloads = Array.from({ length: segments }, (_, i) => testPayload(0, sequence + i, size));
+      const datagram: Datagram = {
+        source: "10.0.0.1",
+        destination: group,
+        port: stream.port,
+        id: identificationOf(sequence),
+        isAtomic: true,
+        payload: new Uint8Array(Buffer.concat(payloads)),
+      };
+      return segments === 1 ? frameOf(datagram) : superFrameOf(datagram, size);
+    });
+    for (let i = 0; i < frames.length; i += 100) await injector.inject(frames.slice(i, i + 100));
+    const received = await receiver.finished();
+    expect(faultsOf(received)).toEqual(noFaults);
+    expect(received.received).toBe(count);
     for (const relay of [first, second]) {
       expect((await relay.stats()).totals).toMatchObject({ matched: count, sent_packets: count });
       expect(await loopedOn(relay)).toBe(0);

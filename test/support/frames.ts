@@ -12,6 +12,8 @@ export interface Datagram {
   /** Identification; fragments of one datagram share it. */
   readonly id?: number;
   readonly ttl?: number;
+  /** "Do not fragment", as most senders say. */
+  readonly isAtomic?: boolean;
 }
 
 export interface Tag {
@@ -114,7 +116,7 @@ function ethernet({ destination }: Datagram, { mac, tags = [] }: Link, packet: U
 }
 
 function ipPacket(
-  { source, destination, id = 0, ttl = 8 }: Datagram,
+  { source, destination, id = 0, ttl = 8, isAtomic = false }: Datagram,
   content: Uint8Array,
   { offset, isLast } = { offset: 0, isLast: true },
 ): Uint8Array {
@@ -123,7 +125,7 @@ function ipPacket(
   view.setUint16(0, 0x4500);
   view.setUint16(2, packet.length);
   view.setUint16(4, id);
-  view.setUint16(6, (isLast ? 0 : 0x2000) | (offset / 8));
+  view.setUint16(6, (isAtomic ? 0x4000 : 0) | (isLast ? 0 : 0x2000) | (offset / 8));
   view.setUint16(8, (ttl << 8) | 17);
   packet.set([...octetsOf(source), ...octetsOf(destination)], 12);
   view.setUint16(10, ~fold(sumOf(packet.subarray(0, ipBytes))) & 0xffff);
