@@ -16,12 +16,13 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import type { Capture } from "./net/capture.ts";
-import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
+import { logEgressState, refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
 import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
+import { Neighbours } from "./net/neighbours.ts";
 import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
@@ -84,6 +85,7 @@ export class Relay {
   readonly #queriers: Queriers;
   readonly #links: Links;
   readonly #exclusives: Exclusives;
+  readonly #neighbours: Neighbours;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: Interfaces = new Map();
@@ -119,6 +121,10 @@ export class Relay {
     this.#ingresses = new Ingresses(shim, log, workerCount, settings);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
+    this.#neighbours = new Neighbours(shim, (running, egress, troubleBefore) => {
+      logEgressState(running, egress, troubleBefore, log);
+      this.#tellEgress(running, egress);
+    });
     this.#queriers = new Queriers({
       shim,
       log,
@@ -397,6 +403,7 @@ export class Relay {
     this.#ticks += 1;
     if (this.#ticks % ticksPerLook === 0) {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
+      this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);

@@ -76,11 +76,14 @@ export function formatInterfaces(
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
-  const failures = interfaces.flatMap(({ egresses: all, failed_egresses }) =>
-    failed_egresses.map(({ reason, egresses }) =>
+  const failures = interfaces.flatMap(({ egresses: all, failed_egresses, failing_egresses }) => [
+    ...failed_egresses.map(({ reason, egresses }) =>
       colors.bad(`${egresses} of ${all} egresses failed: ${reason}`),
     ),
-  );
+    ...failing_egresses.map(({ reason, egresses }) =>
+      colors.bad(`${egresses} of ${all} egresses failing: ${reason}`),
+    ),
+  ]);
   const queriers = interfaces.flatMap((each) => describeQuerier(each, nowMs, colors));
   return `${table}${[...reasons, ...failures, ...queriers].map((line) => `${line}\n`).join("")}`;
 }

@@ -42,6 +42,7 @@ export function interfaceSnapshots(
       ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
       egresses: egresses.length,
       failed_egresses: countReasons(egresses.filter((egress) => egress.state === "failed")),
+      failing_egresses: countReasons(egresses.filter((egress) => egress.state === "failing")),
       fanout_id: fanoutIds.get(state.name) ?? null,
       last_query: last ? querySnapshot(last) : null,
       listening_since: sinceMs === undefined ? null : isoTime(sinceMs),

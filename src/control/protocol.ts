@@ -286,6 +286,8 @@ export const InterfaceSchema = v.object({
   egresses: count,
   /** Why how many of them do not send although the interface is there. */
   failed_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
+  /** Why what how many of them send goes nowhere. */
+  failing_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
   fanout_id: v.nullable(count),
   /** Null: none since mcr listens there. */
   last_query: v.optional(v.nullable(LastQuerySchema), null),

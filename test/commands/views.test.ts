@@ -48,6 +48,16 @@ describe("mcr show", () => {
       "",
     ]);
   });
+  test("interfaces, with the reason when what egresses send goes nowhere", () => {
+    const [eth0] = interfaces;
+    if (!eth0) throw new Error("expected one");
+    const reason = "10.0.1.9 does not answer ARP on eth0";
+    const shown = [{ ...eth0, egresses: 3, failing_egresses: [{ reason, egresses: 1 }] }];
+    expect(formatInterfaces({ interfaces: shown }, now.getTime(), 100).split("\n").slice(2)).toEqual([
+      `1 of 3 egresses failing: ${reason}`,
+      "",
+    ]);
+  });
   test("interfaces, with who asked for members, and when", () => {
     const [eth0] = interfaces;
     if (!eth0) throw new Error("expected one");
