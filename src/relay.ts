@@ -16,10 +16,11 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import type { Capture } from "./net/capture.ts";
+import { DeviceDropsReader } from "./net/device-drops.ts";
 import { logEgressState, refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Memberships } from "./net/memberships.ts";
 import { Neighbours } from "./net/neighbours.ts";
@@ -86,6 +87,7 @@ export class Relay {
   readonly #links: Links;
   readonly #exclusives: Exclusives;
   readonly #neighbours: Neighbours;
+  readonly #deviceDrops: DeviceDropsReader;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: Interfaces = new Map();
@@ -125,6 +127,7 @@ export class Relay {
       logEgressState(running, egress, troubleBefore, log);
       this.#tellEgress(running, egress);
     });
+    this.#deviceDrops = new DeviceDropsReader(shim, clock.elapsedMs);
     this.#queriers = new Queriers({
       shim,
       log,
@@ -228,10 +231,12 @@ export class Relay {
   stats(): Stats {
     this.#updateStates();
     this.#ingresses.takeRingDrops();
-    return this.statistics.stats(this.#counting, {
+    const igmp = {
       ...this.#memberships.statistics,
       active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
-    });
+    };
+    const devices = this.#deviceDrops.of([...egressDevices(this.#rules, this.#interfaces)]);
+    return this.statistics.stats(this.#counting, igmp, devices);
   }
 
   get #counting(): Counting {
@@ -430,6 +435,14 @@ export class Relay {
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }
+}
+
+/** The interfaces that egresses send out of. */
+function egressDevices(rules: readonly RunningRule[], interfaces: Interfaces): ReadonlySet<InterfaceState> {
+  const states = rules.flatMap(({ egresses }) =>
+    egresses.flatMap(({ egress }) => interfaces.get(egress.interface) ?? []),
+  );
+  return new Set(states.filter(isUsable));
 }
 
 /** The interfaces where rules join groups. */

@@ -29,7 +29,7 @@ export function interfaceSnapshots(
   states: readonly (InterfaceState | Unusable)[],
   fanoutIds: ReadonlyMap<string, number>,
   queriers: ReadonlyMap<string, Listening>,
-  { rules, interfaces }: Pick<Stats, "rules" | "interfaces">,
+  { rules, interfaces, devices }: Pick<Stats, "rules" | "interfaces" | "devices">,
 ): readonly InterfaceSnapshot[] {
   return states.map((state) => {
     const egresses = rules.flatMap(({ egress }) => egress).filter((each) => each.interface === state.name);
@@ -50,6 +50,7 @@ export function interfaceSnapshots(
       sent_packets: sum((egress) => egress.sent_packets),
       sent_bytes: sum((egress) => egress.sent_bytes),
       egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
+      device: devices.find((each) => each.interface === state.name) ?? null,
     };
   });
 }

@@ -178,6 +178,18 @@ export const stats: Stats = {
     load_percent: 12.5 * worker,
   })),
   rules: [...rules],
+  devices: [
+    {
+      interface: "eth1",
+      dropped: 3,
+      errors: 0,
+      qdisc: {
+        ...{ kind: "tbf", dropped: 7991, overlimits: 4215, requeues: 0 },
+        ...{ backlog_packets: 12, backlog_bytes: 12_504 },
+      },
+    },
+    { interface: "wg0", dropped: 0, errors: 0, qdisc: null },
+  ],
   latency: { samples: 1300, p50_ns: 600_000, p99_ns: 1_040_000, max_ns: 2_345_678 },
   igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },
 };
@@ -311,6 +323,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
   {
     interface: "eth9",
@@ -330,6 +343,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
 ];
 
