@@ -72,7 +72,7 @@ struct mcr_hop_frame {
 	struct mcr_hop_key key;
 	uint32_t segments;
 	uint16_t identification; /* host order */
-	bool is_atomic;
+	bool is_atomic; /* DF set, MF not, offset 0 */
 };
 
 struct mcr_hop_row {
@@ -109,12 +109,6 @@ static inline uint8_t mcr_hop_number(uint16_t identification)
 	if ((identification & MCR_HOP_SIGNATURE_MASK) != MCR_HOP_SIGNATURE)
 		return 0;
 	return identification >> MCR_HOP_SHIFT & MCR_HOP_MAX;
-}
-
-/* By the word of the IPv4 header that holds the flags, in host order: DF set, MF not, offset 0. */
-static inline bool mcr_hop_is_atomic(uint16_t flags_and_offset)
-{
-	return (flags_and_offset & 0x7fff) == 0x4000;
 }
 
 /* Every factor is odd and fixed, so there is no key that makes it zero. */

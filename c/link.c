@@ -421,9 +421,7 @@ static void queue_prioritize(struct mcr_worker *worker, struct mcr_queue *queue,
 
 static uint16_t hop_mark(uint8_t hop)
 {
-	const uint16_t number = hop == 0 ? 1 : hop > MCR_HOP_MAX ? MCR_HOP_MAX : hop;
-
-	return htons((uint16_t)(MCR_HOP_SIGNATURE | number << MCR_HOP_SHIFT));
+	return htons(mcr_hop_mark(hop == 0 ? 1 : hop > MCR_HOP_MAX ? MCR_HOP_MAX : hop));
 }
 
 void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,

@@ -334,17 +334,8 @@ static void test_senders(void)
 	}
 }
 
-static void test_atomic(void)
+static void test_marks(void)
 {
-	begin("atomic is what may not be fragmented and is no fragment");
-	EXPECT_TRUE(mcr_hop_is_atomic(0x4000));
-	EXPECT_TRUE(mcr_hop_is_atomic(0xc000)); /* the reserved bit says nothing */
-	EXPECT_TRUE(!mcr_hop_is_atomic(0));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x6000));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x2000));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x4001));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x5fff));
-
 	begin("a number that mcr never writes is no mark");
 	EXPECT(mcr_hop_number(0xb400), 0);
 	EXPECT(mcr_hop_number(0xb43f), 0);
@@ -412,7 +403,7 @@ int main(void)
 	test_loops();
 	test_calm();
 	test_senders();
-	test_atomic();
+	test_marks();
 	test_table();
 	for (uint32_t i = 0; i < RELAYS_MAX; i++)
 		free(hops[i].table);
