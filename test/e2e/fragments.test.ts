@@ -2,6 +2,7 @@
 // worker; and what never becomes whole costs no other datagram and is counted, frame by frame.
 
 import { describe, expect, test } from "bun:test";
+import { cpus } from "node:os";
 import { expectEveryPacket } from "../support/accounting.ts";
 import { type Datagram, dot1q, fragmentsOf, frameOf, testPayload } from "../support/frames.ts";
 import { type Frame, startInjector } from "../support/records.ts";
@@ -225,6 +226,43 @@ describe.each(["flow", "hash", "cpu", "qm"])('with fanout "%s"', (fanout) => {
     60_000,
   );
 });
+
+test.each(["flow", "hash", "cpu", "qm"])(
+  'with fanout "%s" fragments that different CPUs bring meet on one of four workers',
+  async (fanout) => {
+    const count = 200;
+    const together = 20;
+    await using topology = await openTopology("chain");
+    await using relay = await startRelay(topology, streamRules(ingress, egress), {
+      workers: 4,
+      settings: `fanout = "${fanout}"\n`,
+    });
+    const receiver = await startReceiver(topology, "sink-ns", {
+      interfaceAddress: address.sink,
+      streams: egress,
+      expect: count,
+      deadlineSeconds: 10,
+    });
+    // On a veth the receiving side works on the CPU of the sender.
+    const [firsts, others] = await Promise.all(
+      [0, cpus().length - 1].map(async (cpu) => {
+        const injector = await startInjector(topology, "gen-ns", { interface: "veth0" });
+        const pin = ["taskset", "--pid", "--cpu-list", String(cpu), String(injector.process.pid)];
+        await topology.output("gen-ns", pin);
+        return injector;
+      }),
+    );
+    for (let first = 0; first < count; first += together) {
+      const datagrams = sequences(first, together).map((sequence) => fragmentsOf(datagram(sequence)));
+      await firsts?.inject(datagrams.flatMap(([fragment]) => fragment ?? []));
+      await others?.inject(datagrams.flatMap(([, ...rest]) => rest));
+    }
+    const received = await receiver.finished();
+    expect({ received: received.received, ...faultsOf(received) }).toEqual({ received: count, ...noFaults });
+    expect((await relay.stats()).totals).toMatchObject({ packets: count, ingress_dropped: 0 });
+  },
+  30_000,
+);
 
 test("a whole datagram between the fragments of another goes through at once", async () => {
   await using topology = await openTopology("chain");
