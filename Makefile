@@ -123,7 +123,7 @@ $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Mak
 	$(CC) $(c_flags) -O2 -o $@ $< -lpthread
 
 # A corpus grows in dist/fuzz/NAME.corpus; an input that breaks something is kept as dist/fuzz/NAME.crash-….
-fuzz: $(fuzzers) ## fuzz frames, ring blocks, the rule table, sending, received streams and scans with libFuzzer, FUZZ_SECONDS=60 each
+fuzz: $(fuzzers) ## fuzz frames, ring blocks, reassembly, the rule table, sending, received streams and scans with libFuzzer, FUZZ_SECONDS=60 each
 	@for fuzzer in $(fuzzers); do \
 		mkdir -p $$fuzzer.corpus; \
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \

@@ -792,4 +792,19 @@ MCR_EXPORT int32_t mcr_notify(const char *path, const char *message, uint32_t me
 /* CLOCK_MONOTONIC in microseconds. */
 MCR_EXPORT int64_t mcr_monotonic_us(void);
 
+/* -- netlink.c: what the kernel tells of links, queues, routes and neighbours ---- */
+
+/*
+ * One request to NETLINK_ROUTE, netlink(7), and every message of the answer,
+ * one behind the other as the kernel sent them; nothing in them is understood
+ * here. The request is a dump, or asks for an acknowledgement (NLM_F_ACK): it is
+ * by these that the answer ends. Takes 1 s at the most, apart from locks that the
+ * kernel waits for. Returns the bytes of the answer or -errno: what the kernel
+ * refused the request with, -EMSGSIZE when there is not enough room, -EINTR when
+ * what is listed changed meanwhile and the list may have holes, -ETIMEDOUT,
+ * -EBADMSG.
+ */
+MCR_EXPORT int32_t mcr_netlink(const uint8_t *request, uint32_t request_bytes, uint8_t *answer,
+			       uint32_t answer_bytes_max);
+
 #endif

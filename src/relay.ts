@@ -16,13 +16,15 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import type { Capture } from "./net/capture.ts";
-import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
+import { DeviceDropsReader } from "./net/device-drops.ts";
+import { logEgressState, refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
 import { Loops } from "./net/loops.ts";
 import { Memberships } from "./net/memberships.ts";
+import { Neighbours } from "./net/neighbours.ts";
 import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
@@ -86,6 +88,8 @@ export class Relay {
   readonly #links: Links;
   readonly #exclusives: Exclusives;
   readonly #loops: Loops;
+  readonly #neighbours: Neighbours;
+  readonly #deviceDrops: DeviceDropsReader;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: Interfaces = new Map();
@@ -123,6 +127,11 @@ export class Relay {
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
     this.#loops = new Loops(log);
+    this.#neighbours = new Neighbours(shim, (running, egress, troubleBefore) => {
+      logEgressState(running, egress, troubleBefore, log);
+      this.#tellEgress(running, egress);
+    });
+    this.#deviceDrops = new DeviceDropsReader(shim, clock.elapsedMs);
     this.#queriers = new Queriers({
       shim,
       log,
@@ -226,10 +235,12 @@ export class Relay {
   stats(): Stats {
     this.#updateStates();
     this.#ingresses.takeRingDrops();
-    return this.statistics.stats(this.#counting, {
+    const igmp = {
       ...this.#memberships.statistics,
       active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
-    });
+    };
+    const devices = this.#deviceDrops.of([...egressDevices(this.#rules, this.#interfaces)]);
+    return this.statistics.stats(this.#counting, igmp, devices);
   }
 
   get #counting(): Counting {
@@ -406,6 +417,7 @@ export class Relay {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
       const slots = this.#ingresses.statistics.map(({ slot }) => slot);
       this.#loops.warn(this.#counters, slots);
+      this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);
@@ -433,6 +445,14 @@ export class Relay {
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }
+}
+
+/** The interfaces that egresses send out of. */
+function egressDevices(rules: readonly RunningRule[], interfaces: Interfaces): ReadonlySet<InterfaceState> {
+  const states = rules.flatMap(({ egresses }) =>
+    egresses.flatMap(({ egress }) => interfaces.get(egress.interface) ?? []),
+  );
+  return new Set(states.filter(isUsable));
 }
 
 /** The interfaces where rules join groups. */

@@ -96,6 +96,10 @@ const families = {
     "counter",
     "Packets of the interface that no rule got, each for one reason.",
   ],
+  mcr_interface_device_dropped_total: [
+    "counter",
+    "What the kernel dropped of all that this host sent out of the interface, in its own unit (a super-frame may be one): by the device, by its errors, by its queue (qdisc), since these were made.",
+  ],
   mcr_ring_dropped_packets_total: [
     "counter",
     "Frames that found the ring full, or lay in it unread when it had to go.",
@@ -158,6 +162,7 @@ export function renderMetrics(source: MetricsSource): string {
     ...source.rules.flatMap((rule) => continuedCounters(rule, [source.past, leaving])),
     ...totalSamples(source.stats),
     ...source.stats.interfaces.flatMap(interfaceSamples),
+    ...source.stats.devices.flatMap(deviceSamples),
     ...source.stats.workers.flatMap((worker) =>
       workerSamples(worker, source.cpuSeconds.workers[worker.worker]),
     ),
@@ -299,6 +304,13 @@ function interfaceSamples({
     ...drops("mcr_interface_dropped_packets_total", { iface }, others),
     sample("mcr_ring_dropped_packets_total", { iface }, ring),
   ];
+}
+
+function deviceSamples({ interface: iface, dropped, errors, qdisc }: Stats["devices"][number]) {
+  const where = { device: dropped, errors, ...(qdisc ? { qdisc: qdisc.dropped } : {}) };
+  return Object.entries(where).map(([place, count]) =>
+    sample("mcr_interface_device_dropped_total", { iface, where: place }, count),
+  );
 }
 
 function workerSamples(worker: Stats["workers"][number], cpuSeconds: number | undefined): readonly Sample[] {

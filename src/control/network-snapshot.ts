@@ -30,7 +30,7 @@ export function interfaceSnapshots(
   states: readonly (InterfaceState | Unusable)[],
   fanoutIds: ReadonlyMap<string, number>,
   queriers: ReadonlyMap<string, Listening>,
-  { rules, interfaces }: Pick<Stats, "rules" | "interfaces">,
+  { rules, interfaces, devices }: Pick<Stats, "rules" | "interfaces" | "devices">,
 ): readonly InterfaceSnapshot[] {
   return states.map((state) => {
     const egresses = rules.flatMap(({ egress }) => egress).filter((each) => each.interface === state.name);
@@ -43,6 +43,7 @@ export function interfaceSnapshots(
       ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
       egresses: egresses.length,
       failed_egresses: countReasons(egresses.filter((egress) => egress.state === "failed")),
+      failing_egresses: countReasons(egresses.filter((egress) => egress.state === "failing")),
       fanout_id: fanoutIds.get(state.name) ?? null,
       last_query: last ? querySnapshot(last) : null,
       listening_since: sinceMs === undefined ? null : isoTime(sinceMs),
@@ -50,6 +51,7 @@ export function interfaceSnapshots(
       sent_packets: sum((egress) => egress.sent_packets),
       sent_bytes: sum((egress) => egress.sent_bytes),
       egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
+      device: devices.find((each) => each.interface === state.name) ?? null,
     };
   });
 }

@@ -174,6 +174,25 @@ export const InterfaceStatsSchema = v.object({
   reopened: v.optional(count, 0),
 });
 
+/** Of an interface that egresses send out of: what the kernel dropped of what all of this host sent there. */
+export const DeviceSchema = v.object({
+  interface: v.string(),
+  /** As `ip -s link show` counts since the interface was made: TX dropped, and TX errors. */
+  dropped: count,
+  errors: count,
+  /** Its queue, as `tc -s qdisc show` counts since that was made; a super-frame that is dropped whole is one drop. */
+  qdisc: v.nullable(
+    v.object({
+      kind: v.string(),
+      dropped: count,
+      overlimits: count,
+      requeues: count,
+      backlog_packets: count,
+      backlog_bytes: count,
+    }),
+  ),
+});
+
 export const StatsSchema = v.object({
   time,
   totals: v.object({
@@ -211,6 +230,8 @@ export const StatsSchema = v.object({
     }),
   ),
   rules: v.array(RuleSchema),
+  /** Read at most once a second. */
+  devices: v.optional(v.array(DeviceSchema), []),
   /** Of all rules; those that are gone are in here as well. */
   latency: LatencySchema,
   igmp: v.object({ attempted: count, succeeded: count, failed: count, active_groups: count }),
@@ -296,6 +317,8 @@ export const InterfaceSchema = v.object({
   egresses: count,
   /** Why how many of them do not send although the interface is there. */
   failed_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
+  /** Why what how many of them send goes nowhere. */
+  failing_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
   fanout_id: v.nullable(count),
   /** Null: none since mcr listens there. */
   last_query: v.optional(v.nullable(LastQuerySchema), null),
@@ -305,6 +328,8 @@ export const InterfaceSchema = v.object({
   sent_packets: count,
   sent_bytes: count,
   egress_dropped: count,
+  /** What became of packets behind `sent_packets`; null where no egress sends, or the kernel does not tell. */
+  device: v.optional(v.nullable(DeviceSchema), null),
 });
 export const InterfacesSchema = v.object({ interfaces: v.array(InterfaceSchema) });
 
@@ -423,6 +448,7 @@ export type Unsaved = v.InferOutput<typeof UnsavedSchema>;
 export type Status = v.InferOutput<typeof StatusSchema>;
 export type Stats = v.InferOutput<typeof StatsSchema>;
 export type InterfaceStats = v.InferOutput<typeof InterfaceStatsSchema>;
+export type DeviceStats = v.InferOutput<typeof DeviceSchema>;
 export type Rate = v.InferOutput<typeof rate>;
 export type Flows = v.InferOutput<typeof FlowsSchema>;
 export type MembershipSnapshot = v.InferOutput<typeof MembershipSchema>;

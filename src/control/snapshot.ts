@@ -19,7 +19,14 @@ import {
   sumOfLosses,
 } from "../stats/reasons.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
-import type { DifferenceSnapshot, EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
+import type {
+  DeviceStats,
+  DifferenceSnapshot,
+  EgressSnapshot,
+  InterfaceStats,
+  RuleSnapshot,
+  Stats,
+} from "./protocol.ts";
 
 const nsPerMs = 1_000_000;
 
@@ -37,6 +44,8 @@ export interface Source {
     readonly ringDropped: number;
     readonly reopened: number;
   }[];
+  /** The drops of the interfaces that egresses send out of. */
+  readonly devices: readonly DeviceStats[];
   /** What removed rules have sent, by worker. */
   readonly retired: readonly EgressTotals[];
   /** CPU of each worker, in order. */
@@ -138,6 +147,7 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
     interfaces,
     workers,
     rules,
+    devices: [...source.devices],
     latency: summaryOf(counters.latencyOfAll()),
     igmp,
   };
@@ -221,13 +231,18 @@ export function* dropCounters(
 }
 
 /** The lines at stop and on USR1. */
-export function statisticsLines({ totals, interfaces, workers, latency, igmp }: Stats): readonly string[] {
+export function statisticsLines(stats: Stats): readonly string[] {
+  const { totals, interfaces, workers, devices, latency, igmp } = stats;
   return [
     ...interfaces.map(
       ({ interface: name, packets, matched, bytes, dropped }) =>
         `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(dropped, "dropped_")}`,
     ),
     `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} ${egressReasons.map((reason) => `dropped_${reason}=${totals[`egress_${reason}`]}`).join(" ")}`,
+    ...devices.map(
+      ({ interface: name, dropped, errors, qdisc }) =>
+        `[STATS:Device] interface=${name} dropped=${dropped} errors=${errors}${qdisc ? ` qdisc=${qdisc.kind} qdisc_dropped=${qdisc.dropped}` : ""}`,
+    ),
     ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
     ...(latency ? [`[STATS:Latency] ${pairs(latency)}`] : []),
     `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,

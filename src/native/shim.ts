@@ -2,6 +2,7 @@
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
 import { randomBytes } from "node:crypto";
+import { constants as osConstants } from "node:os";
 import {
   type Decoded,
   decode,
@@ -96,6 +97,10 @@ export interface CounterArea {
 }
 
 export type RunResult = "again" | "stopped";
+
+/** Room for the answer of one netlink request: a list of some 400 neighbours, and the most that is ever made. */
+const netlinkBytes = 32_768;
+const netlinkBytesMax = 8_388_608;
 
 function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
@@ -528,5 +533,17 @@ export class Shim {
     checked(this.#c.mcr_peer_read(fd, gid, out));
     const [pid = 0, uid = 0, , inGroup = 0] = out;
     return { pid, uid, isInGroup: inGroup === 1 };
+  }
+
+  // -- netlink.c
+
+  /** One request to NETLINK_ROUTE and the messages of its answer. EINTR: what is listed changed meanwhile. */
+  netlink(request: Uint8Array): Uint8Array {
+    for (let bytes = netlinkBytes; ; bytes *= 4) {
+      const answer = new Uint8Array(bytes);
+      const result = this.#c.mcr_netlink(request, request.length, answer, bytes);
+      if (result === -osConstants.errno.EMSGSIZE && bytes < netlinkBytesMax) continue;
+      return answer.subarray(0, checked(result));
+    }
   }
 }

@@ -75,4 +75,6 @@ export const symbols = {
   mcr_monotonic_us: { args: [], returns: T.i64_fast },
   mcr_close: { args: [T.i32], returns: T.void },
   mcr_peer_read: { args: [T.i32, T.u32, T.ptr], returns: T.i32 },
+
+  mcr_netlink: { args: [T.ptr, T.u32, T.ptr, T.u32], returns: T.i32 },
 } as const;

@@ -34,6 +34,8 @@ export class RunningEgress {
   /** An automatic port is kept when the interface comes back: receivers and firewalls know it. */
   #keptPort = 0;
   #refusedBefore = 0;
+  /** Why what it sends goes nowhere: neighbours.ts. */
+  #trouble: string | null = null;
 
   constructor(
     readonly egress: Egress,
@@ -109,8 +111,18 @@ export class RunningEgress {
     };
   }
 
+  get isOpen(): boolean {
+    return this.fd !== noSocket;
+  }
+
+  /** Of an open egress: null ends it. True when the state or its reason is a new one. */
+  setTrouble(trouble: string | null, nowMs: number): boolean {
+    this.#trouble = trouble;
+    return this.status.change(trouble === null ? "active" : "failing", trouble, nowMs);
+  }
+
   #opened(stale: number | undefined, nowMs: number) {
-    return { stale, changed: this.status.change("active", null, nowMs) };
+    return { stale, changed: this.setTrouble(this.#trouble, nowMs) };
   }
 
   /** On the port it had before, unless somebody has taken that meanwhile. */
@@ -137,6 +149,7 @@ export class RunningEgress {
     const stale = this.fd === noSocket ? undefined : this.fd;
     this.fd = noSocket;
     this.sourcePort = null;
+    this.#trouble = null;
     return stale;
   }
 }

@@ -897,6 +897,11 @@ int main(void)
 	test_every_order_of_four();
 	test_copies();
 	test_keys();
+	seed = 0; /* the worst: all sources in one bucket */
+	test_datagram_limit();
+	test_source_limit();
+	test_floods();
+	seed = 0x123456789abcdef;
 	test_headers();
 	test_malformed();
 	test_ends();

@@ -183,6 +183,18 @@ export const stats: Stats = {
     load_percent: 12.5 * worker,
   })),
   rules: [...rules],
+  devices: [
+    {
+      interface: "eth1",
+      dropped: 3,
+      errors: 0,
+      qdisc: {
+        ...{ kind: "tbf", dropped: 7991, overlimits: 4215, requeues: 0 },
+        ...{ backlog_packets: 12, backlog_bytes: 12_504 },
+      },
+    },
+    { interface: "wg0", dropped: 0, errors: 0, qdisc: null },
+  ],
   latency: { samples: 1300, p50_ns: 600_000, p99_ns: 1_040_000, max_ns: 2_345_678 },
   igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },
 };
@@ -308,6 +320,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     ingress_rules: 1,
     egresses: 0,
     failed_egresses: [],
+    failing_egresses: [],
     fanout_id: 4711,
     last_query: null,
     listening_since: null,
@@ -315,6 +328,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
   {
     interface: "eth9",
@@ -326,6 +340,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     ingress_rules: 1,
     egresses: 0,
     failed_egresses: [],
+    failing_egresses: [],
     fanout_id: null,
     last_query: null,
     listening_since: null,
@@ -333,6 +348,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
 ];
 

@@ -85,6 +85,7 @@ function relaying() {
     counters,
     rules: [running],
     interfaces: [{ name: "veth1", slot: 0, ringDropped: 9, reopened: 1 }],
+    devices: [{ interface: "veth2", dropped: 3, errors: 2, qdisc: { ...queue, dropped: 7991 } }],
     leaving: [],
     retired: [],
     cpus: [0, 3],
@@ -93,6 +94,7 @@ function relaying() {
   return { running, counters, source };
 }
 
+const queue = { kind: "tbf", overlimits: 0, requeues: 0, backlog_packets: 0, backlog_bytes: 0 };
 const igmp = { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 };
 
 /** As a client gets it; the schemas take nothing away and miss nothing. */
@@ -318,6 +320,7 @@ describe("the statistics", () => {
       rules: [],
       leaving: [],
       interfaces: [],
+      devices: [],
       retired: [],
       cpus: [],
       loadPercent: [],
@@ -333,6 +336,7 @@ describe("the statistics lines", () => {
     expect(statisticsLines(statsSnapshot(relaying().source, igmp, startMs))).toEqual([
       "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3 dropped_fragment_late=1 dropped_fragment_overlap=0 dropped_fragment_full=0 dropped_fragment_malformed=0 dropped_other_host=0 dropped_looped=0",
       "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100 dropped_expired=0",
+      "[STATS:Device] interface=veth2 dropped=3 errors=2 qdisc=tbf qdisc_dropped=7991",
       "[STATS:Worker] worker=0 cpu=0 load_percent=12.5 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8 gather_ns=0 send_ns=5",
       "[STATS:Worker] worker=1 cpu=3 load_percent=0 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0 gather_ns=0 send_ns=0",
       "[STATS:Latency] samples=2 p50_ns=256 p99_ns=300 max_ns=300",
@@ -346,6 +350,7 @@ describe("the statistics lines", () => {
       rules: [],
       leaving: [],
       interfaces: [],
+      devices: [],
       retired: [],
       cpus: [],
       loadPercent: [],

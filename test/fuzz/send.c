@@ -338,6 +338,8 @@ static void take_packets(struct mcr_scratch *scratch)
 				     .source_port = htons(kind & 0x20 ? 4001 : 0),
 				     .ttl = 64 };
 
+	if (packet.bytes > 1473 && count > 8) /* they say no more, and take their time */
+		count = 8;
 	if (kind & 0x40) {
 		packet.ttl = take() & 3;
 		packet.tos = take();
