@@ -355,16 +355,6 @@ static void send_to_egress(const struct mcr_table *table, struct mcr_worker *wor
 	send_all(worker, egress->fd, counters, runs_refused_until_ns);
 }
 
-/* What fits no frame goes by the socket, which fragments, and with it its neighbours: in order. */
-static bool leaves_as_frames(const struct mcr_table *table, const struct mcr_action *action,
-			     const struct mcr_packet_list *list)
-{
-	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
-
-	return action->template != MCR_NONE &&
-	       (list->bytes_max <= egress->segment_bytes_max || egress->keep);
-}
-
 static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
 			    struct mcr_scratch *scratch, uint32_t flow)
 {
@@ -388,7 +378,7 @@ static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *wo
 			next = packet->next;
 		}
 		for (uint32_t i = 0; i < spec->action_count; i++)
-			if (!leaves_as_frames(table, &actions[i], &scratch->lists[flow]))
+			if (actions[i].template == MCR_NONE)
 				send_to_egress(table, worker, scratch, &actions[i], &filled_for);
 	}
 }
@@ -403,13 +393,10 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 	for (uint32_t i = 0; i < spec->action_count; i++) {
 		const struct mcr_action *action = &table->actions[spec->action_first + i];
 
-		if (leaves_as_frames(table, action, list)) {
+		if (action->template == MCR_NONE)
+			by_socket = true;
+		else
 			mcr_flow_queue(table, worker, list, action);
-			continue;
-		}
-		by_socket = true;
-		if (action->template != MCR_NONE) /* what is queued came before */
-			mcr_link_flush(worker, table->egresses[action->egress].link);
 	}
 	if (by_socket)
 		send_by_sockets(table, worker, scratch, flow);

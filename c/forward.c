@@ -71,14 +71,11 @@ static void list_append(const struct mcr_table *table, struct mcr_worker *worker
 	worker->packets[index] = *packet;
 	if (list->first == MCR_NONE) {
 		list->first = index;
-		list->bytes_max = 0;
 		scratch->touched[scratch->touched_count++] = flow;
 	} else {
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
-	if (packet->bytes > list->bytes_max)
-		list->bytes_max = packet->bytes;
 }
 
 static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t received_ns)

@@ -147,20 +147,16 @@ static bool is_run(const struct mcr_header *header)
 }
 
 /* One datagram of a message, by the socket of its egress. */
-static int send_by_socket(const struct mcr_egress_spec *egress, const struct mcr_header *header,
-			  struct iovec payload)
+static int send_by_socket(int fd, struct sockaddr_in to, struct iovec payload)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET,
-				  .sin_port = header->udp.dest,
-				  .sin_addr.s_addr = header->ip.daddr };
 	struct msghdr message = {
 		.msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &payload, .msg_iovlen = 1
 	};
 
-	if (sendmsg(egress->fd, &message, MSG_DONTWAIT) >= 0)
+	if (sendmsg(fd, &message, MSG_DONTWAIT) >= 0)
 		return 0;
 	/* It may have been the ICMP answer to an earlier datagram: egress.c. */
-	return mcr_is_full(errno) || sendmsg(egress->fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
+	return mcr_is_full(errno) || sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
 /* The datagram number of a message: its own Identification, as the kernel would give it. */
@@ -212,7 +208,12 @@ static struct outcome send_datagram(struct mcr_queue *queue, const struct mcr_eg
 		__atomic_store_n(&queue->refusal, outcome.error, __ATOMIC_RELAXED);
 	outcome.is_frame = !queue->refusal && outcome.error != EMSGSIZE;
 	if (!outcome.is_frame && !egress->keep)
-		outcome.error = send_by_socket(egress, header, payload);
+		outcome.error =
+			send_by_socket(egress->fd,
+				       (struct sockaddr_in){ .sin_family = AF_INET,
+							     .sin_port = header->udp.dest,
+							     .sin_addr.s_addr = header->ip.daddr },
+				       payload);
 	return outcome;
 }
 
@@ -419,9 +420,30 @@ static void queue_prioritize(struct mcr_worker *worker, struct mcr_queue *queue,
 	queue->priority = priority;
 }
 
-static uint16_t hop_mark(uint8_t hop)
+/* A datagram that fits no frame goes by the socket, which fragments; behind what is queued, in order. */
+static __attribute__((noinline)) void send_large(struct mcr_worker *worker, struct mcr_queue *queue,
+						 const struct mcr_egress_spec *egress,
+						 const struct mcr_action *action,
+						 const struct mcr_packet *packet)
 {
-	return htons(mcr_hop_mark(hop == 0 ? 1 : hop > MCR_HOP_MAX ? MCR_HOP_MAX : hop));
+	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
+	/* sendmsg(2) takes a pointer to non-const and only reads. */
+	const struct iovec payload = { .iov_base = (void *)(uintptr_t)packet->payload,
+				       .iov_len = packet->bytes };
+	struct sockaddr_in to = action->to;
+	int error;
+
+	queue_flush(worker, queue);
+	if (to.sin_port == 0)
+		to.sin_port = htons(packet->port);
+	error = send_by_socket(egress->fd, to, payload);
+	MCR_COUNT(worker->counters->sends, 1);
+	if (error) {
+		mcr_count_dropped(counters, 1, error);
+		return;
+	}
+	MCR_COUNT(counters->sent_packets, 1);
+	MCR_COUNT(counters->sent_bytes, packet->bytes);
 }
 
 void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
@@ -447,6 +469,10 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 		next = first->next;
 		if (egress->keep && is_dropped(first, egress, counters))
 			continue;
+		if (__builtin_expect(first->bytes > egress->segment_bytes_max, 0)) {
+			send_large(worker, queue, egress, action, first);
+			continue;
+		}
 		queue_reserve(worker, queue);
 		if (__builtin_expect(queue->priority != priority, 0))
 			queue_prioritize(worker, queue, priority);
@@ -474,7 +500,7 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 				.payload_bytes = run.bytes,
 				.segment_bytes = run.packets > 1 ? (uint16_t)first->bytes : 0,
 				.identification = egress->plain ? htons(queue->identification++) :
-								  hop_mark(first->hop),
+								  htons(mcr_hop_mark(first->hop)),
 				.port = action->to.sin_port ? 0 : htons(first->port) });
 		queue->entries[index] = (struct entry){ .egress = egress,
 							.packets = run.packets,

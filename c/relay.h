@@ -48,7 +48,6 @@ struct mcr_packet {
 struct mcr_packet_list {
 	uint32_t first; /* MCR_NONE: empty */
 	uint32_t last;
-	uint32_t bytes_max; /* of its largest packet */
 };
 #define MCR_NONE UINT32_MAX
 

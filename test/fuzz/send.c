@@ -319,8 +319,6 @@ static void append(struct mcr_scratch *scratch, uint32_t flow, struct mcr_packet
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
-	if (packet.bytes > list->bytes_max)
-		list->bytes_max = packet.bytes;
 	flow_packets[flow]++;
 }
 
@@ -336,6 +334,7 @@ static void take_packets(struct mcr_scratch *scratch)
 				     .port = ports[kind >> 2 & 3],
 				     .source = 0x0a000001u + (kind >> 4 & 1),
 				     .source_port = htons(kind & 0x20 ? 4001 : 0),
+				     .hop = 1,
 				     .ttl = 64 };
 
 	if (packet.bytes > 1473 && count > 8) /* they say no more, and take their time */
@@ -343,7 +342,7 @@ static void take_packets(struct mcr_scratch *scratch)
 	if (kind & 0x40) {
 		packet.ttl = take() & 3;
 		packet.tos = take();
-		packet.hop = take();
+		packet.hop = (uint8_t)(1 + take() % 7);
 	}
 	for (; count > 0 && worker->packet_count < BATCH_PACKETS; count--) {
 		if (count == 1 && packet.bytes > 0)
@@ -409,7 +408,6 @@ static bool is_wanted(const struct mcr_header *header, const struct trace *trace
 		      const struct mcr_egress_spec *egress, const struct mcr_action_spec *action,
 		      const struct mcr_packet *packet)
 {
-	const uint8_t hop = packet->hop == 0 ? 1 : packet->hop > 7 ? 7 : packet->hop;
 	const uint8_t tos = egress->keep & MCR_KEEP_DSCP ? packet->tos & 0xfc : egress->dscp << 2;
 	const uint16_t id = ntohs(header->ip.id);
 
@@ -421,7 +419,7 @@ static bool is_wanted(const struct mcr_header *header, const struct trace *trace
 	       header->udp.dest == htons(action->port ? action->port : packet->port) &&
 	       header->ip.ttl == ttl_of(egress, packet) && header->ip.tos == tos &&
 	       trace->priority == priority_of(tos) &&
-	       (egress->plain || (id & ~0x3f) == (0xb400 | hop << 6));
+	       (egress->plain || (id & ~0x3f) == (0xb400 | packet->hop << 6));
 }
 
 /* The datagram is one of the packets that are still to come; those before it were dropped. */
