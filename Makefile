@@ -14,6 +14,10 @@ MAKEFLAGS += --no-builtin-rules
 # make test TESTS="rule reload": only the test files whose path contains one of these words
 # MCR_TEST_SETTINGS='profile = "latency"' make test TESTS=acceptance: a variant; test/support/variant.ts has them all
 TESTS =
+# make bench-compare BEFORE=path/to/mcr ROWS="exclusive,p50": only the rows whose name contains one of these
+BEFORE =
+ROUNDS = 11
+ROWS =
 # make fuzz FUZZ_SECONDS=600: how long each fuzzer runs
 FUZZ_SECONDS = 60
 # make differential SECONDS=600 SEED=7: how long, and the first seed; without one every run has another
@@ -72,7 +76,7 @@ dist/libmcr.so: c $(c_sources) $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test differential check format bench bench-quick profile fuzz dist clean help
+.PHONY: demo test differential check format bench bench-quick bench-compare profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -89,6 +93,9 @@ bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwardi
 
 bench-quick: dist/mcr $(traffic_tools) ## every floor and aim in three rounds, in about five minutes; writes nothing, fails below a floor
 	$(BUN) test/bench/bench.ts --quick
+
+bench-compare: dist/mcr $(traffic_tools) ## measure BEFORE=path/to/mcr beside this one, ROUNDS=11; fails where a median is worse by more than 3 %
+	$(BUN) test/bench/compare.ts --before "$(BEFORE)" --rounds $(ROUNDS) --rows "$(ROWS)"
 
 profile: dist/mcr dist/profile/libmcr.so $(traffic_tools) ## where a packet's time goes, by perf; adds to test/bench/RESULTS.md
 	$(BUN) test/bench/profile.ts --write
@@ -116,13 +123,13 @@ $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Mak
 	$(CC) $(c_flags) -O2 -o $@ $< -lpthread
 
 # A corpus grows in dist/fuzz/NAME.corpus; an input that breaks something is kept as dist/fuzz/NAME.crash-….
-fuzz: $(fuzzers) ## fuzz frames, ring blocks, the rule table, received streams and scans with libFuzzer, FUZZ_SECONDS=60 each
+fuzz: $(fuzzers) ## fuzz frames, ring blocks, reassembly, the rule table, sending, received streams and scans with libFuzzer, FUZZ_SECONDS=60 each
 	@for fuzzer in $(fuzzers); do \
 		mkdir -p $$fuzzer.corpus; \
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \
 	done
 
-$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h) $(c_sources) $(c_headers) Makefile | packages
+$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_sources) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(c_sources)
 
@@ -167,7 +174,7 @@ clean: ## remove dist/; the set-up (.tool/, node_modules/) stays, so the next bu
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z\/-]+:.*## / { \
-		sub("dist/mcr", "", $$1); printf "make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+		sub("dist/mcr", "", $$1); printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # ---- Set-up ----------------------------------------------------------------------------------------------------
 
@@ -191,7 +198,7 @@ needs_clang = command -v clang >/dev/null && [ -e "$$(clang -print-file-name=lib
 # Only what the targets of this run need.
 needs := $(needs_compiler)
 needs += $(if $(filter-out fuzz,$(goals)),; $(needs_bun))
-needs += $(if $(filter demo test differential bench bench-quick profile,$(goals)),; $(needs_ip))
+needs += $(if $(filter demo test differential bench bench-quick bench-compare profile,$(goals)),; $(needs_ip))
 needs += $(if $(filter bench bench-quick,$(goals)),; $(needs_socat); $(needs_smcroute))
 needs += $(if $(filter profile,$(goals)),; $(needs_perf))
 needs += $(if $(filter test,$(goals)),; $(needs_curl); $(needs_socat); $(needs_tunnels); $(needs_ethtool); $(needs_prometheus); $(needs_tmux); $(needs_ffmpeg))

@@ -2,7 +2,8 @@
  * Sending: one UDP socket per egress, shared by all workers; where the frame
  * path fits, it only keeps the source port and takes what does not (link.c).
  * Datagrams of one flow and equal size leave as one message with UDP_SEGMENT
- * (udp(7)), so that the walk through the network stack is paid once per run.
+ * (udp(7)), so that the walk through the network stack is paid once per run; of
+ * an egress that is plain, one by one.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #ifndef SO_BINDTOIFINDEX
@@ -240,17 +242,26 @@ void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int
 		MCR_COUNT(counters->error_packets, packets);
 }
 
-/* What a device or route answers that takes no super-frames. */
-bool mcr_is_run_refused(int error)
+/* What a device or route answers that takes no super-frames; or not these datagrams. */
+bool mcr_refuses_run(int error)
 {
 	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
+}
+
+int64_t mcr_coarse_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	return now.tv_sec * 1000000000ll + now.tv_nsec;
 }
 
 /*
  * Sends messages[first..end), each exactly once or into one drop counter.
  * An error that belongs to the socket may be the ICMP answer to an earlier
  * datagram (ip(7), IP_RECVERR): reporting it clears it, so each message gets a
- * second try. Returns the index where a run was refused, or end.
+ * second try. EINVAL is none: port 0. Returns the index where a run was
+ * refused, or end.
  */
 static uint32_t send_messages(struct mcr_worker *worker, int fd,
 			      struct mcr_egress_counters *counters, struct mmsghdr *messages,
@@ -270,10 +281,10 @@ static uint32_t send_messages(struct mcr_worker *worker, int fd,
 		}
 		if (error == EINTR)
 			continue;
-		if (messages[first].msg_hdr.msg_iovlen > 1 && mcr_is_run_refused(error))
+		if (messages[first].msg_hdr.msg_iovlen > 1 && mcr_refuses_run(error))
 			return first;
 		set_last_error(counters, error);
-		if (!mcr_is_full(error) && tried != first) {
+		if (!mcr_is_full(error) && error != EINVAL && tried != first) {
 			tried = first;
 			continue;
 		}
@@ -283,16 +294,41 @@ static uint32_t send_messages(struct mcr_worker *worker, int fd,
 	return end;
 }
 
-/* The packets from message index on, one by one. */
-static void send_singly(struct mcr_worker *worker, int fd, struct mcr_egress_counters *counters,
-			uint32_t index, const struct sockaddr_in *to)
+/* The datagrams of a message one by one. Returns whether the first was sent. */
+static bool send_singly(struct mcr_worker *worker, int fd, struct mcr_egress_counters *counters,
+			const struct mmsghdr *message)
+{
+	const uint64_t sent_before = counters->sent_packets;
+	bool is_first_sent = false;
+
+	for (size_t i = 0; i < message->msg_hdr.msg_iovlen; i++) {
+		struct mmsghdr single = *message;
+
+		single.msg_hdr.msg_iov += i;
+		single.msg_hdr.msg_iovlen = 1;
+		single.msg_hdr.msg_control = NULL;
+		single.msg_hdr.msg_controllen = 0;
+		send_messages(worker, fd, counters, &single, 0, 1);
+		is_first_sent |= i == 0 && counters->sent_packets > sent_before;
+	}
+	return is_first_sent;
+}
+
+/* A refused run tells of runs only where its first datagram alone is taken: it may be for port 0. */
+static void send_all(struct mcr_worker *worker, int fd, struct mcr_egress_counters *counters,
+		     int64_t *runs_refused_until_ns)
 {
 	struct mcr_sender *sender = worker->sender;
-	uint32_t first = (uint32_t)(sender->messages[index].msg_hdr.msg_iov - sender->packets);
+	const uint32_t end = sender->message_count;
+	uint32_t next = 0;
 
-	fill_messages(sender, 0);
-	address_messages(sender, to);
-	send_messages(worker, fd, counters, sender->messages, first, sender->message_count);
+	while ((next = send_messages(worker, fd, counters, sender->messages, next, end)) < end) {
+		if (!send_singly(worker, fd, counters, &sender->messages[next++]))
+			continue;
+		*runs_refused_until_ns = mcr_coarse_ns() + MCR_RUN_RETRY_NS;
+		while (next < end)
+			send_singly(worker, fd, counters, &sender->messages[next++]);
+	}
 }
 
 static void send_to_egress(const struct mcr_table *table, struct mcr_worker *worker,
@@ -302,35 +338,21 @@ static void send_to_egress(const struct mcr_table *table, struct mcr_worker *wor
 	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
 	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
 	struct mcr_sender *sender = worker->sender;
-	uint32_t limit = scratch->run_refused[action->egress] ? 0 : egress->segment_bytes_max;
-	uint32_t stopped_at;
+	int64_t *runs_refused_until_ns = &scratch->runs_refused_until_ns[action->egress];
+	uint32_t limit = egress->segment_bytes_max;
 
 	if (egress->fd < 0) {
 		MCR_COUNT(counters->unavailable_packets, sender->packet_count);
 		return;
 	}
+	if (egress->plain || !mcr_takes_runs(runs_refused_until_ns))
+		limit = 0;
 	if (limit != *filled_for) { /* egresses of one MTU share the messages */
 		fill_messages(sender, limit);
 		*filled_for = limit;
 	}
 	address_messages(sender, &action->to);
-	stopped_at = send_messages(worker, egress->fd, counters, sender->messages, 0,
-				   sender->message_count);
-	if (stopped_at < sender->message_count) {
-		scratch->run_refused[action->egress] = 1;
-		send_singly(worker, egress->fd, counters, stopped_at, &action->to);
-		*filled_for = 0;
-	}
-}
-
-/* What fits no frame goes by the socket, which fragments, and with it its neighbours: in order. */
-static bool leaves_as_frames(const struct mcr_table *table, const struct mcr_action *action,
-			     const struct mcr_packet_list *list)
-{
-	const struct mcr_egress_spec *egress = &table->egresses[action->egress];
-
-	return action->template != MCR_NONE &&
-	       (list->bytes_max <= egress->segment_bytes_max || egress->keep);
+	send_all(worker, egress->fd, counters, runs_refused_until_ns);
 }
 
 static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
@@ -356,7 +378,7 @@ static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *wo
 			next = packet->next;
 		}
 		for (uint32_t i = 0; i < spec->action_count; i++)
-			if (!leaves_as_frames(table, &actions[i], &scratch->lists[flow]))
+			if (actions[i].template == MCR_NONE)
 				send_to_egress(table, worker, scratch, &actions[i], &filled_for);
 	}
 }
@@ -371,13 +393,10 @@ void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
 	for (uint32_t i = 0; i < spec->action_count; i++) {
 		const struct mcr_action *action = &table->actions[spec->action_first + i];
 
-		if (leaves_as_frames(table, action, list)) {
+		if (action->template == MCR_NONE)
+			by_socket = true;
+		else
 			mcr_flow_queue(table, worker, list, action);
-			continue;
-		}
-		by_socket = true;
-		if (action->template != MCR_NONE) /* what is queued came before */
-			mcr_link_flush(worker, table->egresses[action->egress].link);
 	}
 	if (by_socket)
 		send_by_sockets(table, worker, scratch, flow);

@@ -1,14 +1,12 @@
 /*
- * The hot loop: block -> parse -> match -> batch -> send. One worker, one call;
- * no allocation, and a system call only to sleep, per message batch, and for a
- * frame that is longer than its slot.
+ * The hot loop: frame -> parse -> match -> batch -> send. One worker, one call;
+ * no allocation, and a system call only to sleep, to take frames one by one,
+ * and per message batch.
  */
 #define _GNU_SOURCE
 #include "relay.h"
 
 #include <errno.h>
-#include <linux/if_ether.h>
-#include <linux/virtio_net.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -24,57 +22,15 @@
 
 /* -- one frame --------------------------------------------------------------- */
 
-/* A ring frame, its offsets checked against the block it lies in. */
-struct frame {
-	const uint8_t *network;
-	size_t captured; /* from the network header on */
-	size_t wire_bytes;
-	uint32_t segment_bytes; /* super-frame: cut the payload here; 0: do not */
-	uint16_t protocol;
-	uint16_t vlan;
-	bool checksum_known;
-	uint64_t received_ns;
-};
-
-/* PACKET_VNET_HDR: the offload header stands in front of the link header. */
-#define MAC_IN_COPY sizeof(struct virtio_net_hdr)
-
-/* base: where the frame's offsets count from; link: its address, behind the header there. */
-static bool frame_read(struct frame *frame, const struct tpacket3_hdr *header, const uint8_t *base,
-		       const struct sockaddr_ll *link, size_t available)
-{
-	struct virtio_net_hdr offload;
-	size_t link_bytes;
-
-	if (header->tp_net < header->tp_mac || header->tp_mac < sizeof(offload) ||
-	    header->tp_mac + (size_t)header->tp_snaplen > available)
-		return false;
-	link_bytes = header->tp_net - header->tp_mac;
-	if (header->tp_snaplen < link_bytes || header->tp_len < header->tp_snaplen)
-		return false;
-	/* PACKET_VNET_HDR: written in front of the link header. */
-	memcpy(&offload, base + header->tp_mac - sizeof(offload), sizeof(offload));
-
-	frame->network = base + header->tp_net;
-	frame->captured = header->tp_snaplen - link_bytes;
-	frame->wire_bytes = header->tp_len - link_bytes;
-	frame->segment_bytes = (offload.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) == 5 /* GSO_UDP_L4 */ ?
-				       offload.gso_size :
-				       0;
-	frame->protocol = ntohs(link->sll_protocol);
-	frame->vlan = header->tp_status & TP_STATUS_VLAN_VALID ? header->hv1.tp_vlan_tci & 0xfff :
-								 0;
-	frame->checksum_known = header->tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID);
-	frame->received_ns = header->tp_sec * 1000000000ull + header->tp_nsec;
-	return true;
-}
-
 static void count_refused(struct mcr_interface_counters *counters, enum mcr_verdict verdict,
-			  uint32_t packets)
+			  const struct mcr_frame *frame)
 {
+	const uint32_t packets = mcr_dropped_count(frame->network, frame->captured,
+						   frame->wire_bytes, frame->segment_bytes);
+
 	MCR_COUNT(counters->packets, packets);
 	switch (verdict) {
-	case MCR_FRAME_FRAGMENT:
+	case MCR_FRAME_FRAGMENT: /* of a super-frame: the kernel cuts none so */
 		MCR_COUNT(counters->fragment_malformed, packets);
 		break;
 	case MCR_FRAME_TRUNCATED:
@@ -90,6 +46,19 @@ static void count_refused(struct mcr_interface_counters *counters, enum mcr_verd
 	}
 }
 
+/* Not for this host, or of a network that no rule is for: whatever it holds. */
+static void count_foreign(struct mcr_interface_counters *counters, const struct mcr_frame *frame)
+{
+	const uint32_t packets = mcr_dropped_count(frame->network, frame->captured,
+						   frame->wire_bytes, frame->segment_bytes);
+
+	MCR_COUNT(counters->packets, packets);
+	if (frame->packet_type == PACKET_OTHERHOST)
+		MCR_COUNT(counters->other_host, packets);
+	else
+		MCR_COUNT(counters->tagged, packets);
+}
+
 static void list_append(const struct mcr_table *table, struct mcr_worker *worker,
 			struct mcr_scratch *scratch, uint32_t flow, const struct mcr_packet *packet)
 {
@@ -102,14 +71,11 @@ static void list_append(const struct mcr_table *table, struct mcr_worker *worker
 	worker->packets[index] = *packet;
 	if (list->first == MCR_NONE) {
 		list->first = index;
-		list->bytes_max = 0;
 		scratch->touched[scratch->touched_count++] = flow;
 	} else {
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
-	if (packet->bytes > list->bytes_max)
-		list->bytes_max = packet->bytes;
 }
 
 static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t received_ns)
@@ -122,13 +88,46 @@ static void sample_add(struct mcr_worker *worker, uint32_t rule, uint64_t receiv
 }
 
 /*
+ * A packet that the rule would take, and that mcr has sent before: it came back, over a network
+ * that joins an egress and an ingress, or round by other relays. Not inlined: it is rare.
+ */
+static __attribute__((noinline)) void count_looped(struct mcr_worker *worker, uint32_t interface,
+						   uint32_t rule, uint32_t egress, uint32_t packets)
+{
+	MCR_COUNT(worker->interfaces[interface].looped, packets);
+	MCR_COUNT(worker->rules[rule].looped, packets);
+	if (egress != MCR_NONE)
+		MCR_COUNT(worker->egresses[egress].returned_packets, packets);
+}
+
+/* The number of the relay that its packets leave with: hop.h. 0: they have come back too often. */
+static uint8_t hop_take(struct mcr_worker *worker, uint32_t interface,
+			const struct mcr_frame *frame, const struct mcr_datagram *datagram,
+			uint32_t segments)
+{
+	const struct mcr_hop_frame hop = { .key = { .link_source = frame->link_source,
+						    .source = mcr_ipv4(datagram->source),
+						    .destination = mcr_ipv4(datagram->destination),
+						    .interface = interface,
+						    .source_port = datagram->source_port,
+						    .port = datagram->port },
+					   .segments = segments,
+					   .identification = datagram->identification,
+					   .is_atomic = datagram->is_atomic };
+	bool is_looped;
+	uint8_t number = mcr_hops_take(&worker->hops, &hop, frame->received_ns, &is_looped);
+
+	return is_looped ? 0 : number;
+}
+
+/*
  * The RTP that arrived for the rule, whatever becomes of it: every datagram of the frame, health.h.
  * Not inlined: frame_gather would run out of registers, for packets that are no RTP as well.
  */
 static __attribute__((noinline)) void health_count(struct mcr_worker *worker,
 						   const struct mcr_flow *flow,
 						   const struct mcr_datagram *datagram,
-						   const struct frame *frame)
+						   const struct mcr_frame *frame)
 {
 	struct mcr_rule_counters *rule = &worker->rules[flow->rule];
 	struct mcr_health_key key = { .group = mcr_ipv4(datagram->destination),
@@ -167,27 +166,68 @@ static __attribute__((noinline)) void health_count(struct mcr_worker *worker,
 		MCR_COUNT(rule->rtp_duplicate, duplicate);
 }
 
+/*
+ * One fragment. True where its datagram is whole now, and frame and datagram are that. What has
+ * become whole lies in the worker's memory until the batch is sent.
+ */
+static __attribute__((noinline)) bool fragment_take(const struct mcr_table *table,
+						    struct mcr_worker *worker,
+						    struct mcr_scratch *scratch, uint32_t interface,
+						    struct mcr_frame *frame)
+{
+	const struct mcr_fragment fragment = { .ip = frame->network,
+					       .captured = frame->captured,
+					       .wire_bytes = frame->wire_bytes,
+					       .interface = interface,
+					       .vlan = frame->vlan };
+	struct mcr_assembled whole;
+
+	/* The batch has room for the datagram as well, so that it is not sent between this and its packet. */
+	if (worker->packet_count == MCR_BATCH_PACKETS_MAX ||
+	    !mcr_reassembly_has_room(worker->reassembly))
+		mcr_batch_send(table, worker, scratch);
+	if (!mcr_reassembly_take(worker->reassembly, &fragment, worker->began_ns, &whole))
+		return false;
+	frame->network = whole.ip;
+	frame->captured = frame->wire_bytes = whole.bytes;
+	frame->checksum_known = false; /* the kernel has not seen it whole */
+	return true;
+}
+
 static void frame_gather(const struct mcr_table *table, struct mcr_worker *worker,
-			 struct mcr_scratch *scratch, uint32_t interface, const struct frame *frame)
+			 struct mcr_scratch *scratch, uint32_t interface,
+			 const struct mcr_frame *frame)
 {
 	struct mcr_interface_counters *counters = &worker->interfaces[interface];
 	struct mcr_key key = { .vlan = frame->vlan, .interface = interface };
 	struct mcr_rule_counters *rule;
+	struct mcr_frame whole;
 	struct mcr_datagram datagram;
 	struct mcr_packet packet;
 	enum mcr_verdict verdict = MCR_FRAME_MALFORMED;
-	uint32_t segments, flow;
+	uint32_t segments, flow, egress = MCR_NONE;
+	uint8_t hop = 0;
 	bool is_sampled;
 
+	if (__builtin_expect(frame->packet_type == PACKET_OTHERHOST ||
+				     (frame->vlan && !table->any_vlan),
+			     0)) {
+		count_foreign(counters, frame);
+		return;
+	}
 	if (frame->protocol == ETH_P_IP)
 		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes,
 					  frame->checksum_known, &datagram);
+	if (__builtin_expect(verdict == MCR_FRAME_FRAGMENT && !frame->segment_bytes, 0)) {
+		whole = *frame;
+		if (!fragment_take(table, worker, scratch, interface, &whole))
+			return;
+		frame = &whole;
+		verdict = mcr_frame_parse(frame->network, frame->captured, frame->wire_bytes, false,
+					  &datagram);
+	}
 	if (verdict != MCR_FRAME_OK) {
-		count_refused(counters, verdict,
-			      verdict == MCR_FRAME_TRUNCATED ?
-				      mcr_truncated_count(frame->network, frame->captured,
-							  frame->segment_bytes) :
-				      1);
+		count_refused(counters, verdict, frame);
 		return;
 	}
 
@@ -202,6 +242,14 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 			MCR_COUNT(counters->tagged, segments);
 		else
 			MCR_COUNT(counters->no_match, segments);
+		return;
+	}
+
+	if (!mcr_table_returned(table, mcr_ipv4(datagram.source), datagram.source_port,
+				table->flows[flow].rule, &egress))
+		hop = hop_take(worker, interface, frame, &datagram, segments);
+	if (__builtin_expect(hop == 0, 0)) {
+		count_looped(worker, interface, table->flows[flow].rule, egress, segments);
 		return;
 	}
 
@@ -223,7 +271,8 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 				      .source_port = datagram.source_port,
 				      .port = datagram.port,
 				      .ttl = datagram.ttl,
-				      .tos = datagram.tos };
+				      .tos = datagram.tos,
+				      .hop = hop };
 	for (; segments > 1; segments--) {
 		list_append(table, worker, scratch, flow, &packet);
 		packet.payload += packet.bytes;
@@ -238,67 +287,37 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 
 /* -- one batch ----------------------------------------------------------------- */
 
-void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
-		      struct mcr_scratch *scratch, uint32_t interface,
-		      const struct tpacket_block_desc *block, size_t block_bytes)
+static void read_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			struct mcr_scratch *scratch, uint32_t interface, enum mcr_read read,
+			const struct mcr_frame *frame)
 {
-	const size_t header_bytes = MCR_FRAME_HEADER_BYTES;
-	size_t offset = block->hdr.bh1.offset_to_first_pkt;
+	struct mcr_interface_counters *counters = &worker->interfaces[interface];
 
-	for (uint32_t left = mcr_block_frames(block, block_bytes); left > 0; left--) {
-		const struct tpacket3_hdr *header;
-		struct frame frame;
-
-		if (offset > block_bytes - header_bytes || offset % _Alignof(struct tpacket3_hdr)) {
-			/* No next offset to follow: count the rest. */
-			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
-			continue;
-		}
-		header = (const void *)((const uint8_t *)block + offset);
-		if (frame_read(&frame, header, (const uint8_t *)header,
-			       (const void *)((const uint8_t *)header +
-					      TPACKET_ALIGN(sizeof(*header))),
-			       block_bytes - offset))
-			frame_gather(table, worker, scratch, interface, &frame);
-		else
-			count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
-		/* The next frame lies behind this one, or nowhere: none is seen twice. */
-		offset = header->tp_next_offset < header_bytes ? block_bytes :
-								 offset + header->tp_next_offset;
+	switch (read) {
+	case MCR_READ_FRAME:
+		frame_gather(table, worker, scratch, interface, frame);
+		break;
+	case MCR_READ_UNDESCRIBED: /* among the kernel's drops */
+		MCR_COUNT(counters->undescribed, 1);
+		break;
+	case MCR_READ_MALFORMED:
+		MCR_COUNT(counters->packets, 1);
+		MCR_COUNT(counters->malformed, 1);
+		break;
 	}
 }
 
-void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
-		     struct mcr_scratch *scratch, uint32_t interface,
-		     const struct tpacket2_hdr *slot, size_t slot_bytes, struct mcr_copy copy)
+void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
+		      struct mcr_scratch *scratch, uint32_t interface,
+		      struct mcr_block_reader reader)
 {
-	/* The same facts in another order. */
-	struct tpacket3_hdr header = {
-		.tp_sec = slot->tp_sec,
-		.tp_nsec = slot->tp_nsec,
-		.tp_snaplen = slot->tp_snaplen,
-		.tp_len = slot->tp_len,
-		.tp_status = slot->tp_status,
-		.tp_mac = slot->tp_mac,
-		.tp_net = slot->tp_net,
-		.hv1.tp_vlan_tci = slot->tp_vlan_tci,
-	};
-	const uint8_t *base = (const void *)slot;
-	const struct sockaddr_ll *link = (const void *)(base + TPACKET_ALIGN(sizeof(*slot)));
-	struct frame frame;
+	struct mcr_frame frame;
 
-	if (copy.bytes) {
-		header.tp_net = (uint16_t)(slot->tp_net - slot->tp_mac + MAC_IN_COPY);
-		header.tp_mac = MAC_IN_COPY;
-		header.tp_snaplen = copy.length < MAC_IN_COPY ? 0 :
-								(uint32_t)copy.length - MAC_IN_COPY;
-		base = copy.bytes;
-		slot_bytes = copy.length;
+	while (reader.left > 0) {
+		enum mcr_read read = mcr_block_next(&reader, &frame);
+
+		read_gather(table, worker, scratch, interface, read, &frame);
 	}
-	if (frame_read(&frame, &header, base, link, slot_bytes))
-		frame_gather(table, worker, scratch, interface, &frame);
-	else
-		count_refused(&worker->interfaces[interface], MCR_FRAME_MALFORMED, 1);
 }
 
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
@@ -309,6 +328,7 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		scratch->lists[scratch->touched[i]].first = MCR_NONE;
 	}
 	mcr_links_flush(worker);
+	mcr_reassembly_release(worker->reassembly);
 	if (__builtin_expect(worker->sample_count > 0, 0))
 		mcr_samples_count(worker);
 	scratch->touched_count = 0;
@@ -316,38 +336,54 @@ void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 	worker->sample_count = 0;
 }
 
-/* One turn of a ring: a block, or a few frames. */
-static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
-			struct mcr_scratch *scratch, const struct mcr_port *port)
+static bool block_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			 struct mcr_scratch *scratch, const struct mcr_port *port)
 {
 	struct mcr_ring *ring = port->ring;
-	const void *block = mcr_ring_take(ring);
-	uint32_t taken = 0;
+	const struct tpacket_block_desc *block = mcr_ring_take(ring);
 
 	if (!block)
 		return false;
-	if (!ring->by_frame) {
-		const struct tpacket_block_desc *descriptor = block;
-
-		if (!(descriptor->hdr.bh1.block_status & TP_STATUS_BLK_TMO) &&
-		    worker->pause_ns < ring->pause_ns)
-			worker->pause_ns = ring->pause_ns;
-		mcr_block_gather(table, worker, scratch, port->interface, block, ring->block_bytes);
-		taken = 1;
-	}
-	while (ring->by_frame && block) {
-		const struct tpacket2_hdr *slot = block;
-		struct mcr_copy copy = { 0 };
-
-		if (__builtin_expect(slot->tp_status & TP_STATUS_COPY, 0))
-			copy = mcr_ring_copy(ring);
-		mcr_slot_gather(table, worker, scratch, port->interface, slot, ring->block_bytes,
-				copy);
-		block = ++taken < MCR_TURN_FRAMES_MAX ? mcr_ring_take(ring) : NULL;
-	}
-	MCR_COUNT(worker->counters->blocks, taken);
-	worker->block_count++;
+	if (!(block->hdr.bh1.block_status & TP_STATUS_BLK_TMO) && worker->pause_ns < ring->pause_ns)
+		worker->pause_ns = ring->pause_ns;
+	mcr_block_gather(table, worker, scratch, port->interface,
+			 mcr_block_read(block, ring->block_bytes, ring->has_offload));
+	MCR_COUNT(worker->counters->blocks, 1);
 	return true;
+}
+
+/* Once in a batch: the messages hold what was taken until it is sent. */
+static bool queue_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			 struct mcr_scratch *scratch, const struct mcr_port *port)
+{
+	struct mcr_interface_counters *counters = &worker->interfaces[port->interface];
+	struct mcr_ring *ring = port->ring;
+	uint64_t undescribed = ring->undescribed;
+	uint32_t count;
+
+	if (ring->is_held)
+		return false;
+	count = mcr_queue_take(ring);
+	if (__builtin_expect(ring->undescribed != undescribed, 0))
+		MCR_COUNT(counters->undescribed, ring->undescribed - undescribed);
+	for (uint32_t i = 0; i < count; i++) {
+		struct mcr_frame frame;
+		enum mcr_read read = mcr_queue_frame(ring, i, &frame);
+
+		read_gather(table, worker, scratch, port->interface, read, &frame);
+	}
+	MCR_COUNT(worker->counters->blocks, count);
+	return count > 0;
+}
+
+static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			struct mcr_scratch *scratch, const struct mcr_port *port)
+{
+	bool found = port->ring->messages ? queue_gather(table, worker, scratch, port) :
+					    block_gather(table, worker, scratch, port);
+
+	worker->block_count += found;
+	return found;
 }
 
 /* One block of every port in turn, so that a busy interface starves no other. */
@@ -408,8 +444,8 @@ static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *p
 		int error;
 		socklen_t bytes = sizeof(error);
 
-		/* ENETDOWN stays until it is read, and would end every sleep at once. */
-		if (fds[i].revents & POLLERR)
+		/* An error stays until it is read, and would end every sleep at once. */
+		if (fds[i].revents & POLLERR && !ports[i].ring->messages)
 			getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
 	}
 	return 0;
@@ -478,6 +514,7 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 {
 	int64_t gathered_ns, sent_ns;
 
+	worker->began_ns = *at_ns;
 	ports_gather(table, worker, scratch, ports, port_count);
 	if (worker->block_count == 0)
 		return false;
@@ -523,10 +560,13 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}
+		mcr_reassembly_expire(worker->reassembly, at_ns);
 		if (busy)
 			naps = 0;
-		if (stopping && !busy)
+		if (stopping && !busy) {
+			mcr_reassembly_flush(worker->reassembly);
 			return 1;
+		}
 		if (at_ns >= deadline_ns)
 			return 0;
 		if (busy) {

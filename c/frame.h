@@ -31,6 +31,8 @@ struct mcr_datagram {
 	uint64_t source[2];
 	uint16_t port; /* destination port, host order */
 	uint16_t source_port; /* network order: only ever passed on */
+	uint16_t identification;
+	bool is_atomic; /* DF, and no fragment: RFC 6864 section 4 */
 	uint8_t ttl;
 	uint8_t tos;
 	const uint8_t *payload;
@@ -151,14 +153,14 @@ static inline enum mcr_verdict mcr_frame_parse(const uint8_t *ip, size_t capture
 	total_bytes = mcr_get16(ip + 2);
 	if (ip[0] >> 4 != 4 || header_bytes < MCR_IPV4_HEADER_BYTES_MIN || ip[9] != 17)
 		return MCR_FRAME_MALFORMED;
+	if (mcr_ipv4_is_fragment(ip)) /* may be shorter than a UDP header: reassembly.h judges it */
+		return MCR_FRAME_FRAGMENT;
 	if (total_bytes < header_bytes + MCR_UDP_HEADER_BYTES || total_bytes > wire_bytes)
 		return MCR_FRAME_MALFORMED;
 	if (total_bytes > captured)
 		return MCR_FRAME_TRUNCATED;
 	if (mcr_fold(mcr_sum(ip, header_bytes, 0)) != 0xffff)
 		return MCR_FRAME_BAD_CHECKSUM;
-	if (mcr_ipv4_is_fragment(ip))
-		return MCR_FRAME_FRAGMENT;
 
 	udp = ip + header_bytes;
 	udp_bytes = mcr_get16(udp + 4);
@@ -171,6 +173,8 @@ static inline enum mcr_verdict mcr_frame_parse(const uint8_t *ip, size_t capture
 	mcr_map_ipv4(datagram->destination, ip + 16);
 	datagram->port = mcr_get16(udp + 2);
 	memcpy(&datagram->source_port, udp, sizeof(datagram->source_port));
+	datagram->identification = mcr_get16(ip + 4);
+	datagram->is_atomic = ip[6] & 0x40; /* no fragment: looked at above */
 	datagram->ttl = ip[8];
 	datagram->tos = ip[1];
 	datagram->payload = udp + MCR_UDP_HEADER_BYTES;
@@ -186,19 +190,21 @@ static inline uint32_t mcr_segment_count(uint32_t payload_bytes, uint32_t segmen
 	return (payload_bytes - 1) / segment_bytes + 1;
 }
 
-/* The same of a datagram that is captured in part only: what its IP header says was sent. */
-static inline uint32_t mcr_truncated_count(const uint8_t *ip, size_t captured,
-					   uint32_t segment_bytes)
+/*
+ * The same of a packet that is dropped before it is parsed: by the length of
+ * its frame, since that is what the kernel tells.
+ */
+static inline uint32_t mcr_dropped_count(const uint8_t *ip, size_t captured, size_t wire_bytes,
+					 uint32_t segment_bytes)
 {
-	size_t header_bytes, total_bytes;
+	size_t header_bytes = MCR_IPV4_HEADER_BYTES_MIN;
 
-	if (captured < MCR_IPV4_HEADER_BYTES_MIN)
+	if (captured > 0 && (size_t)(ip[0] & 0x0f) * 4 > header_bytes)
+		header_bytes = (size_t)(ip[0] & 0x0f) * 4;
+	header_bytes += MCR_UDP_HEADER_BYTES;
+	if (wire_bytes <= header_bytes)
 		return 1;
-	header_bytes = (size_t)(ip[0] & 0x0f) * 4 + MCR_UDP_HEADER_BYTES;
-	total_bytes = mcr_get16(ip + 2);
-	if (total_bytes <= header_bytes)
-		return 1;
-	return mcr_segment_count((uint32_t)(total_bytes - header_bytes), segment_bytes);
+	return mcr_segment_count((uint32_t)(wire_bytes - header_bytes), segment_bytes);
 }
 
 #endif

@@ -8,9 +8,9 @@
  *
  * A message is one datagram, or a run: the kernel, or the device, cuts its
  * payload at gso_size and gives each piece headers of its own (virtio_net.h,
- * GSO_UDP_L4). The UDP checksum is left to them too: its field holds the sum
- * of the pseudo header (NEEDS_CSUM). As a UDP socket does on Linux, datagrams
- * are marked "do not fragment" and have the identification 0 (RFC 6864).
+ * GSO_UDP_L4), whose Identifications count up. The UDP checksum is left to them
+ * too: its field holds the sum of the pseudo header (NEEDS_CSUM). As a UDP
+ * socket does on Linux, datagrams are marked "do not fragment".
  */
 #ifndef MCR_HEADER_H
 #define MCR_HEADER_H
@@ -124,29 +124,36 @@ struct mcr_kept {
 	uint8_t tos;
 };
 
-/*
- * The header of payload_bytes, cut at segment_bytes (0: one datagram). What is
- * kept stands for a field that is 0 in the template.
- */
+/* What differs from message to message; in network order where it is on the wire. */
+struct mcr_message {
+	uint32_t payload_bytes;
+	uint16_t segment_bytes; /* the payload is cut here; 0: one datagram */
+	uint16_t identification;
+	uint16_t port; /* 0 where the template has it */
+};
+
+/* What is kept stands for a field that is 0 in the template. */
 static inline void mcr_header_fill(struct mcr_header *header, const struct mcr_template *template,
-				   struct mcr_kept kept, uint16_t port, uint32_t payload_bytes,
-				   uint16_t segment_bytes)
+				   struct mcr_kept kept, struct mcr_message message)
 {
-	const uint16_t ip_bytes = htons((uint16_t)(payload_bytes + MCR_DATAGRAM_HEADER_BYTES));
-	const uint16_t udp_bytes = htons((uint16_t)(payload_bytes + sizeof(struct udphdr)));
+	const uint32_t bytes = message.payload_bytes;
+	const uint16_t ip_bytes = htons((uint16_t)(bytes + MCR_DATAGRAM_HEADER_BYTES));
+	const uint16_t udp_bytes = htons((uint16_t)(bytes + sizeof(struct udphdr)));
 	const uint32_t source_sum = mcr_address_sum(kept.source);
 
 	*header = template->header;
-	header->offload.gso_type = segment_bytes ? VIRTIO_NET_HDR_GSO_UDP_L4 : 0;
-	header->offload.gso_size = segment_bytes;
+	header->offload.gso_type = message.segment_bytes ? VIRTIO_NET_HDR_GSO_UDP_L4 : 0;
+	header->offload.gso_size = message.segment_bytes;
 	header->ip.tos |= kept.tos;
 	header->ip.tot_len = ip_bytes;
+	header->ip.id = message.identification;
 	header->ip.ttl |= kept.ttl;
 	header->ip.saddr |= kept.source;
-	header->ip.check = (uint16_t)~mcr_fold((uint64_t) template->ip_sum + ip_bytes + source_sum +
+	header->ip.check = (uint16_t)~mcr_fold((uint64_t) template->ip_sum + ip_bytes +
+					       message.identification + source_sum +
 					       mcr_ttl_sum(kept.ttl) + htons(kept.tos));
 	header->udp.source |= kept.source_port;
-	header->udp.dest |= port;
+	header->udp.dest |= message.port;
 	header->udp.len = udp_bytes;
 	header->udp.check = mcr_fold((uint64_t) template->pseudo_sum + udp_bytes + source_sum);
 }

@@ -86,8 +86,9 @@ enum mcr_health_verdict mcr_health_judge(struct mcr_health_stream *stream, uint1
 
 static inline uint64_t mcr_health_hash(const struct mcr_health_key *key, uint64_t seed)
 {
-	return mcr_mix(((uint64_t)key->group << 32 | key->source) ^ seed,
-		       ((uint64_t)key->rule << 32 | key->ssrc) ^ (uint64_t)key->port << 48);
+	return mcr_mix_seeded((uint64_t)key->group << 32 | key->source,
+			      ((uint64_t)key->rule << 32 | key->ssrc) ^ (uint64_t)key->port << 48,
+			      seed);
 }
 
 static inline bool mcr_health_is(const struct mcr_health_stream *stream,

@@ -25,14 +25,15 @@
 struct key {
 	uint8_t group[16];
 	uint8_t source[16];
-	uint64_t seed;
 	uint32_t interface;
 	uint16_t vlan;
 	uint16_t number; /* port, or what else the table tells apart */
+	uint64_t direction; /* 1: this host sends it, which is another flow */
 };
 _Static_assert(sizeof(struct key) == 48, "no padding");
 
 struct table {
+	uint64_t seed;
 	struct key *keys;
 	uint32_t *slots; /* index into keys, plus one; 0: free */
 	uint32_t mask;
@@ -41,14 +42,26 @@ struct table {
 	uint64_t *refused;
 };
 
-static int table_open(struct table *table, uint32_t max, uint64_t *count, uint64_t *refused)
+static uint64_t key_hash(const struct key *key, uint64_t seed)
+{
+	uint64_t words[6], hash;
+
+	memcpy(words, key, sizeof(words));
+	hash = mcr_mix_seeded(words[0], words[1], seed);
+	hash = mcr_mix_seeded(hash ^ words[2], words[3], seed);
+	return mcr_mix_seeded(hash ^ words[4], words[5], seed);
+}
+
+static int table_open(struct table *table, uint64_t seed, uint32_t max, uint64_t *count,
+		      uint64_t *refused)
 {
 	uint32_t slots = 2;
 
 	while (slots < max * 2)
 		slots *= 2;
-	*table =
-		(struct table){ .mask = slots - 1, .max = max, .count = count, .refused = refused };
+	*table = (struct table){
+		.seed = seed, .mask = slots - 1, .max = max, .count = count, .refused = refused
+	};
 	table->keys = calloc(max, sizeof(*table->keys));
 	table->slots = calloc(slots, sizeof(*table->slots));
 	return table->keys && table->slots ? 0 : -ENOMEM;
@@ -57,7 +70,7 @@ static int table_open(struct table *table, uint32_t max, uint64_t *count, uint64
 /* The entry of this key, a new one if need be; NONE when the table is full. */
 static uint32_t table_take(struct table *table, const struct key *key)
 {
-	uint32_t slot = (uint32_t)mcr_hash((const uint8_t *)key, sizeof(*key));
+	uint32_t slot = (uint32_t)key_hash(key, table->seed);
 
 	for (;; slot++) {
 		uint32_t *index = &table->slots[slot & table->mask];
@@ -86,7 +99,6 @@ struct suspicion {
 
 struct mcr_heard {
 	struct mcr_scan_state state;
-	uint64_t seed;
 	struct table flow_table, member_table, announcement_table;
 	struct mcr_scan_flow *flows;
 	struct suspicion *suspicions; /* one for each flow */
@@ -105,7 +117,6 @@ struct mcr_heard *mcr_heard_open(uint32_t flows_max, uint64_t seed, int32_t *err
 	heard = calloc(1, sizeof(*heard));
 	if (!heard)
 		return NULL;
-	heard->seed = seed;
 	/* Large and zeroed: pages that nothing needs are never touched. */
 	heard->flows = calloc(flows_max, sizeof(*heard->flows));
 	heard->suspicions = calloc(flows_max, sizeof(*heard->suspicions));
@@ -115,13 +126,13 @@ struct mcr_heard *mcr_heard_open(uint32_t flows_max, uint64_t seed, int32_t *err
 			 0 :
 			 -ENOMEM;
 	if (!*error)
-		*error = table_open(&heard->flow_table, flows_max, &heard->state.flow_count,
+		*error = table_open(&heard->flow_table, seed, flows_max, &heard->state.flow_count,
 				    &heard->state.flows_refused);
 	if (!*error)
-		*error = table_open(&heard->member_table, MCR_SCAN_MEMBERS_MAX,
+		*error = table_open(&heard->member_table, seed, MCR_SCAN_MEMBERS_MAX,
 				    &heard->state.member_count, &heard->state.members_refused);
 	if (!*error)
-		*error = table_open(&heard->announcement_table, MCR_SCAN_ANNOUNCEMENTS_MAX,
+		*error = table_open(&heard->announcement_table, seed, MCR_SCAN_ANNOUNCEMENTS_MAX,
 				    &heard->state.announcement_count,
 				    &heard->state.announcements_refused);
 	if (!*error)
@@ -179,11 +190,9 @@ struct packet {
 	size_t bytes; /* as the header says; a little less or more where it lies */
 };
 
-static struct key key_of(const struct mcr_heard *heard, const struct packet *packet,
-			 uint16_t number)
+static struct key key_of(const struct packet *packet, uint16_t number)
 {
-	struct key key = { .seed = heard->seed,
-			   .interface = packet->frame->interface,
+	struct key key = { .interface = packet->frame->interface,
 			   .vlan = packet->frame->vlan,
 			   .number = number };
 
@@ -334,7 +343,7 @@ static void look_inside(struct mcr_scan_flow *flow, const struct payload *payloa
 static void keep_announcement(struct mcr_heard *heard, const struct packet *packet,
 			      const struct payload *payload)
 {
-	struct key key = key_of(heard, packet, mcr_get16(payload->bytes + 2));
+	struct key key = key_of(packet, mcr_get16(payload->bytes + 2));
 	uint32_t index = table_take(&heard->announcement_table, &key);
 	struct mcr_scan_announcement head = { 0 };
 	uint8_t *entry;
@@ -388,8 +397,8 @@ static void hear_udp(struct mcr_heard *heard, const struct packet *packet)
 		.port = mcr_get16(udp + 2),
 	};
 	payload.captured = smaller(packet->captured - MCR_UDP_HEADER_BYTES, payload.length);
-	key = key_of(heard, packet, payload.port);
-	key.seed ^= frame->is_egress; /* the two directions are two flows */
+	key = key_of(packet, payload.port);
+	key.direction = frame->is_egress;
 	index = table_take(&heard->flow_table, &key);
 	if (index == NONE)
 		return;
@@ -429,7 +438,7 @@ static void hear_member(struct mcr_heard *heard, const struct packet *packet,
 	uint32_t index;
 
 	memcpy(named.group, group, 16);
-	key = key_of(heard, &named, kind == MCR_SCAN_QUERY);
+	key = key_of(&named, kind == MCR_SCAN_QUERY);
 	index = table_take(&heard->member_table, &key);
 	if (index == NONE)
 		return;

@@ -9,11 +9,18 @@
  *
  * Nothing stays queued behind a batch. The socket has no PACKET_QDISC_BYPASS:
  * with it, super-frames vanish on devices that cannot cut them.
+ *
+ * What the kernel refuses tells of runs, of frames, or of neither. A run: no
+ * runs for MCR_RUN_RETRY_NS, but only if its first datagram alone is taken. A
+ * single frame: no frames by this link, which links.ts then opens anew; unless
+ * it was too large, which is a matter of that frame and of the MTU just now.
  */
 #define _GNU_SOURCE
+#include "hop.h"
 #include "relay.h"
 
 #include <errno.h>
+#include <linux/pkt_sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -40,8 +47,10 @@ struct entry {
 struct mcr_queue {
 	struct mcr_queue *next; /* of the worker's queues that hold something */
 	int fd;
-	int32_t refusal; /* errno; written by the worker, read by anyone */
-	bool run_refused;
+	int32_t refusal; /* of a frame: errno; written by the worker, read by anyone */
+	int64_t runs_refused_until_ns;
+	int priority; /* SO_PRIORITY: of the next message, and of all that are queued */
+	uint16_t identification; /* of the next plain frame */
 	bool is_listed; /* among the worker's queues */
 	uint32_t message_count;
 	uint32_t iovec_count;
@@ -117,12 +126,6 @@ int32_t mcr_link_refusal(const struct mcr_link *link)
 	return refusal;
 }
 
-void mcr_link_refuse_runs(struct mcr_link *link)
-{
-	for (uint32_t i = 0; i < link->queue_count; i++)
-		link->queues[i].run_refused = true;
-}
-
 void mcr_link_close(struct mcr_link *link)
 {
 	for (uint32_t i = 0; i < link->queue_count; i++)
@@ -144,26 +147,23 @@ static bool is_run(const struct mcr_header *header)
 }
 
 /* One datagram of a message, by the socket of its egress. */
-static int send_by_socket(const struct mcr_egress_spec *egress, const struct mcr_header *header,
-			  struct iovec payload)
+static int send_by_socket(int fd, struct sockaddr_in to, struct iovec payload)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET,
-				  .sin_port = header->udp.dest,
-				  .sin_addr.s_addr = header->ip.daddr };
 	struct msghdr message = {
 		.msg_name = &to, .msg_namelen = sizeof(to), .msg_iov = &payload, .msg_iovlen = 1
 	};
 
-	if (egress->keep) /* the socket cannot */
-		return EOPNOTSUPP;
-	if (sendmsg(egress->fd, &message, MSG_DONTWAIT) >= 0)
+	if (sendmsg(fd, &message, MSG_DONTWAIT) >= 0)
 		return 0;
 	/* It may have been the ICMP answer to an earlier datagram: egress.c. */
-	return mcr_is_full(errno) || sendmsg(egress->fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
+	return mcr_is_full(errno) || sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
-static int send_as_frame(int fd, const struct mcr_header *run, struct iovec payload)
+/* The datagram number of a message: its own Identification, as the kernel would give it. */
+static int send_as_frame(int fd, const struct mcr_header *run, uint16_t number,
+			 struct iovec payload)
 {
+	const uint16_t id = htons((uint16_t)(ntohs(run->ip.id) + number));
 	const uint16_t ip_bytes = htons((uint16_t)(payload.iov_len + MCR_DATAGRAM_HEADER_BYTES));
 	const uint16_t udp_bytes = htons((uint16_t)(payload.iov_len + sizeof(struct udphdr)));
 	struct mcr_header header = *run;
@@ -174,24 +174,58 @@ static int send_as_frame(int fd, const struct mcr_header *run, struct iovec payl
 	header.offload.gso_size = 0;
 	/* RFC 1624: a field m becomes m'. */
 	header.ip.check = (uint16_t)~mcr_fold((uint64_t)(uint16_t)~header.ip.check +
-					      (uint16_t)~header.ip.tot_len + ip_bytes);
+					      (uint16_t)~header.ip.tot_len + ip_bytes +
+					      (uint16_t)~header.ip.id + id);
 	header.ip.tot_len = ip_bytes;
+	header.ip.id = id;
 	header.udp.check =
 		mcr_fold((uint64_t)header.udp.check + (uint16_t)~header.udp.len + udp_bytes);
 	header.udp.len = udp_bytes;
 	return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
-/*
- * The datagrams of a message one by one: as frames, and where the device takes
- * none, by the socket of their egress, for good.
- */
-static void send_singly(struct mcr_worker *worker, struct mcr_queue *queue, uint32_t index)
+static bool refuses_frames(int error)
+{
+	return error == EINVAL || error == EIO || error == EOPNOTSUPP;
+}
+
+/* How sending one datagram of a message ended: 0 or an errno, and by which way. */
+struct outcome {
+	int error;
+	bool is_frame;
+};
+
+/* As a frame; what the device does not take, by the socket of its egress, which cannot keep anything. */
+static struct outcome send_datagram(struct mcr_queue *queue, const struct mcr_egress_spec *egress,
+				    const struct mcr_header *header, uint16_t number,
+				    struct iovec payload)
+{
+	struct outcome outcome = { .error = queue->refusal };
+
+	if (!queue->refusal)
+		outcome.error = send_as_frame(queue->fd, header, number, payload);
+	if (refuses_frames(outcome.error))
+		__atomic_store_n(&queue->refusal, outcome.error, __ATOMIC_RELAXED);
+	outcome.is_frame = !queue->refusal && outcome.error != EMSGSIZE;
+	if (!outcome.is_frame && !egress->keep)
+		outcome.error =
+			send_by_socket(egress->fd,
+				       (struct sockaddr_in){ .sin_family = AF_INET,
+							     .sin_port = header->udp.dest,
+							     .sin_addr.s_addr = header->ip.daddr },
+				       payload);
+	return outcome;
+}
+
+/* The datagrams of a message one by one. Returns whether the first left as a frame. */
+static bool send_singly(struct mcr_worker *worker, struct mcr_queue *queue, uint32_t index)
 {
 	const struct entry *entry = &queue->entries[index];
 	const struct msghdr *message = &queue->messages[index].msg_hdr;
 	const struct mcr_header *header = &queue->headers[index];
 	struct mcr_egress_counters *counters = &worker->egresses[entry->egress->slot];
+	bool is_first_frame = false;
+	uint16_t number = 0;
 
 	for (size_t i = 1; i < message->msg_iovlen; i++) {
 		uint8_t *next = message->msg_iov[i].iov_base;
@@ -199,31 +233,26 @@ static void send_singly(struct mcr_worker *worker, struct mcr_queue *queue, uint
 
 		do {
 			struct iovec payload = { next, left };
-			bool is_frame = !queue->refusal;
-			int error = 0;
+			struct outcome outcome;
 
 			if (is_run(header) && left > header->offload.gso_size)
 				payload.iov_len = header->offload.gso_size;
-			if (is_frame)
-				error = send_as_frame(queue->fd, header, payload);
-			if (is_frame && mcr_is_run_refused(error)) {
-				__atomic_store_n(&queue->refusal, error, __ATOMIC_RELAXED);
-				is_frame = false;
-			}
-			if (!is_frame)
-				error = send_by_socket(entry->egress, header, payload);
+			outcome = send_datagram(queue, entry->egress, header, number, payload);
 			MCR_COUNT(worker->counters->sends, 1);
-			if (error) {
-				mcr_count_dropped(counters, 1, error);
+			if (outcome.error) {
+				mcr_count_dropped(counters, 1, outcome.error);
 			} else {
 				MCR_COUNT(counters->sent_packets, 1);
 				MCR_COUNT(counters->sent_bytes, payload.iov_len);
-				MCR_COUNT(counters->frame_packets, is_frame);
+				MCR_COUNT(counters->frame_packets, outcome.is_frame);
+				is_first_frame |= number == 0 && outcome.is_frame;
 			}
+			number++;
 			next += payload.iov_len;
 			left -= payload.iov_len;
 		} while (left > 0);
 	}
+	return is_first_frame;
 }
 
 /* -- sending ------------------------------------------------------------------------ */
@@ -251,7 +280,7 @@ static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
 		bool run = is_run(&queue->headers[first]);
 		int sent, error;
 
-		if (queue->refusal || (run && queue->run_refused)) {
+		if (queue->refusal || (run && !mcr_takes_runs(&queue->runs_refused_until_ns))) {
 			send_singly(worker, queue, first++);
 			continue;
 		}
@@ -264,10 +293,9 @@ static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
 				count_sent(worker, &queue->entries[first]);
 		} else if (error == EINTR) {
 			continue;
-		} else if (mcr_is_run_refused(error)) {
-			/* A run tries single frames first, a single frame the socket. */
-			queue->run_refused |= run;
-			send_singly(worker, queue, first++);
+		} else if (mcr_refuses_run(error)) {
+			if (send_singly(worker, queue, first++) && run)
+				queue->runs_refused_until_ns = mcr_coarse_ns() + MCR_RUN_RETRY_NS;
 		} else if (!mcr_is_full(error) && tried != first) {
 			tried = first; /* ENETDOWN of a moment ago is told once: packet(7) */
 		} else {
@@ -334,7 +362,7 @@ static bool is_dropped(const struct mcr_packet *packet, const struct mcr_egress_
 
 static bool is_alike(const struct mcr_packet *a, const struct mcr_packet *b, uint32_t keep)
 {
-	return a->port == b->port &&
+	return ((a->port ^ b->port) | (a->hop ^ b->hop)) == 0 &&
 	       (!keep || (a->source == b->source && a->source_port == b->source_port &&
 			  a->ttl == b->ttl && a->tos == b->tos));
 }
@@ -375,6 +403,49 @@ static void queue_reserve(struct mcr_worker *worker, struct mcr_queue *queue)
 		queue_flush(worker, queue);
 }
 
+/* SO_PRIORITY as IP_TOS sets it at the kernel's own sockets: rt_tos2priority(), net/ipv4/route.c. */
+static int priority_of(uint8_t tos)
+{
+	static const uint8_t priorities[] = { TC_PRIO_BESTEFFORT, TC_PRIO_BULK, TC_PRIO_INTERACTIVE,
+					      TC_PRIO_INTERACTIVE_BULK };
+
+	return priorities[tos >> 3 & 3];
+}
+
+/* What is queued leaves with the priority that it was queued for. */
+static void queue_prioritize(struct mcr_worker *worker, struct mcr_queue *queue, int priority)
+{
+	queue_flush(worker, queue);
+	set_option(queue->fd, SOL_SOCKET, SO_PRIORITY, priority); /* at most 6: any process may */
+	queue->priority = priority;
+}
+
+/* A datagram that fits no frame goes by the socket, which fragments; behind what is queued, in order. */
+static __attribute__((noinline)) void send_large(struct mcr_worker *worker, struct mcr_queue *queue,
+						 const struct mcr_egress_spec *egress,
+						 const struct mcr_action *action,
+						 const struct mcr_packet *packet)
+{
+	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
+	/* sendmsg(2) takes a pointer to non-const and only reads. */
+	const struct iovec payload = { .iov_base = (void *)(uintptr_t)packet->payload,
+				       .iov_len = packet->bytes };
+	struct sockaddr_in to = action->to;
+	int error;
+
+	queue_flush(worker, queue);
+	if (to.sin_port == 0)
+		to.sin_port = htons(packet->port);
+	error = send_by_socket(egress->fd, to, payload);
+	MCR_COUNT(worker->counters->sends, 1);
+	if (error) {
+		mcr_count_dropped(counters, 1, error);
+		return;
+	}
+	MCR_COUNT(counters->sent_packets, 1);
+	MCR_COUNT(counters->sent_bytes, packet->bytes);
+}
+
 void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 		    const struct mcr_packet_list *list, const struct mcr_action *action)
 {
@@ -383,20 +454,28 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
 	struct mcr_queue *queue = &egress->link->queues[worker->index];
 	const struct mcr_packet *packets = worker->packets;
-	uint32_t next = list->first;
+	uint32_t next = list->first, packets_max = RUN_PACKETS_MAX;
 
+	if (egress->plain || queue->refusal || !mcr_takes_runs(&queue->runs_refused_until_ns))
+		packets_max = 1;
 	while (next != MCR_NONE) {
 		const struct mcr_packet *first = &packets[next];
+		const struct mcr_kept kept = kept_of(first, egress->keep);
+		const int priority = priority_of(template->header.ip.tos | kept.tos);
 		struct run run = { .first = first, .packets = 1, .bytes = first->bytes };
-		uint32_t packets_max = RUN_PACKETS_MAX;
 		struct msghdr *message;
 		uint32_t index;
-		uint16_t port;
 
 		next = first->next;
 		if (egress->keep && is_dropped(first, egress, counters))
 			continue;
+		if (__builtin_expect(first->bytes > egress->segment_bytes_max, 0)) {
+			send_large(worker, queue, egress, action, first);
+			continue;
+		}
 		queue_reserve(worker, queue);
+		if (__builtin_expect(queue->priority != priority, 0))
+			queue_prioritize(worker, queue, priority);
 		index = queue->message_count++;
 		message = &queue->messages[index].msg_hdr;
 		message->msg_iov = &queue->iovecs[queue->iovec_count++];
@@ -404,8 +483,6 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 		message->msg_iov->iov_len = sizeof(queue->headers[index]);
 		message->msg_iovlen = 1;
 		iovec_add(queue, message, first);
-		if (queue->run_refused || queue->refusal)
-			packets_max = 1;
 		while (next != MCR_NONE && run.packets < packets_max &&
 		       run_takes(&run, &packets[next], egress->keep)) {
 			const struct mcr_packet *packet = &packets[next];
@@ -417,9 +494,14 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 			if (packet->bytes < first->bytes) /* only the last may be shorter */
 				break;
 		}
-		port = action->to.sin_port ? 0 : htons(first->port);
-		mcr_header_fill(&queue->headers[index], template, kept_of(first, egress->keep),
-				port, run.bytes, run.packets > 1 ? (uint16_t)first->bytes : 0);
+		mcr_header_fill(
+			&queue->headers[index], template, kept,
+			(struct mcr_message){
+				.payload_bytes = run.bytes,
+				.segment_bytes = run.packets > 1 ? (uint16_t)first->bytes : 0,
+				.identification = egress->plain ? htons(queue->identification++) :
+								  htons(mcr_hop_mark(first->hop)),
+				.port = action->to.sin_port ? 0 : htons(first->port) });
 		queue->entries[index] = (struct entry){ .egress = egress,
 							.packets = run.packets,
 							.bytes = run.bytes };

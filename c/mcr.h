@@ -64,7 +64,7 @@
 
 struct mcr_worker_counters {
 	uint64_t wakeups; /* poll(2) returned with something to do */
-	uint64_t blocks; /* ring blocks emptied; TPACKET_V2: frames taken */
+	uint64_t blocks; /* ring blocks emptied; by frame: frames taken */
 	uint64_t sends; /* calls of sendmmsg(2) and its kin */
 	uint64_t runs; /* super-frames: several datagrams in one message */
 	uint64_t run_packets; /* datagrams that left in runs */
@@ -117,8 +117,16 @@ struct mcr_rule_counters {
 };
 _Static_assert(sizeof(struct mcr_rule_counters) == 128, "ABI");
 
+/*
+ * Sent is what the kernel has taken: the call that handed it over succeeded. A
+ * device that drops it afterwards, a queue that cuts a super-frame and has no
+ * room for all of it, a tunnel without a far end, a host that no neighbour
+ * answers for: none of them tells the sender. They count it per interface. A
+ * queue that refuses at once is told, and is counted as full; a super-frame by
+ * all its datagrams.
+ */
 struct mcr_egress_counters {
-	uint64_t sent_packets;
+	uint64_t sent_packets; /* handed to the kernel */
 	uint64_t sent_bytes; /* UDP payload */
 	uint64_t full_packets; /* dropped: socket buffer or device queue full */
 	uint64_t error_packets; /* dropped: the kernel refused, see last_errno */
@@ -199,22 +207,27 @@ MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker, int3
 
 /* -- ring.c: AF_PACKET capture, packet(7) ---------------------------------- */
 
-/* Which worker gets a frame; all but CPU and QM keep each flow on one worker. */
+/*
+ * Which worker gets a frame; all but CPU and QM keep each flow on one worker.
+ * Fragments go by their addresses, so that those of a datagram meet.
+ */
 enum mcr_fanout {
 	MCR_FANOUT_FLOW, /* by a hash of (destination, port) */
 	MCR_FANOUT_HASH, /* by the kernel's flow hash: PACKET_FANOUT_HASH */
-	MCR_FANOUT_CPU, /* by the CPU that received it: PACKET_FANOUT_CPU */
-	MCR_FANOUT_QM, /* by the NIC's receive queue: PACKET_FANOUT_QM */
+	MCR_FANOUT_CPU, /* by the CPU that received it */
+	MCR_FANOUT_QM, /* by the NIC's receive queue */
+	MCR_FANOUT_SINGLE, /* there is one worker: the cheapest way of the kernel's */
+	MCR_FANOUT_COUNT,
 };
 
 struct mcr_ring_options {
 	uint32_t ifindex;
 	uint32_t fanout_id; /* MCR_FANOUT_NEW: a new group, id chosen by the kernel */
-	uint32_t block_bytes; /* of memory the kernel gives at once: power of two, at least a page */
-	uint32_t block_count;
-	uint32_t version; /* 3: a block is handed over (TPACKET_V3); 2: each frame by itself */
-	uint32_t retire_ms; /* version 3: a block is handed over after this at the latest */
-	uint32_t sleep_us; /* version 2: sleep so long before looking again; 0: be woken */
+	uint32_t block_bytes; /* power of two, at least a page; 0: by frame, and then: */
+	uint32_t receive_bytes; /* what the kernel may queue: socket(7), SO_RCVBUF */
+	uint32_t sleep_us; /* sleep so long before looking again; 0: be woken */
+	uint32_t block_count; /* by block, as retire_ms */
+	uint32_t retire_ms; /* a block is handed over after this at the latest */
 	uint32_t fanout; /* enum mcr_fanout, the same for all rings of a group */
 };
 _Static_assert(sizeof(struct mcr_ring_options) == 32, "ABI");
@@ -229,7 +242,7 @@ _Static_assert(sizeof(struct mcr_address_range) == 8, "ABI");
 MCR_EXPORT int32_t mcr_ring_permitted(void);
 
 /*
- * Mapped rings that admit nothing yet, each a member of a fanout group: the one
+ * Rings that admit nothing yet, each a member of a fanout group: the one
  * named, or with MCR_FANOUT_NEW that of the ring before it, where that has the
  * same interface, else a new one. The memory of all of them is allocated at
  * once, on threads that end with the call. For each a handle, or NULL and its
@@ -240,11 +253,9 @@ MCR_EXPORT void mcr_rings_open(const struct mcr_ring_options *options, uint32_t 
 			       struct mcr_ring **rings, int32_t *errors);
 MCR_EXPORT int32_t mcr_ring_fanout_id(const struct mcr_ring *ring);
 /*
- * Bytes that the kernel queues of frames longer than their slot: version 2 asks
- * for MCR_RING_RECEIVE_BYTES, and gets less without CAP_NET_ADMIN where
- * net.core.rmem_max is less. 0 for version 3, or -errno.
+ * Bytes that the kernel may queue by frame: less than asked for without
+ * CAP_NET_ADMIN where net.core.rmem_max is less. 0 by block, or -errno.
  */
-#define MCR_RING_RECEIVE_BYTES 16777216
 MCR_EXPORT int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring);
 
 /*
@@ -254,15 +265,24 @@ MCR_EXPORT int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring);
 MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_address_range *ranges,
 				   uint32_t range_count);
 
-/* Frames dropped because the ring was full, since the last call. */
+/*
+ * Frames that the kernel dropped, since the last call: the ring was full, or
+ * the frame of an offload type that it cannot describe (undescribed above). It
+ * counts a super-frame as one.
+ */
 MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
+/* Blocks, or frames by frame, that a worker has ever taken. */
+MCR_EXPORT int64_t mcr_ring_taken(const struct mcr_ring *ring);
 /*
  * Frames that lie in the ring: the kernel has put them there, in the block that
- * it fills now as well, and no worker has given them back as sent. A ring that
- * admits nothing any more comes to 0, also when its interface is gone: the
- * kernel hands the last block over when its time is up (retire_ms).
+ * it fills now as well, and no worker has given them back as sent; by frame 1
+ * stands for any number. A ring that admits nothing any more comes to 0, also
+ * when its interface is gone: the kernel hands the last block over when its
+ * time is up (retire_ms).
  */
 MCR_EXPORT int64_t mcr_ring_unread(const struct mcr_ring *ring);
+/* Of a ring that no worker reads any more: the frames that are left, which are lost. */
+MCR_EXPORT int64_t mcr_ring_discard(struct mcr_ring *ring);
 MCR_EXPORT void mcr_ring_close(struct mcr_ring *ring);
 
 /* -- exclusive.c, exclusive_nft.c: what a ring captured goes no further ------- */
@@ -368,7 +388,7 @@ struct mcr_egress_spec {
 	uint8_t ttl;
 	uint8_t dscp;
 	uint16_t keep; /* MCR_KEEP_*; these stand for what is above */
-	uint16_t plain; /* 1: one datagram a message, as an ordinary socket sends it */
+	uint16_t plain; /* 1: one datagram a message, as an ordinary socket sends it; no hop mark */
 };
 _Static_assert(sizeof(struct mcr_egress_spec) == 32, "ABI");
 
@@ -449,8 +469,9 @@ _Static_assert(sizeof(struct mcr_link_options) == 16, "ABI");
 MCR_EXPORT struct mcr_link *mcr_link_open(const struct mcr_relay *relay,
 					  const struct mcr_link_options *options, int32_t *error);
 /*
- * 0, or the errno with which the device has refused a single frame: since then
- * what is queued here leaves by the egress's socket.
+ * 0, or the errno with which the device has refused a single frame, unless for
+ * its size: since then what is queued here leaves by the egress's socket. A new
+ * link tries again.
  */
 MCR_EXPORT int32_t mcr_link_refusal(const struct mcr_link *link);
 /* Only when no worker has a table with this link any more. */
@@ -483,17 +504,14 @@ struct mcr_query {
 };
 _Static_assert(sizeof(struct mcr_query) == 32, "ABI");
 
-struct mcr_query_ring;
-
 /*
- * Hears the queries that reach this host on the interface, untagged, and says
- * nothing. NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN,
+ * A ring that hears the queries which reach this host on the interface,
+ * untagged. NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN,
  * -ENOMEM.
  */
-MCR_EXPORT struct mcr_query_ring *mcr_query_ring_open(uint32_t ifindex, int32_t *error);
+MCR_EXPORT struct mcr_ring *mcr_query_ring_open(uint32_t ifindex, int32_t *error);
 /* How many came since the last call, and the newest of them; no system call. */
-MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_query_ring *ring, struct mcr_query *newest);
-MCR_EXPORT void mcr_query_ring_close(struct mcr_query_ring *ring);
+MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_ring *ring, struct mcr_query *newest);
 
 /* -- generator.c, batch.c: test traffic of `mcr send` -------------------------------- */
 
@@ -773,5 +791,20 @@ MCR_EXPORT int32_t mcr_notify(const char *path, const char *message, uint32_t me
 
 /* CLOCK_MONOTONIC in microseconds. */
 MCR_EXPORT int64_t mcr_monotonic_us(void);
+
+/* -- netlink.c: what the kernel tells of links, queues, routes and neighbours ---- */
+
+/*
+ * One request to NETLINK_ROUTE, netlink(7), and every message of the answer,
+ * one behind the other as the kernel sent them; nothing in them is understood
+ * here. The request is a dump, or asks for an acknowledgement (NLM_F_ACK): it is
+ * by these that the answer ends. Takes 1 s at the most, apart from locks that the
+ * kernel waits for. Returns the bytes of the answer or -errno: what the kernel
+ * refused the request with, -EMSGSIZE when there is not enough room, -EINTR when
+ * what is listed changed meanwhile and the list may have holes, -ETIMEDOUT,
+ * -EBADMSG.
+ */
+MCR_EXPORT int32_t mcr_netlink(const uint8_t *request, uint32_t request_bytes, uint8_t *answer,
+			       uint32_t answer_bytes_max);
 
 #endif

@@ -72,6 +72,15 @@ static inline uint64_t mcr_mix(uint64_t a, uint64_t b)
 	return (uint64_t)product ^ (uint64_t)(product >> 64);
 }
 
+/*
+ * The same for keys that a sender chooses: both factors hide behind a random
+ * seed, or he would make one of them zero, and whatever the other is.
+ */
+static inline uint64_t mcr_mix_seeded(uint64_t a, uint64_t b, uint64_t seed)
+{
+	return mcr_mix(a ^ seed, b ^ (seed << 32 | seed >> 32));
+}
+
 /* Two lanes, so that one multiplication does not wait for the other. */
 static inline uint64_t mcr_hash(const uint8_t *bytes, size_t length)
 {

@@ -71,7 +71,13 @@ static int worker_open(struct mcr_relay *relay, uint32_t index, uint64_t seed)
 	worker->health.streams = pages_open(HEALTH_BYTES);
 	worker->health.mask = MCR_HEALTH_STREAMS - 1;
 	worker->health.seed = seed;
-	return worker->packets && worker->sender && worker->health.streams ? 0 : -ENOMEM;
+	worker->hops.table = pages_open(sizeof(*worker->hops.table));
+	worker->hops.seed = seed;
+	worker->reassembly = mcr_reassembly_open(worker->interfaces, seed);
+	if (!worker->packets || !worker->sender || !worker->health.streams || !worker->hops.table ||
+	    !worker->reassembly)
+		return -ENOMEM;
+	return 0;
 }
 
 static void relay_close(struct mcr_relay *relay)
@@ -85,6 +91,9 @@ static void relay_close(struct mcr_relay *relay)
 		mcr_sender_close(worker->sender);
 		if (worker->health.streams)
 			munmap(worker->health.streams, HEALTH_BYTES);
+		if (worker->hops.table)
+			munmap(worker->hops.table, sizeof(*worker->hops.table));
+		mcr_reassembly_close(worker->reassembly);
 	}
 	free(relay->rule_numbers);
 	if (relay->counters)

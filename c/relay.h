@@ -4,8 +4,6 @@
 #ifndef MCR_RELAY_H
 #define MCR_RELAY_H
 
-#include <linux/filter.h>
-#include <linux/if_packet.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,7 +11,10 @@
 
 #include "header.h"
 #include "health.h"
+#include "hop.h"
 #include "mcr.h"
+#include "reassembly.h"
+#include "ring.h"
 
 #define MCR_CACHE_LINE 64
 /* Datagrams gathered before they are sent: a batch that fills up goes out early. */
@@ -22,47 +23,16 @@
 #define MCR_BATCH_BLOCKS_MAX 32
 /* Packets of a batch whose latency is sampled. */
 #define MCR_SAMPLES_MAX 4
-/* Frames that a TPACKET_V2 ring gives in one turn: a batch is a few hundred. */
-#define MCR_TURN_FRAMES_MAX 8
-#define MCR_FILTER_LENGTH_MAX 4096 /* BPF_MAXINSNS */
 /*
  * Rings of one worker in one table: an interface that has come back under its
  * name has a new one, and its old one until that is read to its end.
  */
 #define MCR_PORTS_MAX (2 * MCR_INTERFACES_MAX)
-/* In front of every frame of a TPACKET_V3 block. */
-#define MCR_FRAME_HEADER_BYTES \
-	(TPACKET_ALIGN(sizeof(struct tpacket3_hdr)) + sizeof(struct sockaddr_ll))
 
 /* A counter has one writer; the relaxed store keeps readers from half a value. */
 #define MCR_COUNT(field, n) __atomic_store_n(&(field), (field) + (uint64_t)(n), __ATOMIC_RELAXED)
 
-/*
- * The longest frame: an IP datagram, its link header (VLAN tags go into the
- * metadata), and the offload header in front of it; in whole cache lines.
- */
-#define MCR_COPY_BYTES_MAX 65600u
-#define MCR_COPIES_BYTES (16 * MCR_COPY_BYTES_MAX)
-
-/* block: what the kernel hands over as one. By frame it is the slot of a single frame. */
-struct mcr_ring {
-	int fd;
-	uint32_t block_next; /* to be taken; this and blocks_held are its worker's only */
-	uint32_t blocks_held; /* taken and not given back: those before block_next */
-	uint32_t block_bytes;
-	uint32_t block_count;
-	uint32_t sleep_us;
-	uint32_t fanout_id;
-	bool splits_flows; /* over the workers: MCR_FANOUT_CPU, MCR_FANOUT_QM */
-	bool by_frame; /* TPACKET_V2, and only there: */
-	uint8_t *copies; /* MCR_COPIES_BYTES, of frames that are longer than their slot */
-	size_t copies_held; /* bytes of it, until the slots are given back */
-	int64_t pause_ns; /* from one batch of full blocks to the next */
-	uint8_t *map;
-	size_t map_bytes;
-};
-
-/* One datagram of a batch, still lying in ring memory, or among the ring's copies. */
+/* One datagram of a batch, still lying where the ring keeps it. */
 struct mcr_packet {
 	const uint8_t *payload;
 	uint32_t bytes;
@@ -72,12 +42,12 @@ struct mcr_packet {
 	uint16_t port; /* it arrived at */
 	uint8_t ttl;
 	uint8_t tos;
+	uint8_t hop; /* number to write into its hop mark; 0: 1. hop.h */
 };
 
 struct mcr_packet_list {
 	uint32_t first; /* MCR_NONE: empty */
 	uint32_t last;
-	uint32_t bytes_max; /* of its largest packet */
 };
 #define MCR_NONE UINT32_MAX
 
@@ -98,12 +68,15 @@ struct mcr_worker {
 	struct mcr_egress_counters *egresses;
 	struct mcr_added_latency_counters *latencies; /* by rule, then that of all */
 	struct mcr_health health;
+	struct mcr_hops hops;
 	struct mcr_sample samples[MCR_SAMPLES_MAX];
 	uint32_t sample_count;
 	struct mcr_packet *packets; /* MCR_BATCH_PACKETS_MAX */
 	uint32_t packet_count;
 	uint32_t block_count; /* held: turns that rings gave to this batch */
+	int64_t began_ns; /* when the batch was begun: CLOCK_MONOTONIC */
 	int64_t pause_ns; /* of the rings that gave it full blocks, the longest */
+	struct mcr_reassembly *reassembly;
 	struct mcr_sender *sender;
 	struct mcr_queue *queues; /* of links that have something to send */
 } __attribute__((aligned(MCR_CACHE_LINE)));
@@ -148,6 +121,15 @@ struct mcr_flow {
 	uint32_t action_count;
 };
 
+/* Whose packets come back when the rule takes them: mcr_origin_spec. */
+struct mcr_origin {
+	uint32_t source; /* IPv4, network order */
+	uint16_t port; /* network order */
+	uint16_t reserved;
+	uint32_t rule;
+	uint32_t egress; /* MCR_NONE: the place is empty */
+};
+
 struct mcr_action {
 	struct sockaddr_in to; /* port 0: the port it arrived at */
 	uint32_t egress;
@@ -159,7 +141,7 @@ struct mcr_scratch {
 	struct mcr_packet_list *lists; /* by flow */
 	uint32_t *touched; /* flows of this batch, in order of arrival */
 	uint32_t touched_count;
-	uint8_t *run_refused; /* by egress: this egress takes no super-frames */
+	int64_t *runs_refused_until_ns; /* by egress: its socket, mcr_takes_runs() */
 };
 
 struct mcr_port {
@@ -171,6 +153,7 @@ struct mcr_table {
 	uint32_t epoch;
 	uint32_t slot_mask;
 	bool any_port; /* some match names no port */
+	bool any_vlan; /* some match names a VLAN */
 	bool counts_health; /* every packet of a flow comes to one worker */
 	struct mcr_slot *slots;
 	struct mcr_candidate *candidates; /* the ones with a source first */
@@ -178,6 +161,9 @@ struct mcr_table {
 	struct mcr_action *actions;
 	struct mcr_template *templates; /* of the actions that have a link */
 	struct mcr_egress_spec *egresses;
+	struct mcr_origin *origins;
+	uint64_t origin_sources; /* a bit for each of their addresses: mcr_origin_bit */
+	uint32_t origin_mask;
 	struct mcr_port *ports; /* worker w: port_first[w] to port_first[w + 1] */
 	uint32_t port_first[MCR_WORKERS_MAX + 1];
 	struct mcr_scratch *scratch; /* by worker */
@@ -188,68 +174,41 @@ struct mcr_table {
 uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key,
 			const uint64_t source[2]);
 
+static inline uint64_t mcr_origin_bit(uint32_t source)
+{
+	return 1ull << (source * 0x9e3779b1u >> 26);
+}
+
+static inline uint32_t mcr_origin_hash(const struct mcr_origin *origin)
+{
+	uint64_t hash = ((uint64_t)origin->source << 32 | origin->rule) * 0x9e3779b97f4a7c15u;
+
+	hash = (hash ^ hash >> 32 ^ origin->port) * 0xd6e8feb86659fd93u;
+	return (uint32_t)(hash >> 32);
+}
+
+/* Finds the origin with this source, port and rule. rules.c */
+bool mcr_origin_find(const struct mcr_table *table, const struct mcr_origin *sought,
+		     uint32_t *egress);
+
 /*
- * The next block of the ring once the kernel has handed it over, else NULL. It
- * is held until mcr_ring_release. Half of the ring at most is held, so that a
- * small one has room for what arrives meanwhile, and no block is taken twice;
- * and no more long frames than there is room for copies.
+ * A packet that this rule would take has come back: it was sent by the egress in this slot, which
+ * the rule feeds. Source and port in network order. One bit says no for nearly all others.
  */
-static inline const void *mcr_ring_take(struct mcr_ring *ring)
+static inline bool mcr_table_returned(const struct mcr_table *table, uint32_t source,
+				      uint16_t source_port, uint32_t rule, uint32_t *egress)
 {
-	const uint8_t *block = ring->map + (size_t)ring->block_next * ring->block_bytes;
-	const struct tpacket_block_desc *descriptor = (const void *)block;
-	const struct tpacket2_hdr *frame = (const void *)block;
-	uint32_t status;
+	const struct mcr_origin sought = { .source = source, .port = source_port, .rule = rule };
 
-	if (2 * ring->blocks_held >= ring->block_count)
-		return NULL;
-	/* Acquire: the kernel fills the block before it hands over the status. */
-	status = __atomic_load_n(ring->by_frame ? &frame->tp_status :
-						  &descriptor->hdr.bh1.block_status,
-				 __ATOMIC_ACQUIRE);
-	if (!(status & TP_STATUS_USER))
-		return NULL;
-	if (ring->by_frame && status & TP_STATUS_COPY &&
-	    ring->copies_held + MCR_COPY_BYTES_MAX > MCR_COPIES_BYTES)
-		return NULL;
-	ring->block_next = ring->block_next + 1 == ring->block_count ? 0 : ring->block_next + 1;
-	ring->blocks_held++;
-	return block;
+	if (__builtin_expect(!(table->origin_sources & mcr_origin_bit(source)), 1))
+		return false;
+	return mcr_origin_find(table, &sought, egress);
 }
-
-/* A frame that its slot (TP_STATUS_COPY) does not hold whole: offload header, link header, ... */
-struct mcr_copy {
-	const uint8_t *bytes; /* NULL: the slot has what there is */
-	size_t length;
-};
-/* Of the slot taken last; held as long as the slot. ring.c */
-struct mcr_copy mcr_ring_copy(struct mcr_ring *ring);
-
-/* Frames in the block: what it says, but no more than can lie in it. */
-static inline uint32_t mcr_block_frames(const struct tpacket_block_desc *block, size_t block_bytes)
-{
-	/* Relaxed: the kernel counts on while it fills the block. */
-	uint32_t frames = __atomic_load_n(&block->hdr.bh1.num_pkts, __ATOMIC_RELAXED);
-	size_t frames_max = block_bytes / MCR_FRAME_HEADER_BYTES;
-
-	return frames > frames_max ? (uint32_t)frames_max : frames;
-}
-
-/* Gives all that was taken back to the kernel. ring.c */
-void mcr_ring_release(struct mcr_ring *ring);
-
-/* The filter program for these ranges; its length, or -E2BIG. ring.c */
-int32_t mcr_filter_build(const struct mcr_address_range *ranges, uint32_t range_count,
-			 struct sock_filter *program, uint32_t length_max);
 
 /* Gathers the datagrams of one ring block into the worker's lists. forward.c */
 void mcr_block_gather(const struct mcr_table *table, struct mcr_worker *worker,
 		      struct mcr_scratch *scratch, uint32_t interface,
-		      const struct tpacket_block_desc *block, size_t block_bytes);
-/* The same for the one frame in a slot of a TPACKET_V2 ring. forward.c */
-void mcr_slot_gather(const struct mcr_table *table, struct mcr_worker *worker,
-		     struct mcr_scratch *scratch, uint32_t interface,
-		     const struct tpacket2_hdr *slot, size_t slot_bytes, struct mcr_copy copy);
+		      struct mcr_block_reader reader);
 /* Sends what was gathered, then empties the lists. forward.c */
 void mcr_batch_send(const struct mcr_table *table, struct mcr_worker *worker,
 		    struct mcr_scratch *scratch);
@@ -264,13 +223,26 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 /* Sends what is queued: on the link of this egress, or on all. link.c */
 void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link);
 void mcr_links_flush(struct mcr_worker *worker);
-/* As if every worker had seen the device refuse a run. link.c */
-void mcr_link_refuse_runs(struct mcr_link *link);
 
 /* How sending failed. egress.c */
 bool mcr_is_full(int error);
-bool mcr_is_run_refused(int error);
+bool mcr_refuses_run(int error);
 void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int error);
+
+/*
+ * Where a run was refused and its first datagram alone was not, no run is tried
+ * for so long. The reason may pass: an MTU that was lower for a moment, a route.
+ */
+#define MCR_RUN_RETRY_NS 5000000000ll
+/* CLOCK_MONOTONIC to a few ms, without a system call. egress.c */
+int64_t mcr_coarse_ns(void);
+
+static inline bool mcr_takes_runs(int64_t *refused_until_ns)
+{
+	if (__builtin_expect(*refused_until_ns != 0, 0) && mcr_coarse_ns() >= *refused_until_ns)
+		*refused_until_ns = 0;
+	return *refused_until_ns == 0;
+}
 
 /* Message arrays of one worker. egress.c */
 struct mcr_sender *mcr_sender_open(void);

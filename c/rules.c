@@ -5,7 +5,8 @@
  *     -> flow -> rule counters, actions -> egress socket and destination
  *
  * A datagram belongs to one rule: exact port before any port, a rule that
- * names its source before one that takes every source.
+ * names its source before one that takes every source. What has the source of
+ * an egress that its rule feeds has come back: mcr_table_returned.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -71,6 +72,25 @@ uint32_t mcr_table_find(const struct mcr_table *table, const struct mcr_key *key
 	return flow;
 }
 
+bool mcr_origin_find(const struct mcr_table *table, const struct mcr_origin *sought,
+		     uint32_t *egress)
+{
+	uint32_t index = mcr_origin_hash(sought) & table->origin_mask;
+
+	/* At most half full, as the slots above. */
+	for (;; index = (index + 1) & table->origin_mask) {
+		const struct mcr_origin *origin = &table->origins[index];
+
+		if (origin->egress == MCR_NONE)
+			return false;
+		if (origin->source == sought->source && origin->port == sought->port &&
+		    origin->rule == sought->rule) {
+			*egress = origin->egress;
+			return true;
+		}
+	}
+}
+
 /* -- building --------------------------------------------------------------- */
 
 static struct mcr_key match_key(const struct mcr_match_spec *match)
@@ -126,6 +146,11 @@ static bool spec_valid(const struct mcr_relay *relay, const struct mcr_table_spe
 		    (spec->egresses[i].keep && !spec->egresses[i].link &&
 		     spec->egresses[i].fd >= 0))
 			return false;
+	for (uint32_t i = 0; i < spec->origin_count; i++)
+		if (spec->origins[i].source == 0 || spec->origins[i].source_port == 0 ||
+		    spec->origins[i].rule >= MCR_RULES_MAX ||
+		    spec->origins[i].egress >= MCR_EGRESSES_MAX)
+			return false;
 	return spec->epoch > 0 && spec->epoch <= INT32_MAX;
 }
 
@@ -160,10 +185,24 @@ static uint32_t template_count(const struct mcr_table_spec *spec)
 	return count;
 }
 
-static struct mcr_table *table_carve(struct carver *carver, const struct mcr_relay *relay,
-				     const struct mcr_table_spec *spec, uint32_t slot_count)
+/* Of an open-addressing table: a power of two, no more than half of it taken. */
+static uint32_t slots_for(uint32_t count)
 {
-	struct mcr_table layout = { .slot_mask = slot_count - 1, .epoch = spec->epoch };
+	uint32_t slots = 2;
+
+	while (slots < count * 2)
+		slots *= 2;
+	return slots;
+}
+
+static struct mcr_table *table_carve(struct carver *carver, const struct mcr_relay *relay,
+				     const struct mcr_table_spec *spec)
+{
+	const uint32_t slot_count = slots_for(spec->match_count);
+	const uint32_t origin_slots = slots_for(spec->origin_count);
+	struct mcr_table layout = { .slot_mask = slot_count - 1,
+				    .origin_mask = origin_slots - 1,
+				    .epoch = spec->epoch };
 	struct mcr_table *table = carve(carver, 1, sizeof(*table));
 
 	layout.slots = carve(carver, slot_count, sizeof(*layout.slots));
@@ -172,6 +211,7 @@ static struct mcr_table *table_carve(struct carver *carver, const struct mcr_rel
 	layout.actions = carve(carver, spec->action_count, sizeof(*layout.actions));
 	layout.templates = carve(carver, template_count(spec), sizeof(*layout.templates));
 	layout.egresses = carve(carver, spec->egress_count, sizeof(*layout.egresses));
+	layout.origins = carve(carver, origin_slots, sizeof(*layout.origins));
 	layout.ports = carve(carver, spec->ring_count, sizeof(*layout.ports));
 	layout.scratch = carve(carver, relay->worker_count, sizeof(*layout.scratch));
 	for (uint32_t i = 0; i < relay->worker_count; i++) {
@@ -179,7 +219,8 @@ static struct mcr_table *table_carve(struct carver *carver, const struct mcr_rel
 
 		scratch.lists = carve(carver, spec->flow_count, sizeof(*scratch.lists));
 		scratch.touched = carve(carver, spec->flow_count, sizeof(*scratch.touched));
-		scratch.run_refused = carve(carver, spec->egress_count, 1);
+		scratch.runs_refused_until_ns =
+			carve(carver, spec->egress_count, sizeof(*scratch.runs_refused_until_ns));
 		if (table)
 			layout.scratch[i] = scratch;
 	}
@@ -223,6 +264,7 @@ static int fill_matches(struct mcr_table *table, struct mcr_match_spec *sorted, 
 		memcpy(table->candidates[i].source, sorted[i].source,
 		       sizeof(table->candidates[i].source));
 		table->any_port |= key.port == 0;
+		table->any_vlan |= key.vlan != 0;
 	}
 	return 0;
 }
@@ -290,6 +332,27 @@ static void fill_flows(struct mcr_table *table, const struct mcr_relay *relay,
 	}
 }
 
+/* Of two egresses with one source, the first: they send the same. */
+static void fill_origins(struct mcr_table *table, const struct mcr_table_spec *spec)
+{
+	for (uint32_t i = 0; i <= table->origin_mask; i++)
+		table->origins[i].egress = MCR_NONE;
+	for (uint32_t i = 0; i < spec->origin_count; i++) {
+		const struct mcr_origin origin = { .source = spec->origins[i].source,
+						   .port = htons(spec->origins[i].source_port),
+						   .rule = spec->origins[i].rule,
+						   .egress = spec->origins[i].egress };
+		uint32_t index = mcr_origin_hash(&origin) & table->origin_mask, known;
+
+		if (mcr_origin_find(table, &origin, &known))
+			continue;
+		while (table->origins[index].egress != MCR_NONE)
+			index = (index + 1) & table->origin_mask;
+		table->origins[index] = origin;
+		table->origin_sources |= mcr_origin_bit(origin.source);
+	}
+}
+
 static void copy(void *to, const void *from, size_t bytes)
 {
 	if (bytes)
@@ -302,27 +365,26 @@ struct mcr_table *mcr_table_build(const struct mcr_relay *relay, const struct mc
 	struct carver carver = { 0 };
 	struct mcr_match_spec *sorted;
 	struct mcr_table *table;
-	uint32_t slot_count = 2;
 
 	*error = -EINVAL;
-	if (spec->match_count > UINT32_MAX / 4 || !spec_valid(relay, spec))
+	if (spec->match_count > UINT32_MAX / 4 || spec->origin_count > UINT32_MAX / 4 ||
+	    !spec_valid(relay, spec))
 		return NULL;
-	while (slot_count < spec->match_count * 2)
-		slot_count *= 2;
 
 	*error = -ENOMEM;
-	table_carve(&carver, relay, spec, slot_count);
+	table_carve(&carver, relay, spec);
 	carver.memory = aligned_alloc(MCR_CACHE_LINE, carver.used);
 	sorted = malloc(spec->match_count * sizeof(*sorted) + 1);
 	if (!carver.memory || !sorted)
 		goto failed;
 	memset(carver.memory, 0, carver.used);
 	carver.used = 0;
-	table = table_carve(&carver, relay, spec, slot_count);
+	table = table_carve(&carver, relay, spec);
 
 	fill_ports(table, relay->worker_count, spec);
 	table->counts_health = keeps_flows(relay, spec);
 	fill_flows(table, relay, spec);
+	fill_origins(table, spec);
 	copy(table->egresses, spec->egresses, spec->egress_count * sizeof(*spec->egresses));
 	*error = fill_actions(table, spec);
 	if (*error)

@@ -7,7 +7,8 @@
 //   relay.ts    its control plane: wanted rules → rings, sockets, rule table, memberships, workers
 //   control/    how a running mcr is asked: its socket, what server and client say, metrics, the service manager
 //   config/     the rule file: TOML → Config, every mistake with its line and column, the difference of two files
-//   net/        addresses, interfaces, captures, scans, egresses, memberships, and rules as they run
+//   net/        addresses, interfaces, captures, scans, egresses, memberships, rules as they run, and what the kernel
+//               tells over netlink
 //   stats/      the counters that the workers write and everybody reads, and the reasons of drops
 //   workers.ts  starts and ends the data-plane threads
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one

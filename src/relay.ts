@@ -16,12 +16,15 @@ import type { Log } from "./log.ts";
 import { counterArea } from "./native/layouts.ts";
 import type { RelayHandle, Shim, TableHandle } from "./native/shim.ts";
 import type { Capture } from "./net/capture.ts";
-import { refreshEgresses, warnOfDrops } from "./net/egresses.ts";
+import { DeviceDropsReader } from "./net/device-drops.ts";
+import { logEgressState, refreshEgresses, warnOfDrops } from "./net/egresses.ts";
 import { Exclusives } from "./net/exclusive.ts";
 import { Ingresses } from "./net/ingresses.ts";
-import { type InterfaceState, readInterface, type Unusable } from "./net/interfaces.ts";
+import { type InterfaceState, isUsable, readInterface, type Unusable } from "./net/interfaces.ts";
 import { Links } from "./net/links.ts";
+import { Loops } from "./net/loops.ts";
 import { Memberships } from "./net/memberships.ts";
+import { Neighbours } from "./net/neighbours.ts";
 import { Queriers } from "./net/queriers.ts";
 import { ruleState } from "./net/rule-state.ts";
 import { tableParts } from "./net/rule-table.ts";
@@ -35,7 +38,7 @@ import { Workers } from "./workers.ts";
 const tickMs = 500;
 /** Every rule is looked at, for its state and its drops, at every second tick: an idle mcr of many rules does little else. */
 const ticksPerLook = 2;
-/** A capture or an egress that failed is tried again this often. */
+/** A capture, a link or an egress that failed is tried again this often. */
 const retryMs = 5_000;
 /** Longer than it takes to read a ring that goes to its end, unless its worker is far too slow. */
 const drainMsMax = 1_000;
@@ -84,6 +87,9 @@ export class Relay {
   readonly #queriers: Queriers;
   readonly #links: Links;
   readonly #exclusives: Exclusives;
+  readonly #loops: Loops;
+  readonly #neighbours: Neighbours;
+  readonly #deviceDrops: DeviceDropsReader;
   readonly #ruleSlots = new SlotPool(counterArea.rulesMax);
   readonly #egressSlots = new SlotPool(counterArea.egressesMax);
   #interfaces: Interfaces = new Map();
@@ -116,9 +122,16 @@ export class Relay {
     this.#counters = new Counters(this.cpus.map((_, worker) => shim.counters(this.#handle, worker)));
     this.statistics = new Statistics(this.#counters, this.cpus, clock);
     this.#workers = new Workers(shim, this.#handle, this.cpus, log, onFatal);
-    this.#ingresses = new Ingresses(shim, log, workerCount, settings);
+    const undescribed = (slot: number) => this.#counters.interface(slot).undescribed;
+    this.#ingresses = new Ingresses(shim, log, workerCount, settings, undescribed);
     this.#links = new Links(shim, this.#handle, log);
     this.#exclusives = new Exclusives(shim, log);
+    this.#loops = new Loops(log);
+    this.#neighbours = new Neighbours(shim, (running, egress, troubleBefore) => {
+      logEgressState(running, egress, troubleBefore, log);
+      this.#tellEgress(running, egress);
+    });
+    this.#deviceDrops = new DeviceDropsReader(shim, clock.elapsedMs);
     this.#queriers = new Queriers({
       shim,
       log,
@@ -222,10 +235,12 @@ export class Relay {
   stats(): Stats {
     this.#updateStates();
     this.#ingresses.takeRingDrops();
-    return this.statistics.stats(this.#counting, {
+    const igmp = {
       ...this.#memberships.statistics,
       active_groups: this.#groupsAtStop ?? this.#memberships.activeGroups,
-    });
+    };
+    const devices = this.#deviceDrops.of([...egressDevices(this.#rules, this.#interfaces)]);
+    return this.statistics.stats(this.#counting, igmp, devices);
   }
 
   get #counting(): Counting {
@@ -327,7 +342,9 @@ export class Relay {
   async #publish(): Promise<void> {
     const { shim, pause } = this.#deps;
     this.#epoch += 1;
-    const parts = tableParts(this.#epoch, this.#rules, this.#ingresses.tableInterfaces(this.#stale));
+    const captures = this.#ingresses.tableInterfaces(this.#stale);
+    const origins = this.#loops.origins(this.#rules, this.#interfaces);
+    const parts = tableParts(this.#epoch, this.#rules, captures, origins);
     const table = shim.buildTable(this.#handle, parts);
     shim.publish(this.#handle, table);
     while (shim.epochSeen(this.#handle) < this.#epoch) {
@@ -393,14 +410,18 @@ export class Relay {
 
   #tick(): void {
     this.#ingresses.takeRingDrops();
+    const isStuck = this.#ingresses.lookForStuckRings();
     this.#queriers.take();
     this.#ticks += 1;
     if (this.#ticks % ticksPerLook === 0) {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
+      const slots = this.#ingresses.statistics.map(({ slot }) => slot);
+      this.#loops.warn(this.#counters, slots);
+      this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);
-    if (this.#isTicking || this.#isStopping || !this.#needsSettling()) return;
+    if (this.#isTicking || this.#isStopping || !(isStuck || this.#needsSettling())) return;
     this.#isTicking = true;
     this.inTurn(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
@@ -419,10 +440,19 @@ export class Relay {
     if (elapsedMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||
+      this.#links.hasFailure ||
       this.#queriers.hasFailure ||
       this.#rules.some(({ egresses }) => egresses.some(({ status }) => status.state === "failed"))
     );
   }
+}
+
+/** The interfaces that egresses send out of. */
+function egressDevices(rules: readonly RunningRule[], interfaces: Interfaces): ReadonlySet<InterfaceState> {
+  const states = rules.flatMap(({ egresses }) =>
+    egresses.flatMap(({ egress }) => interfaces.get(egress.interface) ?? []),
+  );
+  return new Set(states.filter(isUsable));
 }
 
 /** The interfaces where rules join groups. */

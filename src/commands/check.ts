@@ -9,9 +9,11 @@ import { exposureOf } from "../control/metrics-server.ts";
 import { ExitCode, fail, McrError } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { probeExclusive } from "../net/exclusive.ts";
+import { hostAttachments } from "../net/one-network.ts";
 import { describeRing } from "../net/profile.ts";
 import { socketReason, typeReason } from "../net/send-path.ts";
 import { formatTable } from "../table.ts";
+import { loopWarnings } from "./check-loops.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
 import { compareWithRunning } from "./compare.ts";
 import { formatDifference } from "./difference.ts";
@@ -58,14 +60,15 @@ export const checkCommand: Command = {
     }
     const isExclusive = config.rules.some(({ ingress }) => ingress.exclusive);
     const exclusive = isExclusive ? probeExclusive(new Shim()) : null;
+    const warnings = loopWarnings(config.rules, hostAttachments());
     if (json) {
       const rules = config.rules.map((rule) => ({ ...rule, flows: countFlows(rule) }));
       const { relay, log } = config;
       const notes = notesOf(config);
-      const found = { ...summarize(config), notes, relay, log, exclusive, rules };
+      const found = { ...summarize(config), notes, warnings, relay, log, exclusive, rules };
       io.stdout(formatJson({ schema, file, ok: true, errors: [], ...found }));
     } else {
-      io.stdout(formatCheck(file, config, io.columns, interfaceType));
+      io.stdout(formatCheck(file, config, io.columns, interfaceType, warnings));
       if (exclusive !== null) io.stdout(`${formatExclusive(exclusive)}\n`);
     }
     return ExitCode.ok;
@@ -88,6 +91,7 @@ export function formatCheck(
   config: Config,
   columns?: number,
   typeOf: TypeReader = () => undefined,
+  warnings: readonly string[] = [],
 ): string {
   const ring =
     config.rules.length === 0 ? "" : `${describeRing(config.relay)}; fanout ${config.relay.fanout}\n`;
@@ -96,6 +100,7 @@ export function formatCheck(
     formatConfig(config, columns, typeOf),
     ring,
     ...notes,
+    ...warnings.map((warning) => `warning: ${warning}\n`),
     formatSummary(file, config.rules.length, summarize(config)),
   ].join("");
 }
@@ -164,12 +169,13 @@ function sourcesOf({ ingress }: Rule): readonly string[] {
 
 /** What an egress says beyond its target and TTL. */
 function settingsOf(egress: Egress, typeOf: TypeReader): readonly string[] {
-  const { source, source_port, dscp } = egress;
+  const { source, source_port, dscp, plain } = egress;
   return [
     ...(source === "interface" ? [] : [`source ${source}`]),
     ...(source_port === "auto" ? [] : [`source_port ${source_port}`]),
     ...pathOf(egress, typeOf),
     ...(dscp === 0 ? [] : [`dscp ${dscp}`]),
+    ...(plain ? ["plain"] : []),
   ];
 }
 

@@ -33,6 +33,7 @@ export function paintState(state: string, { good, warn, bad }: Colors): string {
     case "active":
     case "joined":
       return good(state);
+    case "failing":
     case "failed":
       return bad(state);
     default:

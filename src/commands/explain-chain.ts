@@ -2,7 +2,9 @@
 // It ends at the first broken link of the ingress; behind that each egress has a chain: explain-egress.ts. Pure.
 import { ingressOf } from "../config/destination.ts";
 import { expandFlows } from "../config/flows.ts";
+import type { EgressSnapshot } from "../control/protocol.ts";
 import { isLinkLocalMulticast, isMulticast } from "../net/address.ts";
+import { loopCures } from "../net/loops.ts";
 import { membershipMs } from "../net/queriers.ts";
 import { lossReasons } from "../stats/reasons.ts";
 import { explainEgress } from "./explain-egress.ts";
@@ -22,6 +24,7 @@ export function explain(evidence: Evidence): readonly Link[] {
   for (const judge of [
     judgeRule,
     judgeInterface,
+    judgeLoop,
     judgeMembership,
     judgeQuerier,
     judgeWire,
@@ -271,6 +274,40 @@ function judgeRing({ running, rule }: Evidence): Found | undefined {
     text: `${lost} frames of ${rule.ingress.interface} found the ring full: the workers are too slow for them`,
     cure: "more workers, or a larger ring ([relay] workers, ring_bytes)",
   };
+}
+
+/** What comes back is dropped; the rest of the stream passes, and the network carries all of it twice. */
+function judgeLoop({ running, rule }: Evidence): Found | undefined {
+  const now = running?.after;
+  if (!running || !now) return undefined;
+  const { interface: name } = rule.ingress;
+  if (now.looped === 0)
+    return { link: "loop", verdict: "ok", text: `nothing came back on ${name}${unmarked(now.egress)}` };
+  const what = `${now.looped} packets on ${name} had been here before and were dropped, ${now.looped - running.before.looped} of them meanwhile`;
+  const own = now.egress.filter(({ returned_packets }) => returned_packets > 0);
+  // Of an egress of a rule that this one feeds, only the log knows.
+  if (own.length === 0)
+    return {
+      link: "loop",
+      verdict: "warn",
+      text: `${what}: they came back through other relays, or from rules that this one feeds (the log names them)`,
+      cure: loopCures.hops,
+    };
+  const from = own.map((egress) => `${egress.interface} ${egress.destination}`).join(", ");
+  return {
+    link: "loop",
+    verdict: "warn",
+    text: `${what}: they came back from its own egress ${from}`,
+    cure: loopCures.returned,
+  };
+}
+
+/** Where a circle of relays would not be recognised. */
+function unmarked(egresses: readonly EgressSnapshot[]): string {
+  const bySocket = egresses.filter(({ path }) => path === "socket");
+  if (bySocket.length === 0) return "";
+  const where = bySocket.map((egress) => `${egress.interface} ${egress.destination}`).join(", ");
+  return ` that could be told: what leaves by a socket (${where}) has no hop mark, so other relays that send it back are not recognised`;
 }
 
 /** Where it is, programs of this host receive nothing; where it could not be had, the rule is relayed all the same. */

@@ -3,6 +3,7 @@
 import { destinationOf } from "../config/destination.ts";
 import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";
+import { isUnresolved } from "../net/hops.ts";
 import { isUsable } from "../net/interfaces.ts";
 import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
 import { type Evidence, type Found, interfaceFound, type Link, sift, withCure } from "./explain-evidence.ts";
@@ -13,7 +14,7 @@ export function explainEgress(evidence: Evidence, index: number): readonly Link[
   if (!egress) return [];
   const name = `${egress.interface} ${destinationOf(rule, egress)}`;
   const links: Link[] = [];
-  for (const judge of [judgeEgress, judgeRoute, judgeNeighbour, judgeTtl, judgeSent, judgeMtu]) {
+  for (const judge of [judgeEgress, judgeRoute, judgeNeighbour, judgeTtl, judgeSent, judgeDevice, judgeMtu]) {
     const found = judge(evidence, egress, index);
     if (!found) continue;
     links.push({ egress: name, cure: null, ...found });
@@ -25,7 +26,9 @@ export function explainEgress(evidence: Evidence, index: number): readonly Link[
 function judgeEgress({ interfaces, running }: Evidence, egress: Egress, index: number): Found {
   const found = interfaceFound(egress.interface, interfaces, "egress");
   const state = running?.after.egress[index];
-  if (found.verdict !== "ok" || !state || state.state === "active" || state.reason === null) return found;
+  if (found.verdict !== "ok" || !state || state.reason === null) return found;
+  // What it sends goes nowhere: the links behind this one say why.
+  if (state.state === "active" || state.state === "failing") return found;
   return {
     link: "egress",
     verdict: "broken",
@@ -51,20 +54,18 @@ function judgeRoute({ paths }: Evidence, egress: Egress, index: number): Found |
 }
 
 function judgeNeighbour({ paths }: Evidence, egress: Egress, index: number): Found | undefined {
+  const { interface: name, address } = egress;
+  const link = "neighbour";
   const path = paths[index];
-  if (egress.address === undefined || !path?.route || path.neighbour === undefined) return undefined;
-  const hop = path.route.gateway ?? egress.address;
-  if (path.neighbour !== "FAILED" && path.neighbour !== "INCOMPLETE")
-    return {
-      link: "neighbour",
-      verdict: "ok",
-      text: `${hop} is known on ${egress.interface} (${path.neighbour})`,
-    };
+  if (address === undefined || !path?.route || path.neighbour === undefined) return undefined;
+  const hop = path.route.gateway ?? address;
+  if (!isUnresolved({ state: path.neighbour }))
+    return { link, verdict: "ok", text: `${hop} is known on ${name} (${path.neighbour})` };
   return {
-    link: "neighbour",
+    link,
     verdict: "broken",
-    text: `${hop} does not answer ARP on ${egress.interface} (${path.neighbour})`,
-    cure: `ping -I ${egress.interface} ${hop}; is it switched on, and in this network? ip neigh show dev ${egress.interface}`,
+    text: `${hop} does not answer ARP on ${name} (${path.neighbour})`,
+    cure: `ping -I ${name} ${hop}; is it switched on, and in this network? ip neigh show dev ${name}`,
   };
 }
 
@@ -105,7 +106,7 @@ function judgeSent(evidence: Evidence, egress: Egress, index: number): Found | u
     return {
       link,
       verdict: "broken",
-      text: `egress full: ${lost("full")} ${of} found no room in the queue of ${name}, which is slower than the stream`,
+      text: `egress full: ${lost("full")} ${of} found no room in the queue of ${name}, which is slower than the stream${alsoDropped(evidence, name)}`,
       cure: `tc -s qdisc show dev ${name}; ethtool ${name}`,
     };
   if (lost("error") > 0)
@@ -129,8 +130,63 @@ function judgeSent(evidence: Evidence, egress: Egress, index: number): Found | u
       text: `${lost("expired")} ${of} came with a TTL of 1, and the egress decrements it: nothing is left`,
       cure: 'a larger TTL at the sender, or ttl = 8 instead of "decrement" in the rule',
     };
-  if (sent > 0) return { link, verdict: "ok", text: `${sent} packets left meanwhile, none dropped` };
+  if (sent > 0)
+    return {
+      link,
+      verdict: "ok",
+      text: `${sent} packets were handed to the kernel meanwhile, mcr dropped none`,
+    };
   return { link, verdict: "unknown", text: "nothing was sent meanwhile" };
+}
+
+/** What the kernel dropped behind the egress while the wire was watched, of all that this host sent there. */
+function lostBehind({ running }: Evidence, name: string) {
+  const before = running?.devicesBefore.find((each) => each.interface === name);
+  const after = running?.devicesAfter.find((each) => each.interface === name);
+  if (!before || !after) return undefined;
+  const isSameQueue = before.qdisc?.kind === after.qdisc?.kind;
+  return {
+    kind: after.qdisc?.kind ?? "",
+    queue: isSameQueue ? (after.qdisc?.dropped ?? 0) - (before.qdisc?.dropped ?? 0) : 0,
+    device: after.dropped - before.dropped,
+    errors: after.errors - before.errors,
+  };
+}
+
+/** What the kernel took in part: a queue that splits a super-frame refuses none of it to the sender. */
+function alsoDropped(evidence: Evidence, name: string): string {
+  const { kind = "", queue = 0 } = lostBehind(evidence, name) ?? {};
+  return queue > 0 ? `; its queue, ${kind}, counts ${queue} drops` : "";
+}
+
+function judgeDevice(evidence: Evidence, { interface: name }: Egress): Found | undefined {
+  const lost = lostBehind(evidence, name);
+  if (lost === undefined) return undefined;
+  const link = "device";
+  if (lost.queue > 0)
+    return {
+      link,
+      verdict: "warn",
+      text: `the queue of ${name}, ${lost.kind}, dropped ${lost.queue} meanwhile of what was sent there, which is more than it lets out; it may count a run of packets as one`,
+      cure: `tc -s qdisc show dev ${name}; plain = true in the rule makes its drops exact`,
+    };
+  const what = [
+    ...(lost.device > 0
+      ? [
+          `dropped ${lost.device} (a tun or tap that nobody reads does so, and a veth whose other side is too slow)`,
+        ]
+      : []),
+    ...(lost.errors > 0
+      ? [`failed to send ${lost.errors} (a tunnel without a route to its other end does so)`]
+      : []),
+  ];
+  if (what.length === 0) return undefined;
+  return {
+    link,
+    verdict: "warn",
+    text: `${name} itself ${what.join(" and ")} meanwhile of what was sent there; it may count a run of packets as one`,
+    cure: `ip -s -s link show dev ${name}; ip -d link show dev ${name}`,
+  };
 }
 
 /** What the system's words for EMSGSIZE leave out. */

@@ -3,6 +3,7 @@
 import { expandFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
 import type {
+  DeviceStats,
   Flows,
   InterfaceSnapshot,
   InterfaceStats,
@@ -19,6 +20,7 @@ export const linkNames = [
   "wire",
   "match",
   "ring",
+  "loop",
   "rtp",
   "exclusive",
   "egress",
@@ -26,6 +28,7 @@ export const linkNames = [
   "neighbour",
   "ttl",
   "sent",
+  "device",
   "mtu",
 ] as const;
 export type LinkName = (typeof linkNames)[number];
@@ -49,13 +52,16 @@ export interface Running {
   readonly after: RuleSnapshot;
   readonly interfaceBefore: InterfaceStats | undefined;
   readonly interfaceAfter: InterfaceStats | undefined;
+  /** Of every interface that egresses send out of. */
+  readonly devicesBefore: readonly DeviceStats[];
+  readonly devicesAfter: readonly DeviceStats[];
   readonly memberships: readonly MembershipSnapshot[];
   /** Of its ingress interface. */
   readonly lastQuery: InterfaceSnapshot["last_query"];
   readonly listeningSince: InterfaceSnapshot["listening_since"];
 }
 
-/** How the kernel would send to a host: ip-route(8) get, ip-neighbour(8). */
+/** How the kernel would send to a host: its route, and the neighbour that is asked for. */
 export interface Path {
   /** Undefined: there is none, and `error` says so in the system's words. */
   readonly route: { readonly gateway: string | undefined } | undefined;
@@ -76,7 +82,7 @@ export interface Evidence {
   /** /proc/net/igmp. */
   readonly kernelGroups: ReadonlyMap<string, ReadonlySet<string>>;
   readonly wire: Flows;
-  /** In the order of the rule's egresses; undefined for groups, and where ip(8) is missing. */
+  /** In the order of the rule's egresses; undefined for groups, and where the interface is not there. */
   readonly paths: readonly (Path | undefined)[];
 }
 

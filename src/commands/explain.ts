@@ -16,10 +16,12 @@ import {
   type Stats,
   StatsSchema,
 } from "../control/protocol.ts";
-import { ExitCode, fail, McrError, messageOf } from "../error.ts";
+import { ExitCode, fail, McrError } from "../error.ts";
 import { Shim } from "../native/shim.ts";
+import { SystemError } from "../native/system-error.ts";
+import { isCovered, readNeighbours, readRoute } from "../net/hops.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
-import { isUsable, readInterface } from "../net/interfaces.ts";
+import { type InterfaceState, isUsable, readInterface, type Unusable } from "../net/interfaces.ts";
 import { watchWire } from "../net/watch.ts";
 import { type Colors, colorsFor } from "./color.ts";
 import { type Command, parseOptions } from "./command.ts";
@@ -76,18 +78,17 @@ async function gather(
     ? await watchRunning(socket, rule, seconds)
     : { wire: await watch(shim, rule, seconds), running: null };
   const names = new Set([rule.ingress.interface, ...rule.egress.map((egress) => egress.interface)]);
+  const interfaces = new Map([...names].map((each) => [each, readInterface(shim, each)]));
   return {
     rule,
     running,
     start: startCommand(socket, file),
     nowMs: Date.now(),
     wire,
-    interfaces: new Map([...names].map((each) => [each, readInterface(shim, each)])),
+    interfaces,
     kernelGroups: parseProcIgmp(await Bun.file("/proc/net/igmp").text()),
-    paths: await Promise.all(
-      hostsOf(rule).map((host, i) =>
-        host === undefined ? undefined : pathTo(host, rule.egress[i]?.interface ?? ""),
-      ),
+    paths: hostsOf(rule).map((host, i) =>
+      host === undefined ? undefined : pathTo(shim, host, interfaces.get(rule.egress[i]?.interface ?? "")),
     ),
   };
 }
@@ -151,6 +152,8 @@ async function watchRunning(
       after: last,
       interfaceBefore: interfaceOf(before),
       interfaceAfter: interfaceOf(after),
+      devicesBefore: before.devices,
+      devicesAfter: after.devices,
       memberships: memberships.filter(({ rules }) => rules.includes(rule.name)),
       lastQuery: ingress?.last_query ?? null,
       listeningSince: ingress?.listening_since ?? null,
@@ -200,67 +203,20 @@ async function watch(shim: Shim, rule: Rule, seconds: number): Promise<Flows> {
   return flowsSnapshot(watched, [], Date.now());
 }
 
-const RouteSchema = v.array(v.object({ gateway: v.optional(v.string()) }));
-const NeighbourSchema = v.array(v.object({ state: v.optional(v.array(v.string()), []) }));
-
-/** The kernel's own answer, by ip(8); undefined where that is missing. */
-async function pathTo(host: string, name: string): Promise<Path | undefined> {
-  const route = await ip("route", "get", host, "oif", name);
-  if (!route) return undefined;
-  const [found] = parsed(RouteSchema, route.json);
-  if (route.exitCode !== 0 || !found)
-    return {
-      route: undefined,
-      error: route.stderr.trim().replace(/^RTNETLINK answers: /, "") || undefined,
-      neighbour: undefined,
-    };
-  // Asked for a host that no route of the interface covers, the kernel takes it for a neighbour.
-  const covering = await ip("route", "show", "to", "match", host, "dev", name);
-  if (found.gateway === undefined && parsed(RouteSchema, covering?.json).length === 0)
-    return {
-      route: undefined,
-      error: "none covers it, so the kernel would look for it on the link itself",
-      neighbour: undefined,
-    };
-  const hop = found.gateway ?? host;
-  const neighbour = await ip("neighbour", "show", "to", hop, "dev", name);
-  const [entry] = parsed(NeighbourSchema, neighbour?.json);
-  return { route: { gateway: found.gateway }, error: undefined, neighbour: entry?.state[0] };
-}
-
-async function ip(...words: readonly string[]) {
+/** The kernel's own answers; undefined where the interface is not there to ask about. */
+function pathTo(shim: Shim, host: string, state: InterfaceState | Unusable | undefined): Path | undefined {
+  if (!state || !isUsable(state)) return undefined;
+  const nothing = { route: undefined, neighbour: undefined };
   try {
-    const path = `${process.env["PATH"] ?? ""}:/usr/sbin:/sbin`;
-    const child = Bun.spawn(["ip", "-json", ...words], {
-      stdout: "pipe",
-      stderr: "pipe",
-      stdin: "ignore",
-      env: { PATH: path },
-    });
-    const [stdout, stderr, exitCode] = await Promise.all([
-      child.stdout.text(),
-      child.stderr.text(),
-      child.exited,
-    ]);
-    return { json: parse(stdout), stderr, exitCode };
-  } catch (thrown) {
-    // No such program. Anything else is ours.
-    if (messageOf(thrown).includes("not found")) return undefined;
-    throw thrown;
-  }
-}
-
-/** Empty where ip(8) said nothing, or something else. */
-function parsed<T>(schema: v.GenericSchema<unknown, T[]>, json: unknown): readonly T[] {
-  const result = v.safeParse(schema, json);
-  return result.success ? result.output : [];
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
+    const { gateway } = readRoute(shim, host, state.ifindex);
+    if (!isCovered(shim, host, state.ifindex))
+      return { ...nothing, error: "none covers it, so the kernel would look for it on the link itself" };
+    const hop = gateway ?? host;
+    const entry = readNeighbours(shim, state.ifindex).find(({ address }) => address === hop);
+    return { route: { gateway }, error: undefined, neighbour: entry?.state };
+  } catch (error) {
+    if (!(error instanceof SystemError)) throw error;
+    return { ...nothing, error: error.message };
   }
 }
 

@@ -61,6 +61,7 @@ function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined, co
       remarks: [
         ...(mark === undefined ? [] : [`  ${colors.warn(mark)}`]),
         ...(rule.reason === null ? [] : [`  ${colors.warn(rule.reason)}`]),
+        ...loopRemark(rule).map((remark) => `  ${colors.bad(remark)}`),
         ...exclusiveRemark(rule, colors).map((remark) => `  ${remark}`),
       ],
     },
@@ -68,11 +69,20 @@ function linesOf(rule: RuleSnapshot, nowMs: number, mark: string | undefined, co
   ];
 }
 
+/** What is not the usual way: no frames, or no runs. */
+function pathRemark({ path, path_reason: reason, plain: isPlain }: EgressSnapshot): readonly string[] {
+  if (reason === null && !isPlain) return [];
+  return [`path ${path}${isPlain ? ", plain" : ""}${reason === null ? "" : `: ${reason}`}`];
+}
+
 function lineOf(egress: EgressSnapshot, nowMs: number, colors: Colors): Line {
   const remarks = [
     ...(egress.reason === null ? [] : [colors.warn(egress.reason)]),
     ...formatDrops(egress).map(colors.bad),
-    ...(egress.path_reason === null ? [] : [`path ${egress.path}: ${egress.path_reason}`]),
+    ...(egress.returned_packets === 0
+      ? []
+      : [colors.bad(`${egress.returned_packets} of the packets sent came back`)]),
+    ...pathRemark(egress),
   ];
   return {
     row: [
@@ -86,6 +96,11 @@ function lineOf(egress: EgressSnapshot, nowMs: number, colors: Colors): Line {
     ],
     remarks: remarks.map((remark) => `    ${remark}`),
   };
+}
+
+function loopRemark({ looped, interface: name, name: rule }: RuleSnapshot): readonly string[] {
+  if (looped === 0) return [];
+  return [`looped ${looped}: came back on ${name}, and dropped (mcr explain ${rule} says from where)`];
 }
 
 function exclusiveRemark(

@@ -2,6 +2,7 @@
 import type * as v from "valibot";
 import type {
   ConfigAnswer,
+  DeviceStats,
   Flows,
   InterfaceSnapshot,
   InterfacesSchema,
@@ -9,7 +10,7 @@ import type {
   WorkersSchema,
 } from "../control/protocol.ts";
 import { membershipMs } from "../net/queriers.ts";
-import { sumOfLosses } from "../stats/reasons.ts";
+import { sumOfDeviceDrops, sumOfLosses } from "../stats/reasons.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatAge, formatBits, formatRate } from "./figures.ts";
@@ -59,7 +60,19 @@ export function formatInterfaces(
 ): string {
   if (interfaces.length === 0) return "no rule names an interface\n";
   const table = formatTable(
-    ["INTERFACE", "STATE", "ADDRESS", "MTU", "RULES", "EGRESSES", "CAPTURED", "MATCHED", "SENT", "DROPPED"],
+    [
+      "INTERFACE",
+      "STATE",
+      "ADDRESS",
+      "MTU",
+      "RULES",
+      "EGRESSES",
+      "CAPTURED",
+      "MATCHED",
+      "SENT",
+      "DROPPED",
+      "DEVICE",
+    ],
     interfaces.map((each) => [
       each.interface,
       paintState(each.state, colors),
@@ -71,18 +84,41 @@ export function formatInterfaces(
       each.ingress?.matched ?? 0,
       each.sent_packets,
       (each.ingress ? sumOfLosses(each.ingress.dropped) : 0) + each.egress_dropped,
+      each.device ? sumOfDeviceDrops(each.device) : "-",
     ]),
     columns,
     ["MTU", "EGRESSES", "RULES", "CAPTURED"],
   );
   const reasons = interfaces.flatMap(({ reason }) => (reason === null ? [] : [colors.warn(reason)]));
-  const failures = interfaces.flatMap(({ egresses: all, failed_egresses }) =>
-    failed_egresses.map(({ reason, egresses }) =>
+  const failures = interfaces.flatMap(({ egresses: all, failed_egresses, failing_egresses }) => [
+    ...failed_egresses.map(({ reason, egresses }) =>
       colors.bad(`${egresses} of ${all} egresses failed: ${reason}`),
     ),
+    ...failing_egresses.map(({ reason, egresses }) =>
+      colors.bad(`${egresses} of ${all} egresses failing: ${reason}`),
+    ),
+  ]);
+  const devices = interfaces.flatMap(({ device }) =>
+    device === null ? [] : describeDevice(device).map((line) => colors.bad(line)),
   );
   const queriers = interfaces.flatMap((each) => describeQuerier(each, nowMs, colors));
-  return `${table}${[...reasons, ...failures, ...queriers].map((line) => `${line}\n`).join("")}`;
+  return `${table}${[...reasons, ...failures, ...devices, ...queriers].map((line) => `${line}\n`).join("")}`;
+}
+
+/** What was sent and never left; the kernel counts for all programs of this host. */
+function describeDevice({ interface: name, dropped, errors, qdisc }: DeviceStats): readonly string[] {
+  const device = [
+    ...(dropped > 0 ? [`${dropped} dropped`] : []),
+    ...(errors > 0 ? [`${errors} not sent (errors)`] : []),
+  ];
+  return [
+    ...(device.length > 0
+      ? [`behind mcr, device ${name}: ${device.join(", ")}: ip -s link show ${name}`]
+      : []),
+    ...(qdisc && qdisc.dropped > 0
+      ? [`behind mcr, queue of ${name}: ${qdisc.kind} dropped ${qdisc.dropped}: tc -s qdisc show dev ${name}`]
+      : []),
+  ];
 }
 
 function describeQuerier(

@@ -26,6 +26,7 @@ export function formatStats(stats: Stats, columns = Number.POSITIVE_INFINITY): s
   return [
     totalsTable(stats.totals),
     interfacesTable(stats.interfaces, columns),
+    devicesTable(stats.devices),
     formatWorkers(stats),
     rulesTable(stats.rules, columns),
     rtpTable(stats.rules, columns),
@@ -58,6 +59,21 @@ function interfacesTable(interfaces: Stats["interfaces"], columns: number): stri
       Object.keys(dropped),
     ]),
     columns,
+  );
+}
+
+/** What the kernel dropped behind the egresses, in its own unit. */
+function devicesTable(devices: Stats["devices"]): string {
+  return table(
+    ["DEVICE", "DROPPED", "ERRORS", "QDISC", "QDISC DROPPED", "BACKLOG"],
+    devices.map(({ interface: name, dropped, errors, qdisc }) => [
+      name,
+      dropped,
+      errors,
+      qdisc?.kind ?? "-",
+      qdisc?.dropped ?? "-",
+      qdisc?.backlog_packets ?? "-",
+    ]),
   );
 }
 

@@ -1,6 +1,6 @@
 // What `mcr top` shows, from one statistics answer to the next: rates by subtraction, and each rule's last minute.
 // Pure: times come with the answers. A counter that went back belongs to a relay that was started again.
-import type { RuleSnapshot, Stats } from "../control/protocol.ts";
+import type { EgressSnapshot, RuleSnapshot, Stats } from "../control/protocol.ts";
 import { egressReasons, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 
 /** A rate; null: not known before there is a second answer. */
@@ -115,7 +115,7 @@ export class TopHistory {
     return {
       name: rule.name,
       ingress: `${rule.interface} ${rule.ingress}`,
-      state: rule.egress.some(({ state }) => state === "failed") ? "failed" : rule.state,
+      state: worstState(rule),
       reason: rule.reason ?? rule.egress.find(({ reason }) => reason !== null)?.reason ?? null,
       inPps,
       outPps: rate(sent(rule), before && sent(before)),
@@ -131,6 +131,13 @@ export class TopHistory {
     const names = new Set(rules.map(({ name }) => name));
     for (const name of this.#histories.keys()) if (!names.has(name)) this.#histories.delete(name);
   }
+}
+
+/** Its own, unless an egress is worse off. */
+function worstState({ state, egress }: RuleSnapshot): string {
+  const has = (bad: EgressSnapshot["state"]) => egress.some((each) => each.state === bad);
+  if (state === "failed" || has("failed")) return "failed";
+  return has("failing") ? "failing" : state;
 }
 
 type Reasons = readonly (readonly [reason: string, packets: number])[];

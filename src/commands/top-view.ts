@@ -72,7 +72,7 @@ function after(sorting: Sorting): Sorting {
 const byName = new Intl.Collator("en", { numeric: true });
 
 /** Worst first; within a state the busiest. */
-const stateOrder = ["failed", "waiting", "silent", "joining", "active"];
+const stateOrder = ["failed", "failing", "waiting", "silent", "joining", "active"];
 
 export function selectRules(rules: readonly RuleLine[], { filter, sorting }: TopView): readonly RuleLine[] {
   const words = filter.toLowerCase();
@@ -233,7 +233,7 @@ const stateColumn: Column = {
   width: 9,
   text: ({ state }) => ` ${state.padEnd(8)}`,
   paint(rule, { bad, warn }) {
-    if (isStopped(rule)) return bad;
+    if (isInTrouble(rule)) return bad;
     return rule.state === "silent" ? warn : undefined;
   },
 };
@@ -261,8 +261,8 @@ function rateColumn(
   };
 }
 
-function isStopped({ state }: RuleLine): boolean {
-  return state === "failed" || state === "waiting";
+function isInTrouble({ state }: RuleLine): boolean {
+  return state === "failed" || state === "failing" || state === "waiting";
 }
 
 interface Layout {
@@ -308,7 +308,7 @@ function ruleLines(rule: RuleLine, layout: Layout, width: number, colors: Colors
   ].join("");
   const remarks: readonly (readonly [text: string, isBad: boolean])[] = [
     [rule.reasons === "" ? "" : `dropped in all: ${rule.reasons}`, orNone(rule.droppedPps) > 0],
-    [rule.reason ?? "", isStopped(rule)],
+    [rule.reason ?? "", isInTrouble(rule)],
   ];
   return [
     line,

@@ -51,6 +51,7 @@ const DraftEgressSchema = v.object({
   source_port: key(SourcePort),
   path: key(EgressPath),
   dscp: key(Dscp),
+  plain: key(Flag),
 });
 
 const DraftRuleSchema = v.object({

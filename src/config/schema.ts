@@ -101,6 +101,7 @@ export const egressEntries = {
   source_port: v.optional(SourcePort, "auto"),
   path: v.optional(EgressPath, "auto"),
   dscp: v.optional(Dscp, 0),
+  plain: v.optional(Flag, false),
 };
 export const egressExample = '{ interface = "eth1" }';
 

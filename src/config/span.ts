@@ -5,7 +5,7 @@
 //    |  |   /  ----         one group, many ports: upright                        239.1.1.1    : 5001-5050
 //    |  |  /                many groups, one port: level                          239.1.1.1-50 : 5001
 //    +---------- group      every port: an upright band over all its groups       239.1.1.1-50
-import { addressBytes } from "../net/address.ts";
+import { addressBytes, addressFamily } from "../net/address.ts";
 import { type Endpoint, pairedSize } from "./pairing.ts";
 import { portMax } from "./range.ts";
 
@@ -22,6 +22,7 @@ export interface Span {
 }
 
 const spaceSize = 2 ** 32;
+const ipv4Space = addressBytes("0.0.0.0").subarray(0, 12).toHex();
 
 /** Usually one span; two where an IPv6 range runs over the edge of its space. None when the ranges do not pair. */
 export function spansOf(endpoint: Endpoint): Span[] {
@@ -72,8 +73,14 @@ function portsMeet(a: Span, b: Span, group: number): boolean {
 }
 
 function lowBits(address: string): number {
+  if (isIpv4(address)) return address.split(".").reduce((value, byte) => value * 256 + Number(byte), 0);
   return new DataView(addressBytes(address).buffer).getUint32(12);
 }
 function spaceOf(address: string): string {
-  return addressBytes(address).subarray(0, 12).toHex();
+  return isIpv4(address) ? ipv4Space : addressBytes(address).subarray(0, 12).toHex();
+}
+
+/** A file of 32,768 rules has so many of them that they shall not be read as numbers of 128 bits. */
+function isIpv4(address: string): boolean {
+  return addressFamily(address) === 4;
 }

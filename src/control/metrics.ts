@@ -70,6 +70,10 @@ const families = {
     "RTP packets that arrived for the rule behind a later one, and are not missing.",
   ],
   mcr_rtp_duplicate_packets_total: ["counter", "RTP packets that had arrived for the rule already."],
+  mcr_rule_looped_packets_total: [
+    "counter",
+    "Packets that came back to the rule, from an egress that it feeds or through other relays, and were dropped.",
+  ],
   mcr_rule_latency_seconds: ["histogram", "What mcr added to the way of the packets that it sampled."],
   mcr_output_state: ["gauge", "1 for the state that the egress is in, 0 for the others."],
   mcr_output_sent_packets_total: ["counter", "Packets sent by the egress."],
@@ -77,6 +81,10 @@ const families = {
   mcr_output_dropped_packets_total: [
     "counter",
     "Packets of the egress that were dropped, each for one reason.",
+  ],
+  mcr_output_returned_packets_total: [
+    "counter",
+    "Packets sent by the egress that came back to a rule that feeds it.",
   ],
   mcr_sent_packets_total: ["counter", "Packets sent by all egresses, those of removed rules included."],
   mcr_sent_bytes_total: ["counter", "UDP payload sent by all egresses, those of removed rules included."],
@@ -87,6 +95,10 @@ const families = {
   mcr_interface_dropped_packets_total: [
     "counter",
     "Packets of the interface that no rule got, each for one reason.",
+  ],
+  mcr_interface_device_dropped_total: [
+    "counter",
+    "What the kernel dropped of all that this host sent out of the interface, in its own unit (a super-frame may be one): by the device, by its errors, by its queue (qdisc), since these were made.",
   ],
   mcr_ring_dropped_packets_total: [
     "counter",
@@ -150,6 +162,7 @@ export function renderMetrics(source: MetricsSource): string {
     ...source.rules.flatMap((rule) => continuedCounters(rule, [source.past, leaving])),
     ...totalSamples(source.stats),
     ...source.stats.interfaces.flatMap(interfaceSamples),
+    ...source.stats.devices.flatMap(deviceSamples),
     ...source.stats.workers.flatMap((worker) =>
       workerSamples(worker, source.cpuSeconds.workers[worker.worker]),
     ),
@@ -198,7 +211,7 @@ function ruleGauges({ name, state, since, last_packet, egress }: RuleSnapshot): 
   ];
 }
 
-/** On top of what their series had before; those of RTP only where there ever was some. */
+/** On top of what their series had before; those of RTP and of loops only where there ever was some. */
 function continuedCounters(rule: RuleMetrics, before: readonly PastCounts[]): readonly Sample[] {
   const samples = ruleCounters(rule).map((each) => ({
     ...each,
@@ -207,8 +220,16 @@ function continuedCounters(rule: RuleMetrics, before: readonly PastCounts[]): re
   const hasRtp = samples.some(
     ({ family, value }) => family === "mcr_rtp_received_packets_total" && value > 0,
   );
-  return hasRtp ? samples : samples.filter(({ family }) => !family.startsWith("mcr_rtp_"));
+  return samples.filter(
+    ({ family, value }) =>
+      (hasRtp || !family.startsWith("mcr_rtp_")) && (value > 0 || !loopFamilies.has(family)),
+  );
 }
+
+const loopFamilies: ReadonlySet<Family> = new Set([
+  "mcr_rule_looped_packets_total",
+  "mcr_output_returned_packets_total",
+]);
 
 /** What only grows, of one rule: histograms too, their bounds being series of their own. */
 function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
@@ -222,6 +243,7 @@ function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
     sample("mcr_rtp_missing_packets_total", ingress, rule.rtp?.missing ?? 0),
     sample("mcr_rtp_reordered_packets_total", ingress, rule.rtp?.reordered ?? 0),
     sample("mcr_rtp_duplicate_packets_total", ingress, rule.rtp?.duplicate ?? 0),
+    sample("mcr_rule_looped_packets_total", ingress, rule.looped),
     ...(latency ? latencySamples(rule.name, latency) : []),
     ...rule.egress.flatMap((each, index) => {
       const output = outputLabels(rule.name, each, index);
@@ -229,6 +251,7 @@ function ruleCounters({ rule, latency }: RuleMetrics): readonly Sample[] {
         sample("mcr_output_sent_packets_total", output, each.sent_packets),
         sample("mcr_output_sent_bytes_total", output, each.sent_bytes),
         ...drops("mcr_output_dropped_packets_total", output, each.dropped),
+        sample("mcr_output_returned_packets_total", output, each.returned_packets),
       ];
     }),
   ];
@@ -281,6 +304,13 @@ function interfaceSamples({
     ...drops("mcr_interface_dropped_packets_total", { iface }, others),
     sample("mcr_ring_dropped_packets_total", { iface }, ring),
   ];
+}
+
+function deviceSamples({ interface: iface, dropped, errors, qdisc }: Stats["devices"][number]) {
+  const where = { device: dropped, errors, ...(qdisc ? { qdisc: qdisc.dropped } : {}) };
+  return Object.entries(where).map(([place, count]) =>
+    sample("mcr_interface_device_dropped_total", { iface, where: place }, count),
+  );
 }
 
 function workerSamples(worker: Stats["workers"][number], cpuSeconds: number | undefined): readonly Sample[] {

@@ -1,4 +1,5 @@
 // What the rules stand on, as the control socket tells it: interfaces and memberships. Beside snapshot.ts. Pure.
+import { dotted } from "../net/address.ts";
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 import type { FailedJoin, Membership } from "../net/memberships.ts";
 import type { LastQuery, Listening } from "../net/queriers.ts";
@@ -29,7 +30,7 @@ export function interfaceSnapshots(
   states: readonly (InterfaceState | Unusable)[],
   fanoutIds: ReadonlyMap<string, number>,
   queriers: ReadonlyMap<string, Listening>,
-  { rules, interfaces }: Pick<Stats, "rules" | "interfaces">,
+  { rules, interfaces, devices }: Pick<Stats, "rules" | "interfaces" | "devices">,
 ): readonly InterfaceSnapshot[] {
   return states.map((state) => {
     const egresses = rules.flatMap(({ egress }) => egress).filter((each) => each.interface === state.name);
@@ -42,6 +43,7 @@ export function interfaceSnapshots(
       ingress_rules: rules.filter((rule) => rule.interface === state.name).length,
       egresses: egresses.length,
       failed_egresses: countReasons(egresses.filter((egress) => egress.state === "failed")),
+      failing_egresses: countReasons(egresses.filter((egress) => egress.state === "failing")),
       fanout_id: fanoutIds.get(state.name) ?? null,
       last_query: last ? querySnapshot(last) : null,
       listening_since: sinceMs === undefined ? null : isoTime(sinceMs),
@@ -49,6 +51,7 @@ export function interfaceSnapshots(
       sent_packets: sum((egress) => egress.sent_packets),
       sent_bytes: sum((egress) => egress.sent_bytes),
       egress_dropped: sum(({ dropped }) => sumOfDrops(dropped)),
+      device: devices.find((each) => each.interface === state.name) ?? null,
     };
   });
 }
@@ -72,9 +75,4 @@ function describe(
     return { state: "waiting", reason: state.unusable, ifindex: null, mtu: null, address: null };
   const { ifindex, mtu, address } = state;
   return { state: "active", reason: null, ifindex, mtu, address: address === 0 ? null : dotted(address) };
-}
-
-/** Network order, as read on a little-endian machine. */
-function dotted(address: number): string {
-  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 0xff).join(".");
 }

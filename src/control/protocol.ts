@@ -29,6 +29,8 @@ export const EgressSchema = v.object({
   path: v.picklist(sendPaths),
   /** Why not frames, where they are not what the rule leaves or asks for. */
   path_reason: v.nullable(v.string()),
+  /** One datagram a message, as an ordinary socket sends them. */
+  plain: v.boolean(),
   state: v.picklist(egressStates),
   since: time,
   /** Why it is not active. */
@@ -41,6 +43,8 @@ export const EgressSchema = v.object({
   rate,
   /** Dropped packets by reason. */
   dropped: v.object(v.entriesFromList(egressReasons, count)),
+  /** Of the packets sent: came back to a rule that feeds this egress, and are `looped` there. */
+  returned_packets: v.optional(count, 0),
   /** The system's words for the last refused packet. */
   last_error: v.nullable(v.string()),
 });
@@ -76,6 +80,8 @@ export const RuleSchema = v.object({
   last_packet: v.nullable(time),
   latency: LatencySchema,
   rtp: v.optional(RtpSchema, null),
+  /** None of its packets: they came back, from an egress that it feeds or through other relays, and were dropped. */
+  looped: v.optional(count, 0),
   egress: v.array(EgressSchema),
 });
 
@@ -160,8 +166,31 @@ export const InterfaceStatsSchema = v.object({
   matched: count,
   /** UDP payload of matched packets. */
   bytes: count,
-  /** Dropped packets by reason; ring is the kernel's count of frames that found the ring full. */
+  /** Dropped packets by reason; ring is the kernel's count of frames that it could not put into the ring. */
   dropped: v.object(v.entriesFromList(ingressReasons, count)),
+  /** Of `ring`: frames with an offload type that the kernel cannot describe. */
+  undescribed: v.optional(count, 0),
+  /** How often its rings were opened anew because they only dropped. */
+  reopened: v.optional(count, 0),
+});
+
+/** Of an interface that egresses send out of: what the kernel dropped of what all of this host sent there. */
+export const DeviceSchema = v.object({
+  interface: v.string(),
+  /** As `ip -s link show` counts since the interface was made: TX dropped, and TX errors. */
+  dropped: count,
+  errors: count,
+  /** Its queue, as `tc -s qdisc show` counts since that was made; a super-frame that is dropped whole is one drop. */
+  qdisc: v.nullable(
+    v.object({
+      kind: v.string(),
+      dropped: count,
+      overlimits: count,
+      requeues: count,
+      backlog_packets: count,
+      backlog_bytes: count,
+    }),
+  ),
 });
 
 export const StatsSchema = v.object({
@@ -201,6 +230,8 @@ export const StatsSchema = v.object({
     }),
   ),
   rules: v.array(RuleSchema),
+  /** Read at most once a second. */
+  devices: v.optional(v.array(DeviceSchema), []),
   /** Of all rules; those that are gone are in here as well. */
   latency: LatencySchema,
   igmp: v.object({ attempted: count, succeeded: count, failed: count, active_groups: count }),
@@ -286,6 +317,8 @@ export const InterfaceSchema = v.object({
   egresses: count,
   /** Why how many of them do not send although the interface is there. */
   failed_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
+  /** Why what how many of them send goes nowhere. */
+  failing_egresses: v.optional(v.array(v.object({ reason: v.string(), egresses: count })), []),
   fanout_id: v.nullable(count),
   /** Null: none since mcr listens there. */
   last_query: v.optional(v.nullable(LastQuerySchema), null),
@@ -295,6 +328,8 @@ export const InterfaceSchema = v.object({
   sent_packets: count,
   sent_bytes: count,
   egress_dropped: count,
+  /** What became of packets behind `sent_packets`; null where no egress sends, or the kernel does not tell. */
+  device: v.optional(v.nullable(DeviceSchema), null),
 });
 export const InterfacesSchema = v.object({ interfaces: v.array(InterfaceSchema) });
 
@@ -413,6 +448,7 @@ export type Unsaved = v.InferOutput<typeof UnsavedSchema>;
 export type Status = v.InferOutput<typeof StatusSchema>;
 export type Stats = v.InferOutput<typeof StatsSchema>;
 export type InterfaceStats = v.InferOutput<typeof InterfaceStatsSchema>;
+export type DeviceStats = v.InferOutput<typeof DeviceSchema>;
 export type Rate = v.InferOutput<typeof rate>;
 export type Flows = v.InferOutput<typeof FlowsSchema>;
 export type MembershipSnapshot = v.InferOutput<typeof MembershipSchema>;

@@ -19,7 +19,14 @@ import {
   sumOfLosses,
 } from "../stats/reasons.ts";
 import { type EgressTotals, sumOf } from "../stats/retired.ts";
-import type { DifferenceSnapshot, EgressSnapshot, InterfaceStats, RuleSnapshot, Stats } from "./protocol.ts";
+import type {
+  DeviceStats,
+  DifferenceSnapshot,
+  EgressSnapshot,
+  InterfaceStats,
+  RuleSnapshot,
+  Stats,
+} from "./protocol.ts";
 
 const nsPerMs = 1_000_000;
 
@@ -35,7 +42,10 @@ export interface Source {
     readonly name: string;
     readonly slot: number;
     readonly ringDropped: number;
+    readonly reopened: number;
   }[];
+  /** The drops of the interfaces that egresses send out of. */
+  readonly devices: readonly DeviceStats[];
   /** What removed rules have sent, by worker. */
   readonly retired: readonly EgressTotals[];
   /** CPU of each worker, in order. */
@@ -66,6 +76,7 @@ export function ruleSnapshot(running: RunningRule, counters: Counters, rates?: R
     last_packet: counts.last_ns === 0 ? null : isoTime(counts.last_ns / nsPerMs),
     latency: summaryOf(counters.latency(running.slot)),
     rtp: rtpOf(counts),
+    looped: counts.looped,
     egress,
   };
 }
@@ -94,6 +105,7 @@ function egressSnapshot(
     ttl: typeof egress.ttl === "number" ? egress.ttl : 0,
     path: running.sendPath.path,
     path_reason: running.sendPath.reason,
+    plain: egress.plain,
     state: status.state,
     since: isoTime(status.sinceMs),
     reason: status.reason,
@@ -103,6 +115,7 @@ function egressSnapshot(
     frame_packets: counts.frame_packets,
     rate: rates?.of(running, counts.sent_packets, counts.sent_bytes) ?? null,
     dropped: egressDrops(counts),
+    returned_packets: counts.returned_packets,
     last_error: counts.last_errno === 0 ? null : new SystemError(counts.last_errno).message,
   };
 }
@@ -113,8 +126,8 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
   const sent = sumOf([...source.retired, ...egressesOf(source).map(({ slot }) => counters.egress(slot))]);
   const rules = source.rules.map((rule) => ruleSnapshot(rule, counters, source.rates));
   const workers = source.cpus.map((cpu, worker) => workerStats(source, worker, cpu));
-  const interfaces = source.interfaces.map(({ name, slot, ringDropped }) =>
-    interfaceStats(name, counters.interface(slot), ringDropped),
+  const interfaces = source.interfaces.map((ingress) =>
+    interfaceStats(ingress, counters.interface(ingress.slot)),
   );
   return {
     time: isoTime(nowMs),
@@ -134,18 +147,24 @@ export function statsSnapshot(source: Source, igmp: Stats["igmp"], nowMs: number
     interfaces,
     workers,
     rules,
+    devices: [...source.devices],
     latency: summaryOf(counters.latencyOfAll()),
     igmp,
   };
 }
 
-function interfaceStats(name: string, counts: InterfaceCounts, ringDropped: number): InterfaceStats {
+function interfaceStats(
+  { name, ringDropped, reopened }: Source["interfaces"][number],
+  counts: InterfaceCounts,
+): InterfaceStats {
   return {
     interface: name,
     packets: counts.packets,
     matched: counts.matched,
     bytes: counts.bytes,
     dropped: ingressDrops(counts, ringDropped),
+    undescribed: counts.undescribed,
+    reopened,
   };
 }
 
@@ -178,7 +197,7 @@ export interface DropPlace {
   readonly reason: string;
 }
 
-/** Every counter of what should not be: packets that no rule wants are none of them. */
+/** Every counter of what should not be: packets that no rule wants are none of them, those that go round are. */
 export function* dropCounters(
   rules: readonly RunningRule[],
   interfaces: Source["interfaces"],
@@ -193,7 +212,11 @@ export function* dropCounters(
         total: dropped[reason],
       };
   }
-  for (const { rule, egresses } of rules)
+  for (const { rule, slot: ruleSlot, egresses } of rules) {
+    // Told, though it is no loss: what goes round takes the place of what does not.
+    const ingress = { rule: rule.name, interface: rule.ingress.interface, destination: null };
+    const total = counters.looped(ruleSlot);
+    yield { key: `rule ${ruleSlot} ${rule.name} looped`, place: { ...ingress, reason: "looped" }, total };
     for (const { egress, slot } of egresses) {
       const dropped = egressDrops(counters.egress(slot));
       const place = {
@@ -204,16 +227,22 @@ export function* dropCounters(
       for (const [reason, total] of Object.entries(dropped))
         yield { key: `${slot} ${rule.name} ${reason}`, place: { ...place, reason }, total };
     }
+  }
 }
 
 /** The lines at stop and on USR1. */
-export function statisticsLines({ totals, interfaces, workers, latency, igmp }: Stats): readonly string[] {
+export function statisticsLines(stats: Stats): readonly string[] {
+  const { totals, interfaces, workers, devices, latency, igmp } = stats;
   return [
     ...interfaces.map(
       ({ interface: name, packets, matched, bytes, dropped }) =>
         `[STATS:Ingress] interface=${name} packets=${packets} matched=${matched} bytes=${bytes} ${pairs(dropped, "dropped_")}`,
     ),
     `[STATS:Egress] sent=${totals.sent_packets} bytes=${totals.sent_bytes} ${egressReasons.map((reason) => `dropped_${reason}=${totals[`egress_${reason}`]}`).join(" ")}`,
+    ...devices.map(
+      ({ interface: name, dropped, errors, qdisc }) =>
+        `[STATS:Device] interface=${name} dropped=${dropped} errors=${errors}${qdisc ? ` qdisc=${qdisc.kind} qdisc_dropped=${qdisc.dropped}` : ""}`,
+    ),
     ...workers.map((worker) => `[STATS:Worker] ${pairs(worker)}`),
     ...(latency ? [`[STATS:Latency] ${pairs(latency)}`] : []),
     `[STATS:IGMP] attempted=${igmp.attempted} succeeded=${igmp.succeeded} failed=${igmp.failed} active_groups=${igmp.active_groups}`,

@@ -61,9 +61,10 @@ export class Statistics {
     return rules.map((running) => ruleSnapshot(running, this.counters, this.#rates));
   }
 
-  stats(counting: Counting, igmp: Stats["igmp"]): Stats {
+  stats(counting: Counting, igmp: Stats["igmp"], devices: Source["devices"] = []): Stats {
     const source = {
       ...counting,
+      devices,
       counters: this.counters,
       rates: this.#rates,
       retired: this.#retired.workers,

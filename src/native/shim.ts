@@ -2,6 +2,7 @@
 // Handles are opaque; whoever opens one closes it. No other folder imports bun:ffi.
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
 import { randomBytes } from "node:crypto";
+import { constants as osConstants } from "node:os";
 import {
   type Decoded,
   decode,
@@ -97,6 +98,10 @@ export interface CounterArea {
 
 export type RunResult = "again" | "stopped";
 
+/** Room for the answer of one netlink request: a list of some 400 neighbours, and the most that is ever made. */
+const netlinkBytes = 32_768;
+const netlinkBytesMax = 8_388_608;
+
 function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
 }
@@ -188,7 +193,7 @@ export class Shim {
     );
   }
 
-  /** What the kernel queues of frames longer than their slot; 0: no ring by frame. */
+  /** What the kernel may queue by frame; 0: by block. */
   ringReceiveBytes(ring: RingHandle): number {
     return this.#c.mcr_ring_receive_bytes(ring);
   }
@@ -201,14 +206,24 @@ export class Shim {
     checked(this.#c.mcr_ring_filter(ring, encode("mcr_address_range", ranges), ranges.length));
   }
 
-  /** Frames dropped because the ring was full, since the last call. */
+  /** Frames that the kernel dropped since the last call. */
   takeRingDrops(ring: RingHandle): number {
     return checked(Number(this.#c.mcr_ring_drops(ring)));
   }
 
-  /** Frames that lie in the ring, captured and not sent yet. */
+  /** Blocks or frames that a worker has ever taken: it only grows. */
+  ringTaken(ring: RingHandle): number {
+    return Number(this.#c.mcr_ring_taken(ring));
+  }
+
+  /** Frames that lie in the ring, captured and not sent yet; by frame 1 stands for any number. */
   ringUnread(ring: RingHandle): number {
     return Number(this.#c.mcr_ring_unread(ring));
+  }
+
+  /** Only when no worker reads the ring any more: the frames that are left in it, which are lost. */
+  discardRing(ring: RingHandle): number {
+    return Number(this.#c.mcr_ring_discard(ring));
   }
 
   closeRing(ring: RingHandle): void {
@@ -328,7 +343,7 @@ export class Shim {
   }
 
   closeQueryRing(ring: QueryRingHandle): void {
-    this.#c.mcr_query_ring_close(ring);
+    this.#c.mcr_ring_close(ring);
   }
 
   // -- generator.c
@@ -518,5 +533,17 @@ export class Shim {
     checked(this.#c.mcr_peer_read(fd, gid, out));
     const [pid = 0, uid = 0, , inGroup = 0] = out;
     return { pid, uid, isInGroup: inGroup === 1 };
+  }
+
+  // -- netlink.c
+
+  /** One request to NETLINK_ROUTE and the messages of its answer. EINTR: what is listed changed meanwhile. */
+  netlink(request: Uint8Array): Uint8Array {
+    for (let bytes = netlinkBytes; ; bytes *= 4) {
+      const answer = new Uint8Array(bytes);
+      const result = this.#c.mcr_netlink(request, request.length, answer, bytes);
+      if (result === -osConstants.errno.EMSGSIZE && bytes < netlinkBytesMax) continue;
+      return answer.subarray(0, checked(result));
+    }
   }
 }

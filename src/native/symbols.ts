@@ -23,7 +23,9 @@ export const symbols = {
   mcr_ring_receive_bytes: { args: [T.ptr], returns: T.i32 },
   mcr_ring_filter: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_ring_drops: { args: [T.ptr], returns: T.i64_fast },
+  mcr_ring_taken: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_unread: { args: [T.ptr], returns: T.i64_fast },
+  mcr_ring_discard: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_close: { args: [T.ptr], returns: T.void },
 
   mcr_exclusive_probe: { args: [T.u32], returns: T.i32 },
@@ -47,7 +49,6 @@ export const symbols = {
 
   mcr_query_ring_open: { args: [T.u32, T.ptr], returns: T.ptr },
   mcr_query_ring_read: { args: [T.ptr, T.ptr], returns: T.i32 },
-  mcr_query_ring_close: { args: [T.ptr], returns: T.void },
 
   mcr_generator_open: { args: [T.ptr, T.ptr], returns: T.ptr },
   mcr_generator_run: { args: [T.ptr, T.i32], returns: T.i32 },
@@ -74,4 +75,6 @@ export const symbols = {
   mcr_monotonic_us: { args: [], returns: T.i64_fast },
   mcr_close: { args: [T.i32], returns: T.void },
   mcr_peer_read: { args: [T.i32, T.u32, T.ptr], returns: T.i32 },
+
+  mcr_netlink: { args: [T.ptr, T.u32, T.ptr, T.u32], returns: T.i32 },
 } as const;

@@ -30,6 +30,11 @@ export function addressBytes(address: Address): Uint8Array<ArrayBuffer> {
   return Uint8Array.fromHex(mapped.toString(16).padStart(32, "0"));
 }
 
+/** IPv4 in network order, as it is read on a little-endian machine. */
+export function dotted(address: number): Address {
+  return [0, 8, 16, 24].map((shift) => (address >>> shift) & 0xff).join(".");
+}
+
 /** Back from `addressBytes`. */
 export function addressOf(bytes: Uint8Array): Address {
   return formatIpv6(BigInt(`0x${bytes.toHex()}`));

@@ -22,7 +22,9 @@ export type RingShim = Pick<
   | "ringReceiveBytes"
   | "filterRing"
   | "takeRingDrops"
+  | "ringTaken"
   | "ringUnread"
+  | "discardRing"
 >;
 
 /**
@@ -53,15 +55,29 @@ export function openCaptures(
   });
 }
 
+/** A ring that loses frames while no worker takes any from it is stuck after so many looks in a row. */
+const stuckLooks = 4;
+
+interface Progress {
+  dropped: number;
+  droppedBefore: number;
+  taken: number;
+  /** Looks in a row that found nothing taken, and more dropped than the look before. */
+  stuckLooks: number;
+}
+
 export class Capture {
   #ranges = "";
+  readonly #progress: readonly Progress[];
 
   /** Takes over the rings, which are of one fanout group and admit nothing until `admit`. */
   constructor(
     readonly shim: RingShim,
     readonly state: InterfaceState,
     readonly rings: readonly RingHandle[],
-  ) {}
+  ) {
+    this.#progress = rings.map(() => ({ dropped: 0, droppedBefore: 0, taken: 0, stuckLooks: 0 }));
+  }
 
   get ifindex(): number {
     return this.state.ifindex;
@@ -87,9 +103,27 @@ export class Capture {
     this.#ranges = key;
   }
 
-  /** Frames that found a ring full, since the last call. */
+  /** Frames that the kernel dropped, since the last call. */
   takeDrops(): number {
-    return this.rings.reduce((sum, ring) => sum + this.shim.takeRingDrops(ring), 0);
+    let sum = 0;
+    for (const [i, progress] of this.#progress.entries()) {
+      const drops = this.shim.takeRingDrops(this.#ring(i));
+      progress.dropped += drops;
+      sum += drops;
+    }
+    return sum;
+  }
+
+  /** Looks once more, at regular times. True when a ring only drops: whatever the cause, a new one may not. */
+  isStuck(): boolean {
+    for (const [i, progress] of this.#progress.entries()) {
+      const taken = this.shim.ringTaken(this.#ring(i));
+      if (taken !== progress.taken) progress.stuckLooks = 0;
+      else if (progress.dropped > progress.droppedBefore) progress.stuckLooks += 1;
+      progress.taken = taken;
+      progress.droppedBefore = progress.dropped;
+    }
+    return this.#progress.some((progress) => progress.stuckLooks >= stuckLooks);
   }
 
   /** Frames that lie in the rings, captured and not sent yet. */
@@ -97,9 +131,20 @@ export class Capture {
     return this.rings.reduce((sum, ring) => sum + this.shim.ringUnread(ring), 0);
   }
 
+  /** Frames that are left when no worker reads the rings any more: they are lost. */
+  discard(): number {
+    return this.rings.reduce((sum, ring) => sum + this.shim.discardRing(ring), 0);
+  }
+
   /** Only when no worker uses the rings any more. */
   close(): void {
     for (const ring of this.rings) this.shim.closeRing(ring);
+  }
+
+  #ring(index: number): RingHandle {
+    const ring = this.rings[index];
+    assert(ring !== undefined, "each ring has its progress");
+    return ring;
   }
 }
 

@@ -26,7 +26,7 @@ export function refreshEgresses(
       const result = egress.refresh(shim, state, nowMs, linkOf);
       if (result.stale !== undefined) stale.push(result.stale);
       if (!result.changed) continue;
-      logState(running, egress, troubleBefore, log);
+      logEgressState(running, egress, troubleBefore, log);
       onChange?.(running, egress);
     }
   return stale;
@@ -44,7 +44,12 @@ export function warnOfDrops(rules: readonly RunningRule[], counters: Counters, l
 }
 
 /** That one starts is no news among thousands; that one is back is, to who has read what was wrong. */
-function logState(running: RunningRule, egress: RunningEgress, troubleBefore: string | null, log: Log): void {
+export function logEgressState(
+  running: RunningRule,
+  egress: RunningEgress,
+  troubleBefore: string | null,
+  log: Log,
+): void {
   const { state, reason } = egress.status;
   const where = describe(running, egress);
   if (reason === null)
@@ -56,8 +61,8 @@ function logState(running: RunningRule, egress: RunningEgress, troubleBefore: st
   else log.write("Egress", state === "failed" ? "error" : "warning", `${where}: ${state}: ${reason}`);
 }
 
-function describePath({ sendPath: { path, reason } }: RunningEgress): string {
-  return `path ${path}${reason === null ? "" : `: ${reason}`}`;
+function describePath({ sendPath: { path, reason }, egress: { plain } }: RunningEgress): string {
+  return `path ${path}${plain ? ", plain" : ""}${reason === null ? "" : `: ${reason}`}`;
 }
 
 function describe({ rule }: RunningRule, { egress }: RunningEgress): string {

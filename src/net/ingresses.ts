@@ -16,6 +16,11 @@ interface Ingress {
   hasCaptured: boolean;
   failure: string | undefined;
   ringDropped: number;
+  /** Of these, so many had an offload type that the kernel cannot describe, and the log has said so. */
+  undescribedTold: number;
+  isStuck: boolean;
+  /** How often its rings were opened anew because they only dropped. */
+  reopened: number;
 }
 
 export class Ingresses {
@@ -26,6 +31,8 @@ export class Ingresses {
     readonly log: Log,
     readonly workerCount: number,
     readonly settings: RingSettings,
+    /** Counter slot → frames with an offload type that the kernel cannot describe. */
+    readonly undescribedOf: (slot: number) => number = () => 0,
   ) {}
 
   /**
@@ -42,7 +49,8 @@ export class Ingresses {
       if (!wanted.has(name)) ingress.failure = undefined;
       // Down is not gone: the kernel keeps ring and filter for when the interface comes up again.
       const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.ifindex;
-      if (!capture || (wanted.has(name) && isSame)) continue;
+      if (!capture || (wanted.has(name) && isSame && !ingress.isStuck)) continue;
+      if (ingress.isStuck) this.#tellStuck(name, ingress);
       admitNothing(capture);
       ingress.capture = undefined;
       stale.push(capture);
@@ -66,7 +74,7 @@ export class Ingresses {
   countUnread(captures: readonly Capture[]): void {
     for (const capture of captures) {
       const { name } = capture.state;
-      const { unread } = capture;
+      const unread = capture.discard();
       const ingress = this.#ingresses.get(name);
       assert(ingress, "an ingress stays for as long as the process lives");
       ingress.ringDropped += capture.takeDrops() + unread;
@@ -101,13 +109,40 @@ export class Ingresses {
       const dropped = ingress.capture?.takeDrops() ?? 0;
       if (dropped === 0) continue;
       ingress.ringDropped += dropped;
-      this.log.writeRepeating(
-        `ring ${name}`,
-        "Ingress",
-        "warning",
-        `${dropped} frames on ${name} found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)`,
-      );
+      const undescribed = this.undescribedOf(ingress.slot) - ingress.undescribedTold;
+      ingress.undescribedTold += undescribed;
+      if (undescribed > 0)
+        this.log.writeRepeating(
+          `offload ${name}`,
+          "Ingress",
+          "warning",
+          `${undescribed} frames on ${name} were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest; there: ethtool -K eth0 ufo off, or host_ufo=off of its network card in QEMU)`,
+        );
+      if (dropped > undescribed)
+        this.log.writeRepeating(
+          `ring ${name}`,
+          "Ingress",
+          "warning",
+          `${dropped - undescribed} frames on ${name} found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)`,
+        );
     }
+  }
+
+  /** Looks, at regular times, for rings that only drop. True when some are to be opened anew: `refresh` does. */
+  lookForStuckRings(): boolean {
+    for (const ingress of this.#ingresses.values()) if (ingress.capture?.isStuck()) ingress.isStuck = true;
+    return [...this.#ingresses.values()].some(({ isStuck }) => isStuck);
+  }
+
+  #tellStuck(name: string, ingress: Ingress): void {
+    ingress.isStuck = false;
+    ingress.reopened += 1;
+    this.log.writeRepeating(
+      `stuck ${name}`,
+      "Ingress",
+      "error",
+      `a ring on ${name} lost every frame, and no worker could take any from it: the rings are opened anew`,
+    );
   }
 
   /** Why there is no capture on an interface that is there and up. */
@@ -154,10 +189,11 @@ export class Ingresses {
     readonly name: string;
     readonly slot: number;
     readonly ringDropped: number;
+    readonly reopened: number;
   }[] {
     return [...this.#ingresses]
       .filter(([, { hasCaptured }]) => hasCaptured)
-      .map(([name, { slot, ringDropped }]) => ({ name, slot, ringDropped }));
+      .map(([name, { slot, ringDropped, reopened }]) => ({ name, slot, ringDropped, reopened }));
   }
 
   /** undefined when there are more ingress interfaces than counter slots. */
@@ -171,6 +207,9 @@ export class Ingresses {
       hasCaptured: false,
       failure: undefined,
       ringDropped: 0,
+      undescribedTold: 0,
+      isStuck: false,
+      reopened: 0,
     };
     this.#ingresses.set(name, ingress);
     return ingress;
@@ -193,7 +232,7 @@ export class Ingresses {
         "Ingress",
         `capturing on ${state.name}: fanout id ${capture.fanoutId}, mode ${this.settings.fanout}, rings for ${this.workerCount} workers, ${describeRing(this.settings)}`,
       );
-      const shortage = describeShortage(capture.receiveBytes);
+      const shortage = describeShortage(this.settings, capture.receiveBytes);
       if (shortage !== undefined) this.log.notice("Ingress", `on ${state.name} ${shortage}`);
     }
   }

@@ -1,6 +1,6 @@
 // The interfaces of this network namespace, all of them: what scan and init choose from.
 import { readFileSync } from "node:fs";
-import { addressOf } from "./address.ts";
+import { dotted } from "./address.ts";
 import type { InterfaceReader } from "./interfaces.ts";
 
 export interface ListedInterface {
@@ -46,12 +46,4 @@ function interfaceNames(): readonly string[] {
     .map((line) => line.slice(0, Math.max(0, line.lastIndexOf(":"))).trim())
     .filter((name) => name !== "")
     .sort();
-}
-
-/** Network order in a number of a little-endian machine. */
-function dotted(address: number): string {
-  const mapped = new Uint8Array(16);
-  mapped.fill(0xff, 10, 12);
-  new DataView(mapped.buffer).setUint32(12, address, true);
-  return addressOf(mapped);
 }

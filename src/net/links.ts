@@ -1,5 +1,5 @@
 // The interfaces that frames of our own leave by: a link each, opened where an egress may use it, given up when the
-// interface changes. A device that refuses frames is remembered until it changes: its egresses send by sockets.
+// interface changes. Where a device refuses frames its egresses send by sockets, until the relay tries again.
 import type { Log } from "../log.ts";
 import type { LinkHandle, RelayHandle, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
@@ -13,9 +13,8 @@ export type LinkShim = Pick<Shim, "openLink" | "linkRefusal" | "closeLink">;
 interface Link {
   readonly state: InterfaceState;
   readonly handle: LinkHandle | undefined;
+  /** Why there is none: tried again with the next refresh. */
   readonly failure: string | undefined;
-  /** The kernel may lack something for a moment: tried again with the next change. */
-  readonly isRetried: boolean;
 }
 
 export class Links {
@@ -31,16 +30,17 @@ export class Links {
   refresh(rules: readonly RunningRule[], interfaces: Interfaces): readonly LinkHandle[] {
     const wanted = wantedLinks(rules, interfaces);
     const stale: LinkHandle[] = [];
-    for (const [name, link] of this.#links) {
+    for (const [name, link] of [...this.#links]) {
       const state = wanted.get(name);
       const refusal = link.handle === undefined ? 0 : this.shim.linkRefusal(link.handle);
       const isSame = state && hasSameLink(state, link.state);
-      if (isSame && refusal === 0 && !link.isRetried) continue;
+      if (isSame && refusal === 0 && link.handle !== undefined) continue;
       if (link.handle !== undefined) stale.push(link.handle);
       this.#links.delete(name);
       if (isSame && refusal !== 0) this.#refuse(state, refusal);
+      else if (isSame) this.#open(state, "debug");
     }
-    for (const state of wanted.values()) if (!this.#links.has(state.name)) this.#open(state);
+    for (const state of wanted.values()) if (!this.#links.has(state.name)) this.#open(state, "info");
     return stale;
   }
 
@@ -57,24 +57,32 @@ export class Links {
     );
   }
 
-  #refuse(state: InterfaceState, refusal: number): void {
-    const failure = `${state.name} refuses frames: ${new SystemError(refusal).message}`;
-    this.#links.set(state.name, { state, handle: undefined, failure, isRetried: false });
-    this.log.warning("Egress", `${failure}; its egresses send by sockets`);
+  /** Some interface has no link, and a refresh would try again. */
+  get hasFailure(): boolean {
+    return [...this.#links.values()].some(({ handle }) => handle === undefined);
   }
 
-  #open(state: InterfaceState): void {
+  #refuse(state: InterfaceState, refusal: number): void {
+    this.#fail(state, `${state.name} refuses frames: ${new SystemError(refusal).message}`);
+  }
+
+  #open(state: InterfaceState, level: "info" | "debug"): void {
     const { name, ifindex, mac } = state;
     try {
       const handle = this.shim.openLink(this.relay, { ifindex, mac });
-      this.#links.set(name, { state, handle, failure: undefined, isRetried: false });
-      this.log.info("Egress", `sending frames out of ${name}`);
+      this.#links.set(name, { state, handle, failure: undefined });
+      this.log.write("Egress", level, `sending frames out of ${name}`);
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
-      const failure = `cannot open a packet socket on ${name}: ${error.message}`;
-      this.#links.set(name, { state, handle: undefined, failure, isRetried: true });
-      this.log.warning("Egress", `${failure}; its egresses send by sockets`);
+      this.#fail(state, `cannot open a packet socket on ${name}: ${error.message}`);
     }
+  }
+
+  /** It fails in the same way every few seconds, until something is done about it. */
+  #fail(state: InterfaceState, failure: string): void {
+    this.#links.set(state.name, { state, handle: undefined, failure });
+    const text = `${failure}; its egresses send by sockets`;
+    this.log.writeRepeating(`link ${state.name}`, "Egress", "warning", text);
   }
 }
 

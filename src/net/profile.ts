@@ -7,53 +7,55 @@ export type RingSettings = Pick<RelaySettings, "profile" | "fanout" | "ring_byte
 /** Everything but where. */
 export type RingShape = Omit<RingOptions, "ifindex" | "fanout_id">;
 
-const byBlock = 3; // TPACKET_V3
-const byFrame = 2; // TPACKET_V2
 const mebibyte = 1 << 20;
 
 /**
  * Profile → how its rings hand packets over. A block is used up when its time is over, however little is in it: so
- * the more blocks, the longer a worker may stand still before a quiet stream finds the ring full.
+ * the more blocks, the longer a worker may stand still before a quiet stream finds the ring full. Without blocks each
+ * frame is handed over by itself.
  */
 const handovers = {
-  balanced: { version: byBlock, block_bytes: 128 << 10, retire_ms: 1 },
-  throughput: { version: byBlock, block_bytes: mebibyte, retire_ms: 4 },
-  latency: { version: byFrame, block_bytes: mebibyte, retire_ms: 0 },
+  balanced: { block_bytes: 128 << 10, retire_ms: 1 },
+  throughput: { block_bytes: mebibyte, retire_ms: 4 },
+  latency: { block_bytes: 0, retire_ms: 0 },
 } as const satisfies Record<RingSettings["profile"], Partial<RingShape>>;
 
 /** enum mcr_fanout */
 const fanouts = { flow: 0, hash: 1, cpu: 2, qm: 3 } as const satisfies Record<RingSettings["fanout"], number>;
 
 /** One worker gets every frame whatever the mode; this one costs the kernel 0.1 µs a packet less than `flow`. */
-export const fanoutOfOne: number = fanouts.cpu;
+export const fanoutOfOne = 4;
 
-/** What a ring by frame asks of the kernel for frames that are longer than their slot: MCR_RING_RECEIVE_BYTES. */
-export const receiveBytesWanted = 16 * mebibyte;
+/** The most that the kernel lets a socket queue: SO_RCVBUF is an int, and doubled. */
+const receiveBytesMax = (2 ** 31 - 1) >> 1;
 
-/** As many whole blocks as fit into ring_bytes. */
+/** As many whole blocks as fit into ring_bytes, or so much that may be queued frame by frame. */
 export function ringShape({ profile, fanout, ring_bytes, latency_sleep_us }: RingSettings): RingShape {
   const handover = handovers[profile];
+  const isByFrame = handover.block_bytes === 0;
   return {
     ...handover,
-    block_count: Math.floor(ring_bytes / handover.block_bytes),
-    sleep_us: latency_sleep_us,
+    block_count: isByFrame ? 0 : Math.floor(ring_bytes / handover.block_bytes),
+    receive_bytes: isByFrame ? Math.min(ring_bytes, receiveBytesMax) : 0,
+    sleep_us: isByFrame ? latency_sleep_us : 0,
     fanout: fanouts[fanout],
   };
 }
 
 /** `profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms` */
 export function describeRing(settings: RingSettings): string {
-  const { version, block_bytes, block_count, retire_ms, sleep_us } = ringShape(settings);
-  const size = `profile ${settings.profile}, ${formatBytes(block_bytes * block_count)} per ring`;
-  if (version === byBlock)
+  const { block_bytes, block_count, receive_bytes, retire_ms, sleep_us } = ringShape(settings);
+  const size = `profile ${settings.profile}, ${formatBytes(block_bytes * block_count + receive_bytes)} per ring`;
+  if (receive_bytes === 0)
     return `${size}: ${block_count} blocks of ${formatBytes(block_bytes)}, handed over within ${retire_ms} ms`;
   return `${size}: frame by frame, ${sleep_us === 0 ? "woken for each" : `looked for every ${sleep_us} µs`}`;
 }
 
-/** Of a ring by frame that has got less than it wants for long frames; undefined where there is nothing to say. */
-export function describeShortage(receiveBytes: number): string | undefined {
-  if (receiveBytes <= 0 || receiveBytes >= receiveBytesWanted) return undefined;
-  return `frames beyond 12 KiB have room for ${formatBytes(Math.floor(receiveBytes / 1024) * 1024)} only: sysctl -w net.core.rmem_max=${receiveBytesWanted}, or CAP_NET_ADMIN, gives them ${formatBytes(receiveBytesWanted)}`;
+/** Of rings by frame that have got less room than they want; undefined where there is nothing to say. */
+export function describeShortage(settings: RingSettings, receiveBytes: number): string | undefined {
+  const wanted = ringShape(settings).receive_bytes;
+  if (receiveBytes <= 0 || receiveBytes >= wanted) return undefined;
+  return `frames that wait for a worker have room for ${formatBytes(Math.floor(receiveBytes / 1024) * 1024)} only: sysctl -w net.core.rmem_max=${wanted}, or CAP_NET_ADMIN, gives them ${formatBytes(wanted)}`;
 }
 
 function formatBytes(bytes: number): string {

@@ -16,6 +16,7 @@ export function tableParts(
   epoch: number,
   rules: readonly RunningRule[],
   interfaces: ReadonlyMap<string, TableInterface>,
+  origins: TableParts["origins"] = [],
 ): TableParts {
   const rings = [...interfaces.values()].flatMap(({ slot, captures }) =>
     captures.flatMap(({ rings }) => rings.map((ring, worker) => ({ ring, worker, interface: slot }))),
@@ -48,5 +49,5 @@ export function tableParts(
       });
     }
   }
-  return { epoch, rings, matches, flows, actions, egresses, origins: [] };
+  return { epoch, rings, matches, flows, actions, egresses, origins };
 }

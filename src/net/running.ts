@@ -34,6 +34,8 @@ export class RunningEgress {
   /** An automatic port is kept when the interface comes back: receivers and firewalls know it. */
   #keptPort = 0;
   #refusedBefore = 0;
+  /** Why what it sends goes nowhere: neighbours.ts. */
+  #trouble: string | null = null;
 
   constructor(
     readonly egress: Egress,
@@ -84,11 +86,19 @@ export class RunningEgress {
     return this.#opened(stale, nowMs);
   }
 
+  /** Who its packets are from, network and host order; undefined where that is not its own, or it sends nothing. */
+  get origin(): { readonly source: number; readonly source_port: number } | undefined {
+    const { source, source_port } = this.egress;
+    if (source === "keep" || source_port === "keep" || this.sourcePort === null || this.#frameSource === 0)
+      return undefined;
+    return { source: this.#frameSource, source_port: this.sourcePort };
+  }
+
   /** What the workers need of it. */
   get tableEntry(): TableParts["egresses"][number] {
     const { fd, slot, egress, segmentBytesMax, sendPath } = this;
-    const socket = { fd, slot, segment_bytes_max: segmentBytesMax };
-    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0, plain: 0 };
+    const socket = { fd, slot, segment_bytes_max: segmentBytesMax, plain: egress.plain ? 1 : 0 };
+    const none = { link: 0, source: 0, source_port: 0, ttl: 0, dscp: 0, keep: 0 };
     if (fd === noSocket || sendPath.path === "socket") return { ...socket, ...none };
     return {
       ...socket,
@@ -98,12 +108,21 @@ export class RunningEgress {
       ttl: numberOr(egress.ttl, 0),
       dscp: numberOr(egress.dscp, 0),
       keep: keepOf(egress),
-      plain: 0,
     };
   }
 
+  get isOpen(): boolean {
+    return this.fd !== noSocket;
+  }
+
+  /** Of an open egress: null ends it. True when the state or its reason is a new one. */
+  setTrouble(trouble: string | null, nowMs: number): boolean {
+    this.#trouble = trouble;
+    return this.status.change(trouble === null ? "active" : "failing", trouble, nowMs);
+  }
+
   #opened(stale: number | undefined, nowMs: number) {
-    return { stale, changed: this.status.change("active", null, nowMs) };
+    return { stale, changed: this.setTrouble(this.#trouble, nowMs) };
   }
 
   /** On the port it had before, unless somebody has taken that meanwhile. */
@@ -130,6 +149,7 @@ export class RunningEgress {
     const stale = this.fd === noSocket ? undefined : this.fd;
     this.fd = noSocket;
     this.sourcePort = null;
+    this.#trouble = null;
     return stale;
   }
 }

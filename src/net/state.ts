@@ -4,7 +4,8 @@
 export const ruleStates = ["waiting", "joining", "active", "silent", "failed"] as const;
 export type RuleState = (typeof ruleStates)[number];
 
-export const egressStates = ["waiting", "active", "failed"] as const;
+/** failing: what it sends goes nowhere, for the reason it gives; it goes on sending. */
+export const egressStates = ["waiting", "active", "failing", "failed"] as const;
 export type EgressState = (typeof egressStates)[number];
 
 /** How an ingress is exclusive. `refused`: relayed all the same, and the host's own programs receive as well. */

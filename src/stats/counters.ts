@@ -73,6 +73,14 @@ export class Counters {
     return { packets, errno };
   }
 
+  /** Packets that came back to the rule, and those of them that the egress had sent. Cheap as well. */
+  looped(ruleSlot: number): number {
+    return this.#sum("rule", ruleSlot, counterArea.rule.indexOf("looped"));
+  }
+  returned(egressSlot: number): number {
+    return this.#sum("egress", egressSlot, counterArea.egress.indexOf("returned_packets"));
+  }
+
   /** Cheap, as `egressRefused`: asked for everything once a second. */
   ruleTraffic(slot: number): Traffic {
     return this.#traffic("rule", slot);
@@ -90,6 +98,10 @@ export class Counters {
       bytes += this.#word(area, kind, slot, 1);
     }
     return { packets, bytes };
+  }
+
+  #sum(kind: Kind, slot: number, index: number): number {
+    return this.areas.reduce((sum, area) => sum + this.#word(area, kind, slot, index), 0);
   }
 
   #word(area: CounterArea, kind: Kind, slot: number, index: number): number {

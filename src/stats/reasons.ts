@@ -51,3 +51,12 @@ export function egressDrops(counts: Pick<EgressCounts, `${EgressReason}_packets`
 export function sumOfDrops(dropped: Readonly<Record<string, number>>): number {
   return Object.values(dropped).reduce((total, packets) => total + packets, 0);
 }
+
+/** What the kernel dropped behind `sent`: of the device and of its queue, in the kernel's unit. */
+export function sumOfDeviceDrops(device: {
+  readonly dropped: number;
+  readonly errors: number;
+  readonly qdisc: { readonly dropped: number } | null;
+}): number {
+  return device.dropped + device.errors + (device.qdisc?.dropped ?? 0);
+}

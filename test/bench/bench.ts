@@ -40,6 +40,7 @@ import {
   type Round,
   ratioOver,
   type Spread,
+  shuffled,
   spreadOver,
 } from "./report.ts";
 import { startupFigures } from "./startup.ts";
@@ -188,13 +189,6 @@ async function runRounds<T extends { readonly stolen: number }>(
     );
   }
   return all;
-}
-
-function shuffled<T>(items: readonly T[]): T[] {
-  return items
-    .map((item) => ({ item, key: Math.random() }))
-    .sort((a, b) => a.key - b.key)
-    .map(({ item }) => item);
 }
 
 function byLoad<T>(all: readonly Round<T>[]): readonly (readonly [Load, readonly Round<T>[]])[] {

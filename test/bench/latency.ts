@@ -12,18 +12,31 @@ import { ingressOf, type SystemName, sinkStreams, startSystem } from "./systems.
 export interface LatencyTrial {
   readonly p50Us: number;
   readonly p99Us: number;
+  readonly sent: number;
+  /** Distinct datagrams. */
+  readonly received: number;
+  readonly duplicated: number;
+  /** Dropped by the receiver's own sockets. */
+  readonly sinkDrops: number;
   /** Share of the wall time that the host took away. */
   readonly stolen: number;
 }
 
 const ReceivedSchema = v.object({
+  received: v.number(),
+  duplicated: v.number(),
+  socket_drops: v.number(),
   latency: v.nullable(v.object({ p50_ns: v.number(), p99_ns: v.number() })),
 });
 
 /** Undefined when nothing arrived, or the system cannot carry this load. */
-export async function measureLatency(system: SystemName, load: Load): Promise<LatencyTrial | undefined> {
+export async function measureLatency(
+  system: SystemName,
+  load: Load,
+  program?: string,
+): Promise<LatencyTrial | undefined> {
   await using topology = await openTopology("chain");
-  await using running = await startSystem(system, topology, load);
+  await using running = await startSystem(system, topology, load, program);
   if (!running) return undefined;
   const atRelay = system === "none";
   const streams = atRelay
@@ -53,8 +66,11 @@ export async function measureLatency(system: SystemName, load: Load): Promise<La
   ]);
   const stolenShare = stolen();
   const { stdout } = await receiver.exited;
-  const { latency } = v.parse(ReceivedSchema, JSON.parse(stdout));
-  return latency
-    ? { p50Us: latency.p50_ns / 1000, p99Us: latency.p99_ns / 1000, stolen: stolenShare }
-    : undefined;
+  const { latency, received, duplicated, socket_drops } = v.parse(ReceivedSchema, JSON.parse(stdout));
+  if (!latency) return undefined;
+  const { p50_ns, p99_ns } = latency;
+  return {
+    ...{ p50Us: p50_ns / 1000, p99Us: p99_ns / 1000, stolen: stolenShare },
+    ...{ sent: load.ratePps * load.seconds, received, duplicated, sinkDrops: socket_drops },
+  };
 }

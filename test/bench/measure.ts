@@ -35,9 +35,9 @@ export interface Trial {
 const quietMs = 300;
 
 /** Undefined when this system cannot carry this load. */
-export async function measure(system: SystemName, load: Load): Promise<Trial | undefined> {
+export async function measure(system: SystemName, load: Load, program?: string): Promise<Trial | undefined> {
   await using topology = await openTopology("chain");
-  await using running = await startSystem(system, topology, load);
+  await using running = await startSystem(system, topology, load, program);
   if (!running) return undefined;
   const sink = await startTap(topology, "sink-ns", address.sink);
   const sender = await startSender(topology, "gen-ns", {

@@ -91,6 +91,13 @@ export function formatSpread(spread: Spread | undefined, digits: number, unit = 
   return `${median}${unit} (${min}–${max})`;
 }
 
+export function shuffled<T>(items: readonly T[]): T[] {
+  return items
+    .map((item) => ({ item, key: Math.random() }))
+    .sort((a, b) => a.key - b.key)
+    .map(({ item }) => item);
+}
+
 /** When and where. */
 export function hostLine(): string {
   const [cpu] = cpus();

@@ -85,19 +85,23 @@ export class RunningSystem {
   }
 }
 
-/** Returns when every group is joined. Undefined when this system cannot carry this load. */
+/**
+ * Returns when every group is joined. Undefined when this system cannot carry this load. Another build of mcr may
+ * stand for the one under test.
+ */
 export async function startSystem(
   name: SystemName,
   topology: Topology,
   load: Load,
+  program = executable,
 ): Promise<RunningSystem | undefined> {
   switch (name) {
     case "none":
       return new RunningSystem([]);
     case "mcr":
-      return startMcr(topology, load, { settings: "", isExclusive: false });
+      return startMcr(topology, load, { program });
     case "mcr exclusive":
-      return startMcr(topology, load, { settings: "", isExclusive: true });
+      return startMcr(topology, load, { program, isExclusive: true });
     case "socat":
       return startSocat(topology, load);
     case "smcroute":
@@ -115,26 +119,30 @@ export async function startSystem(
     case "mcr watching flows":
       return startAsked(topology, load, "flows");
     default:
-      return startMcr(topology, load, { settings: profiles[name], isExclusive: false });
+      return startMcr(topology, load, { program, settings: profiles[name] });
   }
 }
 
 async function startMcr(
   topology: Topology,
   load: Load,
-  { settings, isExclusive }: { readonly settings: string; readonly isExclusive: boolean },
+  {
+    program = executable,
+    settings = "",
+    isExclusive = false,
+  }: { readonly program?: string; readonly settings?: string; readonly isExclusive?: boolean },
 ): Promise<RunningSystem> {
   const workers = load.workers === undefined ? "" : `workers = ${load.workers}\n`;
   const file = `[relay]\n${workers}${settings}\n${rulesOf(load, isExclusive)}`;
   await writeInside(topology, "/run/rules.toml", file);
-  const relay = topology.spawn(namespace, [...onCpu(relayCpu), executable, "run", "/run/rules.toml"]);
+  const relay = topology.spawn(namespace, [...onCpu(relayCpu), program, "run", "/run/rules.toml"]);
   await relay.waitForOutput(/running [\d,]+ rules? of/, 15_000);
   return new RunningSystem([relay]);
 }
 
 /** What answers runs beside the generator, and so does who asks. */
 async function startAsked(topology: Topology, load: Load, what?: "all" | "flows"): Promise<RunningSystem> {
-  const { processes } = await startMcr(topology, load, { settings: askedSettings, isExclusive: false });
+  const { processes } = await startMcr(topology, load, { settings: askedSettings });
   for (const { pid } of processes) moveAside(pid, generatorCpu);
   return new RunningSystem(processes, what && (await startAsker(topology, namespace, "mcr", what)));
 }

@@ -173,14 +173,16 @@ static struct mcr_table *build(int fd, uint16_t first, uint16_t second)
 }
 
 /* One packet more of the flow, as the parser would append it. */
-static void queue(struct mcr_table *table, uint32_t flow, const uint8_t *payload, uint32_t bytes)
+static void queue_at(struct mcr_table *table, uint32_t flow, uint16_t port, const uint8_t *payload,
+		     uint32_t bytes)
 {
 	struct mcr_scratch *scratch = &table->scratch[0];
 	struct mcr_packet_list *list = &scratch->lists[flow];
 	uint32_t index = worker->packet_count++;
 
-	worker->packets[index] =
-		(struct mcr_packet){ .payload = payload, .bytes = bytes, .next = MCR_NONE };
+	worker->packets[index] = (struct mcr_packet){
+		.payload = payload, .bytes = bytes, .port = port, .next = MCR_NONE
+	};
 	if (list->first == MCR_NONE) {
 		list->first = index;
 		scratch->touched[scratch->touched_count++] = flow;
@@ -188,6 +190,11 @@ static void queue(struct mcr_table *table, uint32_t flow, const uint8_t *payload
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
+}
+
+static void queue(struct mcr_table *table, uint32_t flow, const uint8_t *payload, uint32_t bytes)
+{
+	queue_at(table, flow, 0, payload, bytes);
 }
 
 static void send_queue(struct mcr_table *table)
@@ -268,9 +275,9 @@ static void test_refused_run(void)
 	EXPECT(sent->error_packets, 0);
 	EXPECT(sent->last_errno, 0);
 	EXPECT(worker->counters->run_packets, 3);
-	EXPECT(table->scratch[0].run_refused[0], 1);
+	EXPECT_TRUE(table->scratch[0].runs_refused_until_ns[0] > mcr_coarse_ns());
 
-	begin("after that no run is tried");
+	begin("for a while no run is tried");
 	worker->counters->sends = 0;
 	for (uint32_t i = 0; i < 10; i++)
 		queue(table, 0, numbered[i], 1200);
@@ -278,7 +285,48 @@ static void test_refused_run(void)
 	expect_numbered(receiver, 0, 10, 1200);
 	EXPECT(worker->counters->sends, 1);
 	EXPECT(sent->sent_packets, 23);
+
+	begin("then one is: what was refused for the MTU goes when that is back");
 	EXPECT_TRUE(loopback_set_mtu(65536));
+	table->scratch[0].runs_refused_until_ns[0] = mcr_coarse_ns();
+	for (uint32_t i = 0; i < 10; i++)
+		queue(table, 0, numbered[i], 1200);
+	send_queue(table);
+	expect_numbered(receiver, 0, 10, 1200);
+	EXPECT(worker->counters->run_packets, 13);
+	EXPECT(table->scratch[0].runs_refused_until_ns[0], 0);
+	mcr_table_free(table);
+	mcr_close(fd);
+	close(receiver);
+}
+
+/* A rule that takes every port, and a sender to port 0: no socket sends there. */
+static void test_port_zero(void)
+{
+	uint16_t port;
+	int receiver = receiver_open(&port), fd = mcr_egress_open(&usual);
+	struct mcr_table *table = build(fd, 0, 0);
+
+	for (int round = 0; round < 2; round++) {
+		begin("datagrams to port 0 are counted, and those to other ports go on as runs, %d",
+		      round);
+		memset(sent, 0, sizeof(*sent));
+		memset(worker->counters, 0, sizeof(*worker->counters));
+		for (uint32_t i = 0; i < 10; i++)
+			queue_at(table, 0, 0, numbered[i], 100);
+		for (uint32_t i = 0; i < 10; i++)
+			queue_at(table, 0, port, numbered[i], 100);
+		queue_at(table, 0, 0, numbered[0], 101);
+		for (uint32_t i = 10; i < 20; i++)
+			queue_at(table, 0, port, numbered[i], 100);
+		send_queue(table);
+		expect_numbered(receiver, 0, 20, 100);
+		EXPECT(sent->sent_packets, 20);
+		EXPECT(sent->error_packets, 11);
+		EXPECT(sent->last_errno, EINVAL);
+		EXPECT(worker->counters->runs, 2);
+		EXPECT(worker->counters->run_packets, 20);
+	}
 	mcr_table_free(table);
 	mcr_close(fd);
 	close(receiver);
@@ -341,6 +389,7 @@ int main(void)
 	test_refusals();
 	test_icmp_error();
 	test_refused_run();
+	test_port_zero();
 	test_too_large();
 	test_broken_socket();
 	return finish();

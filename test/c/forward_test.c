@@ -152,9 +152,12 @@ struct frame {
 	uint16_t gso_bytes; /* 0: one datagram */
 	uint16_t port; /* 0: the route's */
 	uint16_t tag; /* VLAN, in the metadata */
+	uint16_t tpid; /* of the tag; 0: 802.1Q */
 	uint16_t fragment; /* flags and offset of the IPv4 header */
 	uint16_t protocol; /* EtherType; 0: IPv4 */
 	bool bad_checksum;
+	bool stale; /* counted by the kernel, and never completed */
+	uint8_t packet_type;
 };
 
 static struct tpacket_block_desc *block_of(uint32_t ring)
@@ -209,6 +212,7 @@ static struct tpacket3_hdr *put(struct frame frame)
 	const struct virtio_net_hdr offload = { .gso_type = frame.gso_bytes ? GSO_UDP_L4 : 0,
 						.gso_size = frame.gso_bytes };
 	struct sockaddr_ll link = { .sll_family = AF_PACKET,
+				    .sll_pkttype = frame.packet_type,
 				    .sll_protocol =
 					    htons(frame.protocol ? frame.protocol : ETH_P_IP) };
 	struct tpacket_block_desc *block;
@@ -231,9 +235,11 @@ static struct tpacket3_hdr *put(struct frame frame)
 	header->tp_snaplen = header->tp_len = captured;
 	header->tp_mac = MAC_AT;
 	header->tp_net = NET_AT;
-	if (frame.tag) {
-		header->tp_status = TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID;
+	header->tp_status = frame.stale ? 0 : TP_STATUS_USER;
+	if (frame.tag || frame.tpid) {
+		header->tp_status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID;
 		header->hv1.tp_vlan_tci = 5u << 13 | frame.tag; /* priority 5 */
+		header->hv1.tp_vlan_tpid = frame.tpid ? frame.tpid : ETH_P_8021Q;
 	}
 	memcpy((uint8_t *)header + LINK_AT, &link, sizeof(link));
 	memcpy((uint8_t *)header + MAC_AT - sizeof(offload), &offload, sizeof(offload));
@@ -582,6 +588,15 @@ static void test_verdicts(void)
 		  { TAGGED, .payload_bytes = 10, .tag = 8 },
 		  COUNTER(tagged) },
 		{ "its VLAN", { TAGGED, .payload_bytes = 10, .tag = 7 }, COUNTER(matched) },
+		{ "an 802.1ad tag of the same id",
+		  { TAGGED, .payload_bytes = 10, .tag = 7, .tpid = ETH_P_8021AD },
+		  COUNTER(tagged) },
+		{ "an 802.1ad priority tag",
+		  { ONE, .payload_bytes = 10, .tpid = ETH_P_8021AD },
+		  COUNTER(tagged) },
+		{ "sent to the MAC address of another host",
+		  { ONE, .payload_bytes = 10, .packet_type = PACKET_OTHERHOST },
+		  COUNTER(other_host) },
 		{ "a fragment",
 		  { ONE, .payload_bytes = 10, .fragment = 0x2000 },
 		  COUNTER(fragment_malformed) },
@@ -621,6 +636,18 @@ static void test_verdicts(void)
 		TP_STATUS_CSUM_VALID;
 	forward();
 	arrives(0, 2, 10);
+	end();
+
+	start("a frame that the kernel has not completed is not read");
+	put((struct frame){ ONE, .payload_bytes = 10 });
+	put((struct frame){ ONE, .payload_bytes = 10, .stale = true });
+	put((struct frame){ ONE, .payload_bytes = 10 });
+	forward();
+	arrives(0, 1, 10);
+	sinks[0].position = 20;
+	arrives(0, 1, 10);
+	EXPECT(worker->interfaces[0].undescribed, 1);
+	EXPECT(worker->interfaces[0].packets, 2);
 	end();
 
 	start("a priority tag is no VLAN");
@@ -938,6 +965,7 @@ int main(void)
 		rings[i] = (struct mcr_ring){ .fd = eventfd(0, EFD_NONBLOCK),
 					      .block_bytes = BLOCK_BYTES,
 					      .block_count = BLOCK_COUNT,
+					      .has_offload = true,
 					      .map = calloc(BLOCK_COUNT, BLOCK_BYTES) };
 		need(rings[i].map != NULL, "a ring");
 	}

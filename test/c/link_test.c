@@ -2,16 +2,19 @@
  * c/header.h and c/link.c. Headers are compared with sums that are computed
  * from the bytes alone; frames cross a veth pair into a network namespace of
  * their own, where a plain UDP socket that joined the group compares payloads
- * (and a packet socket the headers). Without the right to make namespaces only
+ * (and packet sockets the headers). Without the right to make namespaces only
  * the headers are tested.
  */
 #define _GNU_SOURCE
+#include "hop.h"
 #include "relay.h"
 
 #include <fcntl.h>
 #include <net/if_arp.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
 
 #include "check.h"
 
@@ -58,7 +61,8 @@ static void test_header(void)
 
 	begin("a header of one datagram");
 	mcr_template_prepare(&template, &to);
-	mcr_header_fill(&header, &template, (struct mcr_kept){ 0 }, 0, 1316, 0);
+	mcr_header_fill(&header, &template, (struct mcr_kept){ 0 },
+			(struct mcr_message){ .payload_bytes = 1316 });
 	EXPECT(memcmp(header.ethernet.h_dest, group_mac, 6), 0);
 	EXPECT(memcmp(header.ethernet.h_source, usual.mac, 6), 0);
 	EXPECT(ntohs(header.ethernet.h_proto), ETH_P_IP);
@@ -77,7 +81,8 @@ static void test_header(void)
 	expect_sums(&header);
 
 	begin("a header of a run");
-	mcr_header_fill(&header, &template, (struct mcr_kept){ 0 }, 0, 64 * 1000, 1000);
+	mcr_header_fill(&header, &template, (struct mcr_kept){ 0 },
+			(struct mcr_message){ .payload_bytes = 64 * 1000, .segment_bytes = 1000 });
 	EXPECT(header.offload.gso_type, 5);
 	EXPECT(header.offload.gso_size, 1000);
 	EXPECT(ntohs(header.ip.tot_len), 64028);
@@ -95,8 +100,8 @@ static void test_kept(void)
 		struct mcr_kept kept = { 0 };
 		struct mcr_template template;
 		struct mcr_header header;
+		struct mcr_message message = { 0 };
 		uint32_t keep = random32(&state);
-		uint16_t port = (uint16_t)random32(&state);
 
 		to.source = random32(&state);
 		to.group = random32(&state);
@@ -119,20 +124,75 @@ static void test_kept(void)
 		}
 		to.port = 0;
 		mcr_template_prepare(&template, &to);
-		mcr_header_fill(&header, &template, kept, port, random32(&state) % 65508, 0);
+		message.port = (uint16_t)random32(&state);
+		message.identification = (uint16_t)random32(&state);
+		message.payload_bytes = random32(&state) % 65508;
+		mcr_header_fill(&header, &template, kept, message);
 		if (!EXPECT(header.ip.saddr, to.source | kept.source) ||
 		    !EXPECT(header.udp.source, to.source_port | kept.source_port) ||
 		    !EXPECT(header.ip.ttl, to.ttl | kept.ttl) ||
-		    !EXPECT(header.ip.tos, to.tos | kept.tos) || !EXPECT(header.udp.dest, port))
+		    !EXPECT(header.ip.tos, to.tos | kept.tos) ||
+		    !EXPECT(header.ip.id, message.identification) ||
+		    !EXPECT(header.udp.dest, message.port))
 			return;
 		expect_sums(&header);
 	}
 }
 
+/* -- a kernel that refuses ------------------------------------------------------------ */
+
+static int refusal; /* errno for frames, as no driver at hand gives it; 0: none */
+static bool refuses_runs_only;
+static uint32_t frames_offered; /* calls that began with a frame which was refused */
+static int64_t later_ns; /* the clock is so far ahead */
+
+/* A frame begins with its header; all else is a datagram by a UDP socket. */
+static bool is_refused(const struct msghdr *message)
+{
+	const struct mcr_header *header = message->msg_iov[0].iov_base;
+
+	return refusal && message->msg_iovlen > 1 && message->msg_iov[0].iov_len == 52 &&
+	       (header->offload.gso_size || !refuses_runs_only);
+}
+
+/* These stand in front of libc's. */
+int sendmmsg(int fd, struct mmsghdr *messages, unsigned int count, int flags)
+{
+	unsigned int taken = 0;
+
+	while (taken < count && !is_refused(&messages[taken].msg_hdr))
+		taken++;
+	if (taken)
+		return (int)syscall(SYS_sendmmsg, fd, messages, taken, flags);
+	frames_offered++;
+	errno = refusal;
+	return -1;
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	if (!is_refused(message))
+		return syscall(SYS_sendmsg, fd, message, flags);
+	frames_offered++;
+	errno = refusal;
+	return -1;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int result = (int)syscall(SYS_clock_gettime, clock, now);
+
+	if (clock == CLOCK_MONOTONIC_COARSE) {
+		now->tv_sec += (now->tv_nsec + later_ns) / 1000000000;
+		now->tv_nsec = (now->tv_nsec + later_ns) % 1000000000;
+	}
+	return result;
+}
+
 /* -- a veth pair -------------------------------------------------------------------- */
 
 static struct mcr_interface near;
-static int receiver, tap; /* at the far end */
+static int receiver, tap, plain_tap; /* at the far end; plain: without offload header */
 
 __attribute__((format(printf, 1, 2))) static bool run(const char *format, ...)
 {
@@ -166,6 +226,10 @@ static void far_sockets_open(void)
 	need(bind(tap, (const struct sockaddr *)&all, sizeof(all)) == 0, "a tap");
 	setsockopt(tap, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on));
 	setsockopt(tap, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on));
+	plain_tap = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK, htons(ETH_P_IP));
+	setsockopt(plain_tap, SOL_SOCKET, SO_RCVBUFFORCE, &buffer_bytes, sizeof(buffer_bytes));
+	need(bind(plain_tap, (const struct sockaddr *)&all, sizeof(all)) == 0, "a plain tap");
+	setsockopt(plain_tap, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on));
 }
 
 /* near is here, far in a namespace that lives as long as our sockets there. */
@@ -223,16 +287,19 @@ static struct mcr_link *link_open(void)
 	return link;
 }
 
-static struct mcr_table *build(struct mcr_link *link, int fd, uint32_t mtu, uint32_t keep)
+static struct mcr_egress_spec usual_egress(struct mcr_link *link, int fd)
 {
-	const struct mcr_egress_spec egress = { .link = link,
-						.fd = fd,
-						.segment_bytes_max = mtu - 28,
-						.source = inet_addr("10.9.0.77"),
-						.source_port = 40001,
-						.ttl = 8,
-						.dscp = 46,
-						.keep = keep };
+	return (struct mcr_egress_spec){ .link = link,
+					 .fd = fd,
+					 .segment_bytes_max = 1472,
+					 .source = inet_addr("10.9.0.77"),
+					 .source_port = 40001,
+					 .ttl = 8,
+					 .dscp = 46 };
+}
+
+static struct mcr_table *build_for(struct mcr_egress_spec egress)
+{
 	const struct mcr_flow_spec flow = { .action_count = 1 };
 	struct mcr_action_spec action = { .port = 6001 };
 	const struct mcr_table_spec spec = { .flows = &flow,
@@ -253,6 +320,15 @@ static struct mcr_table *build(struct mcr_link *link, int fd, uint32_t mtu, uint
 	return table;
 }
 
+static struct mcr_table *build(struct mcr_link *link, int fd, uint32_t mtu, uint32_t keep)
+{
+	struct mcr_egress_spec egress = usual_egress(link, fd);
+
+	egress.segment_bytes_max = mtu - 28;
+	egress.keep = (uint16_t)keep;
+	return build_for(egress);
+}
+
 /* One packet more of flow 0, as the parser would append it. */
 static void queue_as(struct mcr_table *table, struct mcr_packet packet)
 {
@@ -261,6 +337,7 @@ static void queue_as(struct mcr_table *table, struct mcr_packet packet)
 	uint32_t index = worker->packet_count++;
 
 	packet.next = MCR_NONE;
+	packet.hop = packet.hop ? packet.hop : 1; /* forward.c has it always */
 	worker->packets[index] = packet;
 	if (list->first == MCR_NONE) {
 		*list = (struct mcr_packet_list){ .first = index };
@@ -269,8 +346,6 @@ static void queue_as(struct mcr_table *table, struct mcr_packet packet)
 		worker->packets[list->last].next = index;
 	}
 	list->last = index;
-	if (packet.bytes > list->bytes_max)
-		list->bytes_max = packet.bytes;
 }
 
 static void queue(struct mcr_table *table, uint32_t number, uint32_t bytes)
@@ -383,9 +458,11 @@ static void test_wire(struct mcr_table *table)
 	EXPECT(header.ip.tos, 46 << 2);
 	EXPECT(ntohs(header.udp.source), 40001);
 	EXPECT(ntohs(header.ip.tot_len), 1344);
+	EXPECT(ntohs(header.ip.id), MCR_HOP_SIGNATURE | 1 << MCR_HOP_SHIFT);
+	expect_sums(&header);
 }
 
-/* A datagram beyond the MTU takes its flow's batch with it: by the socket, fragmented, in order. */
+/* A datagram beyond the MTU goes by the socket, in fragments; its neighbours stay frames, in order. */
 static void test_too_large(struct mcr_table *table)
 {
 	begin("a payload that fits no frame goes by the socket, in order");
@@ -402,7 +479,7 @@ static void test_too_large(struct mcr_table *table)
 	arrive(3, 4, 1400);
 	nothing_more();
 	EXPECT(sent->sent_packets, 4);
-	EXPECT(sent->frame_packets, 1);
+	EXPECT(sent->frame_packets, 3);
 	EXPECT(sent->last_errno, 0);
 }
 
@@ -470,14 +547,204 @@ static void test_keep(struct mcr_link *link, int fd)
 	mcr_table_free(table);
 }
 
+/* What the plain tap has seen since the last call: frames without their offload header. */
+static uint32_t frames_seen(struct mcr_header *headers, uint32_t count_max)
+{
+	static uint8_t frame[65600];
+	uint32_t count = 0;
+
+	while (recv(plain_tap, frame, sizeof(frame), 0) > 0) {
+		if (count < count_max) {
+			memset(&headers[count], 0, sizeof(headers[count]));
+			memcpy(&headers[count].ethernet, frame, MCR_HEADER_BYTES);
+		}
+		count++;
+	}
+	return count;
+}
+
+static struct mcr_header frames[600];
+
+static void expect_frame(const struct mcr_header *frame, uint32_t bytes, uint32_t id)
+{
+	EXPECT(ntohs(frame->ip.tot_len), bytes + 28);
+	EXPECT(ntohs(frame->udp.len), bytes + 8);
+	EXPECT(ntohs(frame->ip.frag_off), IP_DF);
+	EXPECT(ntohs(frame->ip.id), id);
+	EXPECT(mcr_fold(mcr_sum((const uint8_t *)&frame->ip, 20, 0)), 0xffff);
+}
+
+static uint32_t mark_of(uint32_t hop)
+{
+	return MCR_HOP_SIGNATURE | hop << MCR_HOP_SHIFT;
+}
+
+static void queue_hop(struct mcr_table *table, uint32_t number, uint32_t bytes, uint8_t hop)
+{
+	queue_as(table,
+		 (struct mcr_packet){ .payload = numbered[number], .bytes = bytes, .hop = hop });
+}
+
+static void test_hop_mark(struct mcr_table *table)
+{
+	static const uint8_t hops[] = { 1, 5, MCR_HOP_MAX };
+
+	need(run("ethtool -K near tx-udp-segmentation off"), "no segmentation by the device");
+	for (size_t i = 0; i < COUNT(hops); i++) {
+		begin("hop %u on every segment that the kernel cuts, in order, with DF", hops[i]);
+		frames_seen(frames, 0);
+		for (uint32_t j = 0; j < 64; j++)
+			queue_hop(table, j, j < 63 ? 1000 : 400, hops[i]);
+		send_queue(table);
+		arrive(0, 63, 1000);
+		arrive(63, 64, 400);
+		EXPECT(frames_seen(frames, 64), 64);
+		for (uint32_t j = 0; j < 64; j++)
+			expect_frame(&frames[j], j < 63 ? 1000 : 400, mark_of(hops[i]) + j);
+	}
+	need(run("ethtool -K near tx-udp-segmentation on"), "segmentation by the device");
+
+	begin("packets of two hop numbers share no run");
+	memset(worker->counters, 0, sizeof(*worker->counters));
+	frames_seen(frames, 0);
+	for (uint32_t j = 0; j < 4; j++)
+		queue_hop(table, j, 500, j < 2 ? 2 : 3);
+	send_queue(table);
+	arrive(0, 4, 500);
+	EXPECT(worker->counters->runs, 2);
+	EXPECT(frames_seen(frames, 2), 2);
+	EXPECT(ntohs(frames[0].ip.id), mark_of(2));
+	EXPECT(ntohs(frames[1].ip.id), mark_of(3));
+}
+
+static void test_plain(struct mcr_link *link, int fd)
+{
+	struct mcr_egress_spec egress = usual_egress(link, fd);
+	struct mcr_table *table = build_for(egress);
+	uint16_t first;
+
+	begin("a plain reader behind a veth sees a run as one frame");
+	frames_seen(frames, 0);
+	for (uint32_t i = 0; i < 8; i++)
+		queue(table, i, 1316);
+	send_queue(table);
+	arrive(0, 8, 1316);
+	EXPECT(frames_seen(frames, 1), 1);
+	EXPECT(ntohs(frames[0].ip.tot_len), 8 * 1316 + 28);
+	mcr_table_free(table);
+
+	begin("a plain egress sends each datagram as a frame, counted up, without a hop mark");
+	egress.plain = 1;
+	table = build_for(egress);
+	for (uint32_t i = 0; i < 600; i++)
+		queue(table, i, 1316);
+	send_queue(table);
+	arrive(0, 600, 1316);
+	nothing_more();
+	EXPECT(frames_seen(frames, 600), 600);
+	first = ntohs(frames[0].ip.id);
+	for (uint32_t i = 0; i < 600; i++)
+		expect_frame(&frames[i], 1316, (uint16_t)(first + i));
+	EXPECT(worker->counters->runs, 0);
+	EXPECT(sent->frame_packets, 600);
+	mcr_table_free(table);
+
+	begin("a plain egress by the socket as well: no runs, and no Identification twice in a "
+	      "row");
+	egress.link = NULL;
+	table = build_for(egress);
+	for (uint32_t i = 0; i < 100; i++)
+		queue(table, i, 1316);
+	send_queue(table);
+	arrive(0, 100, 1316);
+	EXPECT(frames_seen(frames, 100), 100);
+	for (uint32_t i = 1; i < 100; i++)
+		EXPECT_TRUE(frames[i].ip.id != frames[i - 1].ip.id);
+	EXPECT(worker->counters->runs, 0);
+	EXPECT(sent->sent_packets, 100);
+	mcr_table_free(table);
+}
+
+/*
+ * Three bands behind a bucket that is empty: what waits leaves by its priority.
+ * 0 is best effort, 0x10 interactive, 0x28 bulk, 0x18 is interactive bulk, which
+ * shares the band of best effort: tc-prio(8), "priomap".
+ */
+static void test_priority(int fd)
+{
+	static const uint8_t tos[] = { 0, 0x28, 0, 0x10, 0x28, 0x18, 0x10 };
+	static const uint32_t order[] = { 0, 3, 6, 2, 5, 1, 4 };
+	static const char *const ways[] = { "frames", "frames that keep DSCP", "sockets" };
+
+	for (uint32_t way = 0; way < COUNT(ways); way++) {
+		struct mcr_link *link = link_open();
+		int fds[COUNT(tos)];
+
+		begin("%s leave by the priority of their DSCP", ways[way]);
+		if (!run("tc qdisc add dev near root handle 1: tbf rate 8kbit burst 2000 limit 1mb "
+			 "&& "
+			 "tc qdisc add dev near parent 1:1 handle 2: pfifo_fast")) {
+			skip("no tbf or pfifo_fast queue here", "priorities are not tested");
+			mcr_link_close(link);
+			return;
+		}
+		for (uint32_t i = 0; i < COUNT(tos); i++) {
+			const struct mcr_egress_options options = { .ifindex = near.ifindex,
+								    .ttl = 8,
+								    .dscp = tos[i] >> 2 };
+			struct mcr_egress_spec egress = usual_egress(way < 2 ? link : NULL, fd);
+			struct mcr_table *table;
+
+			fds[i] = way == 2 ? mcr_egress_open(&options) : -1;
+			egress.fd = way == 2 ? fds[i] : fd;
+			egress.dscp = tos[i] >> 2;
+			egress.keep = way == 1 ? MCR_KEEP_DSCP : 0;
+			table = build_for(egress);
+			queue_as(table, (struct mcr_packet){ .payload = numbered[i],
+							     .bytes = 1400,
+							     .tos = tos[i] });
+			send_queue(table);
+			EXPECT(sent->sent_packets, 1);
+			mcr_table_free(table);
+		}
+		need(run("tc qdisc change dev near root handle 1: tbf rate 1gbit burst 20000 limit "
+			 "1mb"),
+		     "a fast queue");
+		for (uint32_t i = 0; i < COUNT(tos); i++)
+			arrive(order[i], order[i] + 1, 1400);
+		need(run("tc qdisc delete dev near root"), "no queue");
+		for (uint32_t i = 0; i < COUNT(tos); i++)
+			if (fds[i] >= 0)
+				mcr_close(fds[i]);
+		mcr_link_close(link);
+	}
+
+	begin("messages of one priority leave in one call, and keep their order among others");
+	{
+		struct mcr_link *link = link_open();
+		struct mcr_table *table = build(link, fd, 1500, MCR_KEEP_DSCP);
+
+		for (uint32_t i = 0; i < 100; i++) /* growing: no two in a run */
+			queue_as(table, (struct mcr_packet){ .payload = numbered[i],
+							     .bytes = 100 + i,
+							     .tos = i < 98 ? 0 : 0x10 });
+		send_queue(table);
+		for (uint32_t i = 0; i < 100; i++)
+			arrive(i, i + 1, 100 + i);
+		EXPECT(worker->counters->sends, 2);
+		mcr_table_free(table);
+		mcr_link_close(link);
+	}
+}
+
 /* Lengths beyond the device's MTU, of which the table does not know yet. */
-static void test_refused_frame(int fd)
+static void test_too_large_now(int fd)
 {
 	struct mcr_link *link = link_open();
 	struct mcr_table *table = build(link, fd, 9000, 0);
 
-	begin("what the device refuses goes by the socket, each datagram once");
-	EXPECT(mcr_link_refusal(link), 0);
+	begin("a frame beyond the MTU goes by the socket, each datagram once, and tells nothing of "
+	      "the device");
 	need(run("ip link set near mtu 1000"), "an MTU");
 	for (uint32_t i = 0; i < 10; i++) /* no run: growing */
 		queue(table, i, 900 + 50 * i);
@@ -485,38 +752,90 @@ static void test_refused_frame(int fd)
 	for (uint32_t i = 0; i < 10; i++)
 		arrive(i, i + 1, 900 + 50 * i);
 	nothing_more();
-	EXPECT(mcr_link_refusal(link), EMSGSIZE);
+	EXPECT(mcr_link_refusal(link), 0);
 	EXPECT(sent->sent_packets, 10);
 	EXPECT_TRUE(sent->frame_packets < 10);
 	EXPECT_TRUE(sent->frame_packets > 0);
 	EXPECT(sent->error_packets, 0);
+	mcr_table_free(table);
 
-	begin("after that all go by the socket");
-	memset(sent, 0, sizeof(*sent));
-	for (uint32_t i = 0; i < 10; i++)
-		queue(table, i, 300);
+	begin("where something is kept, it is counted");
+	table = build(link, fd, 9000, MCR_KEEP_DSCP);
+	queue(table, 0, 800);
+	queue(table, 1, 900);
+	queue(table, 2, 1200);
 	send_queue(table);
-	arrive(0, 10, 300);
-	EXPECT(sent->sent_packets, 10);
-	EXPECT(sent->frame_packets, 0);
+	arrive(0, 1, 800);
+	arrive(1, 2, 900);
+	nothing_more();
+	EXPECT(mcr_link_refusal(link), 0);
+	EXPECT(sent->frame_packets, 2);
+	EXPECT(sent->error_packets, 1);
+	EXPECT(sent->last_errno, EMSGSIZE);
+	mcr_table_free(table);
+
+	begin("with the MTU as it was, runs and frames go on at once");
 	need(run("ip link set near mtu 1500"), "an MTU");
+	table = build(link, fd, 1500, 0);
+	for (uint32_t i = 0; i < 10; i++)
+		queue(table, i, 1200);
+	send_queue(table);
+	arrive(0, 10, 1200);
+	EXPECT(sent->frame_packets, 10);
+	EXPECT(worker->counters->run_packets, 10);
 	mcr_table_free(table);
 	mcr_link_close(link);
 }
 
-/* Runs that a device or kernel refuses leave as single frames, cut at the same places. */
+static void test_refused_frame(int fd)
+{
+	struct mcr_link *link = link_open();
+	struct mcr_table *table = build(link, fd, 1500, 0);
+
+	begin("a device that refuses frames: all go by the socket, each datagram once");
+	refusal = EOPNOTSUPP;
+	EXPECT(mcr_link_refusal(link), 0);
+	for (uint32_t i = 0; i < 10; i++)
+		queue(table, i, 300);
+	queue(table, 10, 400);
+	send_queue(table);
+	arrive(0, 10, 300);
+	arrive(10, 11, 400);
+	nothing_more();
+	EXPECT(mcr_link_refusal(link), EOPNOTSUPP);
+	EXPECT(sent->sent_packets, 11);
+	EXPECT(sent->frame_packets, 0);
+	frames_offered = 0;
+	queue(table, 0, 300);
+	send_queue(table);
+	arrive(0, 1, 300);
+	EXPECT(frames_offered, 0);
+	mcr_table_free(table);
+
+	begin("what it keeps can go by frames alone, and is counted");
+	table = build(link, fd, 1500, MCR_KEEP_DSCP);
+	queue(table, 0, 300);
+	send_queue(table);
+	nothing_more();
+	EXPECT(sent->error_packets, 1);
+	EXPECT(sent->last_errno, EOPNOTSUPP);
+	refusal = 0;
+	mcr_table_free(table);
+	mcr_link_close(link);
+}
+
 static void test_refused_run(int fd)
 {
 	struct mcr_link *link = link_open();
 	struct mcr_table *table = build(link, fd, 1500, 0);
-	struct mcr_header header;
 	uint8_t joined[3 * 500];
 
-	begin("a refused run leaves as single frames");
+	begin("a refused run leaves as single frames, with the Identifications of its segments");
 	for (uint32_t i = 0; i < 3; i++)
 		memcpy(joined + i * 500, numbered[i], 500);
-	mcr_link_refuse_runs(link);
-	seen(&header);
+	refusal = EINVAL;
+	refuses_runs_only = true;
+	frames_seen(frames, 0);
 	for (uint32_t i = 0; i < 3; i++)
 		queue_as(table, (struct mcr_packet){ .payload = joined + i * 500, .bytes = 500 });
 	queue(table, 3, 200);
@@ -524,10 +843,57 @@ static void test_refused_run(int fd)
 	arrive(0, 3, 500);
 	arrive(3, 4, 200);
 	nothing_more();
-	EXPECT(seen(&header), 4);
-	expect_sums(&header);
+	EXPECT(frames_seen(frames, 4), 4);
+	for (uint32_t i = 0; i < 4; i++)
+		expect_frame(&frames[i], i < 3 ? 500 : 200, mark_of(1) + i);
 	EXPECT(sent->sent_packets, 4);
 	EXPECT(sent->frame_packets, 4);
+	EXPECT(mcr_link_refusal(link), 0);
+
+	begin("no run is tried for a while");
+	frames_offered = 0;
+	for (int round = 0; round < 100; round++) {
+		queue(table, 0, 200);
+		queue(table, 1, 200);
+		send_queue(table);
+		arrive(0, 2, 200);
+	}
+	EXPECT(frames_offered, 0);
+
+	begin("then one is, and again none where it is refused");
+	later_ns += MCR_RUN_RETRY_NS;
+	for (int round = 0; round < 100; round++) {
+		queue(table, 0, 200);
+		queue(table, 1, 200);
+		send_queue(table);
+		arrive(0, 2, 200);
+	}
+	EXPECT(frames_offered, 1);
+
+	begin("and all where it is taken");
+	later_ns += MCR_RUN_RETRY_NS;
+	refusal = 0;
+	worker->counters->run_packets = 0;
+	queue(table, 0, 200);
+	queue(table, 1, 200);
+	send_queue(table);
+	arrive(0, 2, 200);
+	EXPECT(worker->counters->run_packets, 2);
+
+	begin("a run whose first datagram is refused as well tells nothing of runs");
+	refuses_runs_only = false;
+	refusal = EMSGSIZE;
+	queue(table, 0, 200);
+	queue(table, 1, 200);
+	send_queue(table);
+	arrive(0, 2, 200);
+	refusal = 0;
+	worker->counters->run_packets = 0;
+	queue(table, 0, 200);
+	queue(table, 1, 200);
+	send_queue(table);
+	arrive(0, 2, 200);
+	EXPECT(worker->counters->run_packets, 2);
 	EXPECT(mcr_link_refusal(link), 0);
 	mcr_table_free(table);
 	mcr_link_close(link);
@@ -685,9 +1051,13 @@ static void test_sending(void)
 	test_singles(table);
 	test_wire(table);
 	test_too_large(table);
+	test_hop_mark(table);
 	mcr_table_free(table);
 	test_keep(link, fd);
+	test_plain(link, fd);
 	mcr_link_close(link);
+	test_priority(fd);
+	test_too_large_now(fd);
 	test_refused_run(fd);
 	test_refused_frame(fd);
 	test_full(fd);

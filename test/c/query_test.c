@@ -4,6 +4,8 @@
  * in memory of exactly its size, for AddressSanitizer.
  */
 #define _GNU_SOURCE
+#include <unistd.h>
+
 #include "check.h"
 
 #include <linux/if_ether.h>
@@ -13,7 +15,7 @@
 #include "igmp.h"
 
 #define HEADER_BYTES 24 /* with router alert, as every query has it */
-#define RING_FRAMES 32
+#define FLOOD 4000 /* several times what the ring holds */
 
 static void put_checksum(uint8_t *bytes, size_t count, size_t at)
 {
@@ -138,12 +140,25 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-/* On lo a packet has arrived when it has been sent: nothing to wait for. */
-static void test_ring(struct mcr_query_ring *ring)
+/* Reads until `count` came, or for two seconds: the ring hands over four times a second. */
+static int32_t read_queries(struct mcr_ring *ring, struct mcr_query *newest, int32_t count)
+{
+	int32_t read = 0;
+
+	for (int i = 0; i < 200 && read < count; i++) {
+		read += mcr_query_ring_read(ring, newest);
+		if (read < count)
+			usleep(10000);
+	}
+	return read;
+}
+
+static void test_ring(struct mcr_ring *ring)
 {
 	static const uint8_t v2[8] = { 0x11, 100 }, v3[12] = { 0x11, 100 }, report[8] = { 0x16 };
 	struct mcr_query newest = { 0 };
 	uint64_t before_ns, after_ns;
+	int32_t heard;
 
 	begin("nothing was sent");
 	EXPECT(mcr_query_ring_read(ring, &newest), 0);
@@ -154,7 +169,7 @@ static void test_ring(struct mcr_query_ring *ring)
 	before_ns = now_ns();
 	send_packet(IPPROTO_IGMP, v2, sizeof(v2));
 	after_ns = now_ns();
-	EXPECT(mcr_query_ring_read(ring, &newest), 1);
+	EXPECT(read_queries(ring, &newest, 1), 1);
 	EXPECT(newest.version, 2);
 	EXPECT(memcmp(newest.source + 10, (uint8_t[]){ 0xff, 0xff, 10, 0, 0, 1 }, 6), 0);
 	EXPECT_TRUE(newest.time_ns >= before_ns && newest.time_ns <= after_ns);
@@ -162,17 +177,18 @@ static void test_ring(struct mcr_query_ring *ring)
 	begin("of several the newest");
 	send_packet(IPPROTO_IGMP, v2, sizeof(v2));
 	send_packet(IPPROTO_IGMP, v3, sizeof(v3));
-	EXPECT(mcr_query_ring_read(ring, &newest), 2);
+	EXPECT(read_queries(ring, &newest, 2), 2);
 	EXPECT(newest.version, 3);
 	EXPECT(mcr_query_ring_read(ring, &newest), 0);
 
 	begin("of a flood as many as the ring holds, and what comes later");
-	for (int i = 0; i < 10 * RING_FRAMES; i++)
+	for (int i = 0; i < FLOOD; i++)
 		send_packet(IPPROTO_IGMP, v2, sizeof(v2));
-	EXPECT(mcr_query_ring_read(ring, &newest), RING_FRAMES);
-	EXPECT(mcr_query_ring_read(ring, &newest), 0);
+	heard = FLOOD - (int32_t)mcr_ring_drops(ring);
+	EXPECT_TRUE(heard > 0 && heard < FLOOD);
+	EXPECT(read_queries(ring, &newest, heard), heard);
 	send_packet(IPPROTO_IGMP, v3, sizeof(v3));
-	EXPECT(mcr_query_ring_read(ring, &newest), 1);
+	EXPECT(read_queries(ring, &newest, 1), 1);
 	EXPECT(newest.version, 3);
 }
 
@@ -191,7 +207,7 @@ static void test_refused(void)
 
 int main(void)
 {
-	struct mcr_query_ring *ring;
+	struct mcr_ring *ring;
 	int32_t error;
 
 	test_versions();
@@ -203,6 +219,6 @@ int main(void)
 	ring = mcr_query_ring_open(LOOPBACK_IFINDEX, &error);
 	need(ring != NULL, "a ring");
 	test_ring(ring);
-	mcr_query_ring_close(ring);
+	mcr_ring_close(ring);
 	return finish();
 }

@@ -25,8 +25,8 @@ static void test_worker_counts(void)
 static void test_layout(void)
 {
 	const size_t rules_at = 64 + MCR_INTERFACES_MAX * 128;
-	const size_t egresses_at = rules_at + MCR_RULES_MAX * 64;
-	const size_t latencies_at = egresses_at + MCR_EGRESSES_MAX * 64;
+	const size_t egresses_at = rules_at + MCR_RULES_MAX * 128;
+	const size_t latencies_at = egresses_at + MCR_EGRESSES_MAX * 128;
 	uint8_t *previous_end = NULL;
 
 	for (uint32_t i = 0; i < relay->worker_count; i++) {

@@ -1,5 +1,5 @@
 /*
- * c/health.h and c/health.c through c/forward.c: frames as the kernel writes them into a TPACKET_V2 slot, RTP
+ * c/health.h and c/health.c through c/forward.c: frames as the kernel writes them into a block, RTP
  * inside, and what the rule has counted of it afterwards. Every case has a rule of its own.
  */
 #define _GNU_SOURCE
@@ -13,7 +13,7 @@
 
 #define MAC_AT 92u
 #define NET_AT 106u
-#define SLOT_BYTES 4096u
+#define FRAME_BYTES 4096u
 #define SEGMENTS_MAX 16u
 #define PAYLOAD_BYTES 172u /* G.711, 20 ms */
 #define GSO_UDP_L4 5
@@ -107,8 +107,11 @@ static void write_rtp(uint8_t *payload, uint32_t sequence)
 /* segment_bytes 0: one datagram. */
 static void gather(const uint8_t *payload, uint32_t payload_bytes, uint32_t segment_bytes)
 {
-	static _Alignas(16) uint8_t slot[SLOT_BYTES];
-	const struct tpacket2_hdr header = { .tp_status = TP_STATUS_USER | TP_STATUS_CSUM_VALID,
+	static _Alignas(16) uint8_t frame[FRAME_BYTES];
+	const struct mcr_block_reader reader = {
+		.block = frame, .bytes = sizeof(frame), .left = 1, .has_offload = true
+	};
+	const struct tpacket3_hdr header = { .tp_status = TP_STATUS_USER | TP_STATUS_CSUM_VALID,
 					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
 					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
 					     .tp_mac = MAC_AT,
@@ -118,13 +121,13 @@ static void gather(const uint8_t *payload, uint32_t payload_bytes, uint32_t segm
 	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
 	const struct virtio_net_hdr offload = { .gso_type = segment_bytes ? GSO_UDP_L4 : 0,
 						.gso_size = (uint16_t)segment_bytes };
-	uint8_t *ip = slot + NET_AT;
+	uint8_t *ip = frame + NET_AT;
 	uint16_t sum;
 
-	need(NET_AT + 28 + payload_bytes <= SLOT_BYTES, "room in the slot");
-	memcpy(slot, &header, sizeof(header));
-	memcpy(slot + TPACKET_ALIGN(sizeof(header)), &link, sizeof(link));
-	memcpy(slot + MAC_AT - sizeof(offload), &offload, sizeof(offload));
+	need(NET_AT + 28 + payload_bytes <= FRAME_BYTES, "room in the frame");
+	memcpy(frame, &header, sizeof(header));
+	memcpy(frame + TPACKET_ALIGN(sizeof(header)), &link, sizeof(link));
+	memcpy(frame + MAC_AT - sizeof(offload), &offload, sizeof(offload));
 	memset(ip, 0, 28);
 	ip[0] = 0x45;
 	put16(ip + 2, 28 + payload_bytes);
@@ -138,8 +141,7 @@ static void gather(const uint8_t *payload, uint32_t payload_bytes, uint32_t segm
 	sum = (uint16_t)~mcr_fold(mcr_sum(ip, 20, 0));
 	memcpy(ip + 10, &sum, 2);
 	memcpy(ip + 28, payload, payload_bytes);
-	mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slot, SLOT_BYTES,
-			(struct mcr_copy){ 0 });
+	mcr_block_gather(table, worker, &table->scratch[0], 0, reader);
 	mcr_batch_send(table, worker, &table->scratch[0]);
 }
 
@@ -518,6 +520,32 @@ static void test_split_flows(void)
 	EXPECT(worker->rules[0].packets, 100);
 }
 
+/* Of a hash that a sender can multiply by zero, all streams of that sender would share one place. */
+static void test_hash(void)
+{
+	static const uint64_t seeds[] = { 0x243f6a8885a308d3, 0x13198a2e03707344,
+					  0xa4093822299f31d0 };
+	const struct mcr_health_key zero = { .rule = MCR_PAYLOAD_SEED_B >> 32 & 0xffff,
+					     .ssrc = (uint32_t)MCR_PAYLOAD_SEED_B,
+					     .port = MCR_PAYLOAD_SEED_B >> 48 };
+
+	for (size_t i = 0; i < COUNT(seeds); i++) {
+		uint8_t places[4096] = { 0 };
+		uint32_t taken = 0;
+
+		begin("a sender that knows the constants, seed %zu", i);
+		for (uint32_t source = 0; source < COUNT(places); source++) {
+			struct mcr_health_key key = zero;
+
+			key.source = source;
+			places[mcr_health_hash(&key, seeds[i]) % COUNT(places)] = 1;
+		}
+		for (size_t place = 0; place < COUNT(places); place++)
+			taken += places[place];
+		EXPECT_TRUE(taken > COUNT(places) / 2); /* 63 % at random */
+	}
+}
+
 int main(void)
 {
 	int32_t error;
@@ -526,6 +554,7 @@ int main(void)
 	need(relay != NULL, "a relay");
 	worker = &relay->workers[0];
 	now_ns = 1700000000 * SECOND;
+	test_hash();
 	test_probation();
 	test_counting();
 	test_every_wrap();

@@ -1,6 +1,6 @@
 /*
- * c/rules.c: what a table refuses to be built of, and which flow a datagram
- * belongs to.
+ * c/rules.c: what a table refuses to be built of, which flow a datagram
+ * belongs to, and which has come back.
  */
 #define _GNU_SOURCE
 #include "relay.h"
@@ -17,6 +17,7 @@ struct parts {
 	struct mcr_flow_spec flows[8];
 	struct mcr_action_spec actions[2];
 	struct mcr_egress_spec egresses[1];
+	struct mcr_origin_spec origins[2];
 	struct mcr_table_spec spec;
 };
 
@@ -30,16 +31,19 @@ static void parts_reset(struct parts *parts)
 	map_address(parts->actions[0].address, "239.10.1.1");
 	parts->actions[0].port = 6001;
 	parts->egresses[0] = (struct mcr_egress_spec){ .fd = -1, .segment_bytes_max = 1472 };
+	parts->origins[0] = (struct mcr_origin_spec){ .source = 1, .source_port = 1 };
 	parts->spec = (struct mcr_table_spec){ .rings = parts->rings,
 					       .matches = parts->matches,
 					       .flows = parts->flows,
 					       .actions = parts->actions,
 					       .egresses = parts->egresses,
+					       .origins = parts->origins,
 					       .ring_count = 1,
 					       .match_count = 1,
 					       .flow_count = 1,
 					       .action_count = 1,
 					       .egress_count = 1,
+					       .origin_count = 1,
 					       .epoch = 1 };
 }
 
@@ -97,6 +101,14 @@ static void test_limits(void)
 	REFUSED(egresses[0].slot, MCR_EGRESSES_MAX - 1, 0);
 	REFUSED(egresses[0].slot, MCR_EGRESSES_MAX, -EINVAL);
 	REFUSED(egresses[0].fd, -2, -EINVAL);
+	REFUSED(origins[0].source, 0, -EINVAL);
+	REFUSED(origins[0].source_port, 0, -EINVAL);
+	REFUSED(origins[0].source_port, 65535, 0);
+	REFUSED(origins[0].rule, MCR_RULES_MAX - 1, 0);
+	REFUSED(origins[0].rule, MCR_RULES_MAX, -EINVAL);
+	REFUSED(origins[0].egress, MCR_EGRESSES_MAX - 1, 0);
+	REFUSED(origins[0].egress, MCR_EGRESSES_MAX, -EINVAL);
+	REFUSED(spec.origin_count, UINT32_MAX, -EINVAL);
 }
 
 static void test_nothing(void)
@@ -269,6 +281,72 @@ static void test_many(void)
 	free(flows);
 }
 
+/* -- what comes back ------------------------------------------------------------- */
+
+static void test_origins(void)
+{
+	enum {
+		COUNT_MAX = 5000
+	};
+	struct mcr_origin_spec *origins = calloc(COUNT_MAX, sizeof(*origins));
+	uint32_t egress, found = 0, foreign = 0;
+	struct mcr_table *table;
+	struct parts parts;
+	int32_t error;
+
+	need(origins != NULL, "memory");
+	begin("a table without origins takes nothing for its own");
+	parts_reset(&parts);
+	parts.spec.origin_count = 0;
+	table = mcr_table_build(relay, &parts.spec, &error);
+	need(table != NULL, "a table");
+	EXPECT_TRUE(!mcr_table_returned(table, 0, 0, 0, &egress));
+	EXPECT_TRUE(!mcr_table_returned(table, htonl(0x0a000002), htons(4000), 0, &egress));
+	mcr_table_free(table);
+
+	begin("an origin is a source, its port and the rule that would take it");
+	parts_reset(&parts);
+	parts.origins[0] = (struct mcr_origin_spec){
+		.source = htonl(0x0a000002), .source_port = 4000, .rule = 3, .egress = 7
+	};
+	parts.origins[1] = parts.origins[0];
+	parts.origins[1].egress = 8; /* the same source once more: the first one is named */
+	parts.spec.origin_count = 2;
+	table = mcr_table_build(relay, &parts.spec, &error);
+	need(table != NULL, "a table");
+	EXPECT_TRUE(mcr_table_returned(table, htonl(0x0a000002), htons(4000), 3, &egress));
+	EXPECT(egress, 7);
+	EXPECT_TRUE(!mcr_table_returned(table, htonl(0x0a000003), htons(4000), 3, &egress));
+	EXPECT_TRUE(!mcr_table_returned(table, htonl(0x0a000002), htons(4001), 3, &egress));
+	EXPECT_TRUE(!mcr_table_returned(table, htonl(0x0a000002), htons(4000), 4, &egress));
+	mcr_table_free(table);
+
+	begin("thousands of them are told apart");
+	for (uint32_t i = 0; i < COUNT_MAX; i++)
+		origins[i] = (struct mcr_origin_spec){ .source = htonl(0x0a000000 + i % 50 + 1),
+						       .source_port = (uint16_t)(30000 + i / 50),
+						       .rule = i % 1000,
+						       .egress = i };
+	parts.spec.origins = origins;
+	parts.spec.origin_count = COUNT_MAX;
+	table = mcr_table_build(relay, &parts.spec, &error);
+	need(table != NULL, "a table of thousands");
+	for (uint32_t i = 0; i < COUNT_MAX; i++) {
+		const uint16_t port = htons(origins[i].source_port);
+
+		found += mcr_table_returned(table, origins[i].source, port, i % 1000, &egress) &&
+			 egress == i;
+		foreign += mcr_table_returned(table, origins[i].source, port, i % 1000 + 1000,
+					      &egress);
+		foreign +=
+			mcr_table_returned(table, htonl(0x0a010000 + i), port, i % 1000, &egress);
+	}
+	EXPECT(found, COUNT_MAX);
+	EXPECT(foreign, 0);
+	mcr_table_free(table);
+	free(origins);
+}
+
 static void test_ports(void)
 {
 	/* ring r on interface r: worker 0 has 1 and 3, worker 1 none, worker 2 has 0 and 2 */
@@ -332,6 +410,7 @@ int main(void)
 	test_find(true);
 	test_duplicates();
 	test_many();
+	test_origins();
 	test_ports();
 	test_ports_max();
 	return finish();

@@ -85,7 +85,8 @@ describe("mcr check", () => {
   });
 
   test("shows the settings of an egress when there are any", () => {
-    const set = 'interface = "eth1", source = "10.1.0.1", source_port = 7000, path = "socket", dscp = 46';
+    const set =
+      'interface = "eth1", source = "10.1.0.1", source_port = 7000, path = "socket", dscp = 46, plain = true';
     expect(checkText({ ...studio, egress: [set, 'interface = "eth2"'] })).toMatchInlineSnapshot(`
       "RULE      INGRESS, → EGRESS      FLOWS  TTL  SETTINGS
       studio-a  eth0 239.1.1.1:5001        1
@@ -93,6 +94,7 @@ describe("mcr check", () => {
                                                    source_port 7000
                                                    path socket
                                                    dscp 46
+                                                   plain
                 → eth2 239.1.1.1:5001           1
 
       profile balanced, 64 MiB per ring: 512 blocks of 128 KiB, handed over within 1 ms; fanout flow

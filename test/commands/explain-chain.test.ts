@@ -1,10 +1,10 @@
-// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, and the
-// cures of what an egress refuses.
+// What `mcr explain` says of queriers, from what the running mcr remembers and what was on the wire just now, of what
+// came back, the cures of what an egress refuses, and what the kernel dropped behind it.
 
 import { describe, expect, test } from "bun:test";
-import { explain } from "../../src/commands/explain-chain.ts";
-import { interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
-import type { EgressSnapshot, Flows } from "../../src/control/protocol.ts";
+import { explain, firstTrouble } from "../../src/commands/explain-chain.ts";
+import { type Evidence, interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
+import type { DeviceStats, EgressSnapshot, Flows } from "../../src/control/protocol.ts";
 import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
 import { interfaceState, ruleOf } from "../support/fakes.ts";
 
@@ -27,18 +27,27 @@ function links(
     wire = onTheWire,
     egress = {},
     after = {},
+    looped = 0,
+    devices = [],
+    paths = [undefined],
   }: {
     readonly wire?: Flows;
     readonly egress?: Readonly<Record<string, unknown>>;
     readonly after?: Partial<EgressSnapshot>;
+    readonly looped?: number;
+    /** Of veth2, before and after. */
+    readonly devices?: readonly DeviceStats[];
+    readonly paths?: Evidence["paths"];
   } = {},
 ) {
   const running = heard && {
     ...heard,
     before: rule,
-    after: { ...rule, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
+    after: { ...rule, looped, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
     interfaceBefore: undefined,
     interfaceAfter: undefined,
+    devicesBefore: devices[0] ? [devices[0]] : [],
+    devicesAfter: devices[1] ? [devices[1]] : [],
     memberships: [],
   };
   return explain({
@@ -52,7 +61,7 @@ function links(
     interfaces: new Map(["veth1", "veth2"].map((name) => [name, interfaceState({ name })])),
     kernelGroups: new Map([["veth1", new Set([group])]]),
     wire,
-    paths: [undefined],
+    paths,
   });
 }
 
@@ -152,6 +161,39 @@ describe("where nothing arrives", () => {
   });
 });
 
+describe("what came back", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const loop = (options: Parameters<typeof links>[1]) =>
+    links(heard, options).find(({ link }) => link === "loop");
+
+  test("from the rule's own egress is worth a look, with the egress and the cure", () => {
+    expect(loop({ looped: 20, after: { returned_packets: 20 } })).toMatchObject({
+      verdict: "warn",
+      text: "20 packets on veth1 had been here before and were dropped, 20 of them meanwhile: they came back from its own egress eth1 239.10.1.1:6001",
+      cure: expect.stringContaining("separate the two networks"),
+    });
+  });
+
+  test("through other relays is worth a look as well", () => {
+    const found = loop({ looped: 5 });
+    expect(found?.verdict).toBe("warn");
+    expect(found?.text).toContain("they came back through other relays");
+    expect(found?.cure).toStartWith("of the relays in the circle let one send to another group");
+  });
+
+  test("is nothing, as far as can be told: sockets carry no hop mark", () => {
+    expect(loop({})).toMatchObject({ verdict: "ok", text: "nothing came back on veth1", cure: null });
+    expect(loop({ after: { path: "socket" } })?.text).toBe(
+      "nothing came back on veth1 that could be told: what leaves by a socket (eth1 239.10.1.1:6001) has no hop mark, so other relays that send it back are not recognised",
+    );
+  });
+
+  test("keeps the conclusion from saying that no link is broken", () => {
+    expect(firstTrouble(links(heard, { looped: 5 }))?.link).toBe("loop");
+    expect(firstTrouble(links(heard))).toBeUndefined();
+  });
+});
+
 describe("packets that are larger than the MTU and may not be fragmented", () => {
   const large: Flows = { ...onTheWire, flows: onTheWire.flows.map((flow) => ({ ...flow, size_max: 3000 })) };
   const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
@@ -221,5 +263,82 @@ describe("the cure is the command that the reason names", () => {
         text,
         cure,
       });
+  });
+});
+
+describe("what the kernel drops behind an egress", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const none = { kind: "tbf", dropped: 10, overlimits: 0, requeues: 0, backlog_packets: 0, backlog_bytes: 0 };
+  const quiet: DeviceStats = { interface: "veth2", dropped: 5, errors: 5, qdisc: none };
+  const device = (...devices: readonly DeviceStats[]) =>
+    links(heard, { devices })
+      .filter(({ link }) => link === "device")
+      .map(({ verdict, text, cure }) => [verdict, text, cure]);
+
+  test("before the wire was watched is no news, and nothing is said of what is not known", () => {
+    expect(device(quiet, quiet)).toEqual([]);
+    expect(device()).toEqual([]);
+  });
+
+  test("is worth a look when its queue does, with the queue's kind and tc(8)", () => {
+    expect(device(quiet, { ...quiet, qdisc: { ...none, dropped: 30 } })).toEqual([
+      [
+        "warn",
+        expect.stringMatching(/^the queue of veth2, tbf, dropped 20 meanwhile /),
+        expect.stringMatching(/^tc -s qdisc show dev veth2; /),
+      ],
+    ]);
+  });
+
+  test("is worth a look when the device does, with what such a device lacks", () => {
+    expect(device(quiet, { ...quiet, dropped: 6 })).toEqual([
+      [
+        "warn",
+        expect.stringMatching(/^veth2 itself dropped 1 \(a tun or tap that nobody reads [^)]*\) meanwhile/),
+        "ip -s -s link show dev veth2; ip -d link show dev veth2",
+      ],
+    ]);
+    expect(device(quiet, { ...quiet, errors: 8 })).toMatchObject([
+      ["warn", expect.stringContaining("failed to send 3 (a tunnel without a route"), expect.any(String)],
+    ]);
+  });
+
+  test("is not told of a queue that is another one by now", () => {
+    expect(device(quiet, { ...quiet, qdisc: { ...none, kind: "fq_codel", dropped: 30 } })).toEqual([]);
+  });
+
+  test("is told beside what the egress found no room for", () => {
+    const dropped = { ...egressSnapshot.dropped, full: 4 };
+    const devices = [quiet, { ...quiet, qdisc: { ...none, dropped: 30 } }];
+    expect(links(heard, { devices, after: { dropped } }).at(-1)).toMatchObject({
+      link: "sent",
+      verdict: "broken",
+      text: expect.stringMatching(/^egress full: 4 of .*; its queue, tbf, counts 20 drops$/),
+    });
+  });
+});
+
+describe("a host that does not answer", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const failing = { state: "failing", reason: "10.0.1.9 does not answer ARP on veth2" } as const;
+  const to = (neighbour: string, gateway?: string) =>
+    links(heard, {
+      egress: { address: "10.0.1.9" },
+      after: failing,
+      paths: [{ route: { gateway }, error: undefined, neighbour }],
+    });
+
+  test("is the broken link, not the egress that it makes failing", () => {
+    expect(to("FAILED").at(-1)).toMatchObject({
+      link: "neighbour",
+      verdict: "broken",
+      text: "10.0.1.9 does not answer ARP on veth2 (FAILED)",
+      cure: expect.stringContaining("ip neigh show dev veth2"),
+    });
+    expect(to("INCOMPLETE", "10.0.1.254").at(-1)?.text).toStartWith("10.0.1.254 does not answer ARP");
+  });
+
+  test("and answers just now is broken no more", () => {
+    expect(to("REACHABLE").map(({ verdict }) => verdict)).not.toContain("broken");
   });
 });

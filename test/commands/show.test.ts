@@ -33,6 +33,19 @@ describe("mcr show", () => {
       `);
   });
 
+  test("tells below an egress that it is plain, and why it sends no frames", () => {
+    const egresses = [
+      { ...egress, plain: true },
+      { ...egress, plain: true, path: "socket" as const, path_reason: "unicast" },
+      { ...egress, path: "socket" as const, path_reason: "unicast" },
+    ];
+    expect(
+      show([{ ...rule, egress: egresses }])
+        .match(/^ +path .*/gm)
+        ?.map((line) => line.trim()),
+    ).toEqual(["path frame, plain", "path socket, plain: unicast", "path socket: unicast"]);
+  });
+
   test("tells below a rule by what means it is exclusive, or why it is not", () => {
     const below = (changes: Partial<RuleSnapshot>) =>
       show([{ ...rule, ...changes }])
@@ -43,6 +56,16 @@ describe("mcr show", () => {
     expect(below({ exclusive: "waiting" })).toBe("exclusive as soon as it is captured");
     expect(below({ exclusive: "refused", exclusive_reason: "tcx: no, nft: no" })).toBe("tcx: no, nft: no");
     expect(below({ exclusive: "off" })).toStartWith("→ eth1");
+  });
+
+  test("tells below rule and egress what came back", () => {
+    const looping = { ...rule, looped: 20, egress: [{ ...egress, returned_packets: 15 }] };
+    const text = formatShow(status, [looping], now.getTime(), 100);
+    expect(text).toMatch(
+      /\nstudio-a .*\n +looped 20: came back on eth0, and dropped \(mcr explain studio-a says from where\)\n/,
+    );
+    expect(text).toMatch(/→ eth1 .*\n +15 of the packets sent came back\n/);
+    expect(formatShow(status, [rule], now.getTime(), 100)).not.toContain("came back");
   });
 
   test("fits 100 columns with the longest ranges and large counters", () => {

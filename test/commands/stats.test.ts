@@ -28,6 +28,10 @@ describe("mcr stats", () => {
                                                      0  other_host
                                                      0  looped
 
+      DEVICE  DROPPED  ERRORS  QDISC  QDISC DROPPED  BACKLOG
+      eth1          3       0  tbf             7991       12
+      wg0           0       0  -                  -        -
+
       WORKER  CPU  LOAD %  MATCHED     SENT  GATHER s  SEND s
            0    0       0   617283  1234533       0.4     2.6
            1    1    12.5   617284  1234534       0.4     2.6

@@ -12,7 +12,7 @@ import {
   sparkline,
   type TopView,
 } from "../../src/commands/top-view.ts";
-import type { Stats } from "../../src/control/protocol.ts";
+import type { EgressSnapshot, Stats } from "../../src/control/protocol.ts";
 import { ExitCode, McrError } from "../../src/error.ts";
 import type { KeySource } from "../../src/terminal.ts";
 import { egress, stats as fakeStats, rule } from "../control/fake-relay.ts";
@@ -114,6 +114,17 @@ describe("rates", () => {
       { name: "eth0", direction: "in", pps: inPps, bitsPerSecond, droppedPps: 0 },
       { name: "eth1", direction: "out", pps: outPps, droppedPps: 100, reasons: "full 1000" },
     ]);
+  });
+
+  test("a rule is in the state of its worst egress, where that is worse than its own", () => {
+    const state = (...egresses: readonly EgressSnapshot["state"][]) =>
+      new TopHistory().next({
+        ...fakeStats,
+        rules: [{ ...rule, egress: egresses.map((each) => ({ ...egress, state: each })) }],
+      }).rules[0]?.state;
+    expect(state("active", "active")).toBe("active");
+    expect(state("active", "failing")).toBe("failing");
+    expect(state("failing", "failed")).toBe("failed");
   });
 
   test("a rule's history holds the last of them, and goes with the rule", () => {

@@ -31,9 +31,9 @@ describe("mcr show", () => {
   });
   test("interfaces", async () => {
     expect(await show("interfaces")).toMatchInlineSnapshot(`
-      "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED
-      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        5
-      eth9       waiting  -             -      1         0         0        0     0        0
+      "INTERFACE  STATE    ADDRESS     MTU  RULES  EGRESSES  CAPTURED  MATCHED  SENT  DROPPED  DEVICE
+      eth0       active   10.10.1.2  1500      1         0   1234667  1234567     0        5  -
+      eth9       waiting  -             -      1         0         0        0     0        0  -
       interface eth9 does not exist (ip link shows the ones that do)
       "
     `);
@@ -45,6 +45,36 @@ describe("mcr show", () => {
     const shown = [{ ...eth0, egresses: 3, failed_egresses: [{ reason, egresses: 2 }] }];
     expect(formatInterfaces({ interfaces: shown }, now.getTime(), 100).split("\n").slice(2)).toEqual([
       `2 of 3 egresses failed: ${reason}`,
+      "",
+    ]);
+  });
+  test("interfaces, with the reason when what egresses send goes nowhere", () => {
+    const [eth0] = interfaces;
+    if (!eth0) throw new Error("expected one");
+    const reason = "10.0.1.9 does not answer ARP on eth0";
+    const shown = [{ ...eth0, egresses: 3, failing_egresses: [{ reason, egresses: 1 }] }];
+    expect(formatInterfaces({ interfaces: shown }, now.getTime(), 100).split("\n").slice(2)).toEqual([
+      `1 of 3 egresses failing: ${reason}`,
+      "",
+    ]);
+  });
+  test("interfaces, with what the kernel dropped behind them, and where", () => {
+    const [eth0] = interfaces;
+    const [eth1, wg0] = stats.devices;
+    if (!eth0 || !eth1 || !wg0) throw new Error("expected these");
+    const shown = [
+      { ...eth0, interface: "eth1", device: eth1 },
+      { ...eth0, interface: "wg0", device: wg0 },
+      { ...eth0, interface: "vx0", device: { ...wg0, interface: "vx0", errors: 12 } },
+    ];
+    const [head, ...lines] = formatInterfaces({ interfaces: shown }, now.getTime(), 200).split("\n");
+    expect([head, ...lines.slice(0, 3)].map((line) => line?.split(/ +/).at(-1))).toEqual([
+      ...["DEVICE", "7994", "0", "12"],
+    ]);
+    expect(lines.slice(3)).toEqual([
+      "behind mcr, device eth1: 3 dropped: ip -s link show eth1",
+      "behind mcr, queue of eth1: tbf dropped 7991: tc -s qdisc show dev eth1",
+      "behind mcr, device vx0: 12 not sent (errors): ip -s link show vx0",
       "",
     ]);
   });

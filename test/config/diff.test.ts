@@ -59,7 +59,7 @@ describe("diffRules", () => {
     for (const [before, after] of ways)
       expect(namesOf(diff([{ ingress: before }], [{ ingress: after }])).unchanged).toEqual(["a"]);
     const defaults =
-      'path = "auto", interface = "eth1", ttl = 1, source = "interface", source_port = "auto", dscp = 0';
+      'path = "auto", interface = "eth1", ttl = 1, source = "interface", source_port = "auto", dscp = 0, plain = false';
     expect(namesOf(diff([a], [{ ...a, egress: [defaults] }])).unchanged).toEqual(["a"]);
   });
 
@@ -83,6 +83,7 @@ describe("diffRules", () => {
       `${target}, source_port = 7000`,
       `${target}, path = "socket"`,
       `${target}, dscp = 46`,
+      `${target}, plain = true`,
     ];
     for (const text of ingress)
       expect([text, namesOf(diff([a], [{ ...a, ingress: text }])).changed]).toEqual([text, ["a"]]);

@@ -66,14 +66,22 @@ egress  = [
         allow_link_local: true,
       },
       egress: [
-        { interface: "eth1", ttl: "keep", source: "keep", source_port: "keep", path: "frame", dscp: "keep" },
+        {
+          interface: "eth1",
+          ttl: "keep",
+          source: "keep",
+          source_port: "keep",
+          path: "frame",
+          dscp: "keep",
+          plain: true,
+        },
       ],
     });
     expect(formatRule(all)).toBe(
       `[[rule]]
 name    = "all"
 ingress = { interface = "eth0", group = "ff05::1", vlan = 5, exclusive = true, protocol = "esp", allow_link_local = true }
-egress  = [{ interface = "eth1", ttl = "keep", source = "keep", source_port = "keep", path = "frame", dscp = "keep" }]
+egress  = [{ interface = "eth1", ttl = "keep", source = "keep", source_port = "keep", path = "frame", dscp = "keep", plain = true }]
 `,
     );
     expect(Object.keys(ruleEntries)).toEqual(["name", "ingress", "egress"]);

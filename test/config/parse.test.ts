@@ -34,7 +34,13 @@ describe("defaults and canonical form", () => {
 
   test("a short rule has every default, a TTL of 1 for groups and 64 for hosts", () => {
     const egress = ['interface = "eth1"', 'interface = "wg0", address = "10.100.0.2"'];
-    const defaults = { source: "interface", source_port: "auto", path: "auto", dscp: 0 } as const;
+    const defaults = {
+      source: "interface",
+      source_port: "auto",
+      path: "auto",
+      dscp: 0,
+      plain: false,
+    } as const;
     expect(parseRule({ egress })).toEqual({
       name: "a",
       ingress: {
@@ -182,6 +188,7 @@ describe("a value of egress that is wrong says what would be right", () => {
     ['ttl = "1"', 'ttl: "1" is not a TTL: give 1-255, "keep" or "decrement"'],
     ["dscp = 64", 'dscp: 64 is not a DSCP: give 0-63 or "keep"'],
     ["dscp = -1", 'dscp: -1 is not a DSCP: give 0-63 or "keep"'],
+    ["plain = 1", "plain: 1 is neither true nor false: write it without quotes"],
     ["port = 0", 'port: 0 is not a port: give 1-65535, "6001-6050", or leave it out for the same port'],
     ["source_port = 0", 'source_port: 0 is not a source port: give 1-65535, "keep" or "auto"'],
     [

@@ -26,7 +26,14 @@ export function randomRule(random: Random, number: number): Rule {
       `, address = "10.1.${number >> 8}.${number & 255}", port = ${6001 + i}`,
     ]);
     const ttl = random.pick(["", "", ", ttl = 1", ", ttl = 8", ", ttl = 64"]);
-    const more = random.pick(["", "", ", dscp = 46", ", source_port = 7000", ', source = "10.8.8.8"']);
+    const more = random.pick([
+      "",
+      "",
+      ", dscp = 46",
+      ", plain = true",
+      ", source_port = 7000",
+      ', source = "10.8.8.8"',
+    ]);
     return `{ interface = "out${i}"${target}${ttl}${more} }`;
   });
   const text = `[[rule]]

@@ -28,6 +28,7 @@ export const egress: EgressSnapshot = {
   ttl: 1,
   path: "frame",
   path_reason: null,
+  plain: false,
   state: "active",
   since: "2026-11-21T09:55:00.000Z",
   reason: null,
@@ -37,6 +38,7 @@ export const egress: EgressSnapshot = {
   frame_packets: 1234567,
   rate: { packets_per_s: 20_000, bits_per_s: 163_840_000 },
   dropped: { full: 0, error: 0, unavailable: 0, expired: 0 },
+  returned_packets: 0,
   last_error: null,
 };
 
@@ -57,6 +59,7 @@ export const rule: RuleSnapshot = {
   last_packet: "2026-11-21T11:59:59.990Z",
   latency: { samples: 1200, p50_ns: 612_345, p99_ns: 1_050_000, max_ns: 2_345_678 },
   rtp: { packets: 1234559, missing: 12, reordered: 3, duplicate: 1 },
+  looped: 0,
   egress: [egress],
 };
 
@@ -161,6 +164,8 @@ export const stats: Stats = {
         other_host: 0,
         looped: 0,
       },
+      undescribed: 0,
+      reopened: 0,
     },
   ],
   workers: [0, 1].map((worker) => ({
@@ -178,6 +183,18 @@ export const stats: Stats = {
     load_percent: 12.5 * worker,
   })),
   rules: [...rules],
+  devices: [
+    {
+      interface: "eth1",
+      dropped: 3,
+      errors: 0,
+      qdisc: {
+        ...{ kind: "tbf", dropped: 7991, overlimits: 4215, requeues: 0 },
+        ...{ backlog_packets: 12, backlog_bytes: 12_504 },
+      },
+    },
+    { interface: "wg0", dropped: 0, errors: 0, qdisc: null },
+  ],
   latency: { samples: 1300, p50_ns: 600_000, p99_ns: 1_040_000, max_ns: 2_345_678 },
   igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },
 };
@@ -303,6 +320,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     ingress_rules: 1,
     egresses: 0,
     failed_egresses: [],
+    failing_egresses: [],
     fanout_id: 4711,
     last_query: null,
     listening_since: null,
@@ -310,6 +328,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
   {
     interface: "eth9",
@@ -321,6 +340,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     ingress_rules: 1,
     egresses: 0,
     failed_egresses: [],
+    failing_egresses: [],
     fanout_id: null,
     last_query: null,
     listening_since: null,
@@ -328,6 +348,7 @@ export const interfaces: readonly InterfaceSnapshot[] = [
     sent_packets: 0,
     sent_bytes: 0,
     egress_dropped: 0,
+    device: null,
   },
 ];
 

@@ -99,6 +99,10 @@ test("rules, egresses, drops by reason, interfaces, workers, groups and the last
     'mcr_output_state{rule="wall",output="1",iface="eth1",dst="239.10.1.1-239.10.1.50:6001-6050",state="waiting"}': 1,
     'mcr_dropped_packets_total{reason="unavailable"}': 20,
     'mcr_interface_dropped_packets_total{iface="eth0",reason="no_match"}': 90,
+    'mcr_interface_device_dropped_total{iface="eth1",where="device"}': 3,
+    'mcr_interface_device_dropped_total{iface="eth1",where="errors"}': 0,
+    'mcr_interface_device_dropped_total{iface="eth1",where="qdisc"}': 7991,
+    'mcr_interface_device_dropped_total{iface="wg0",where="device"}': 0,
     'mcr_ring_dropped_packets_total{iface="eth0"}': 1,
     'mcr_worker_cpu_seconds_total{worker="0",cpu="0"}': 3.25,
     'mcr_worker_gather_seconds_total{worker="0",cpu="0"}': 0.4,
@@ -142,6 +146,21 @@ test("the health of RTP is told with the labels of the rule, and only where ther
     [`mcr_rtp_duplicate_packets_total${labels}`, 1],
   ]);
   expect(renderMetrics(source({ rules: [counted(5, { rtp: null })] }))).not.toContain("mcr_rtp_");
+});
+
+test("what came back is told by rule and by egress, and only where something did", () => {
+  expect(renderMetrics(source())).not.toMatch(/looped_packets_total|returned_packets_total/);
+  const looping = counted(100, { looped: 30, egress: [{ ...egress, returned_packets: 20 }] });
+  const values = valuesIn(renderMetrics(source({ rules: [looping] })));
+  expect(
+    values.get('mcr_rule_looped_packets_total{rule="studio-a",iface="eth0",group="239.1.1.1",port="5001"}'),
+  ).toBe(30);
+  expect(
+    values.get(
+      'mcr_output_returned_packets_total{rule="studio-a",output="1",iface="eth1",dst="239.10.1.1:6001"}',
+    ),
+  ).toBe(20);
+  expect(values.get('mcr_interface_dropped_packets_total{iface="eth0",reason="looped"}')).toBe(0);
 });
 
 test("it counts on after a reload has changed the rule, before its RTP is recognised again and after", () => {

@@ -16,7 +16,7 @@ test("an interface sums what its egresses sent and dropped", () => {
     [{ name: "eth0", unusable: "interface eth0 is down" }, interfaceState({ name: "eth1" })],
     new Map(),
     new Map(),
-    { rules, interfaces: [] },
+    { rules, interfaces: [], devices: [] },
   );
   expect(eth0).toMatchObject({ state: "waiting", ingress_rules: 2, egresses: 0, egress_dropped: 0 });
   expect(eth1).toMatchObject({ state: "active", egresses: 2, sent_packets: 11, egress_dropped: 8642 });
@@ -29,6 +29,7 @@ test("an interface that is there tells why its egresses do not send", () => {
   const snapshots = interfaceSnapshots([interfaceState({ name: "eth1" })], new Map(), new Map(), {
     rules,
     interfaces: [],
+    devices: [],
   });
   expect(snapshots).toMatchObject([
     { state: "active", egresses: 3, failed_egresses: [{ reason, egresses: 2 }] },
@@ -50,7 +51,7 @@ test("an interface has the last IGMP query, also while it is gone, and since whe
       ["eth1", { last: undefined, sinceMs: now.getTime() }],
       ["eth2", { last, sinceMs: undefined }],
     ]),
-    { rules: [], interfaces: [] },
+    { rules: [], interfaces: [], devices: [] },
   );
   const last_query = { time: "2026-11-21T11:59:26.000Z", from: "10.0.0.1", version: 2 };
   expect(snapshots).toMatchObject([

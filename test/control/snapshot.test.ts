@@ -48,13 +48,21 @@ function relaying() {
     .setLatency(1, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .setLatency(131_072, { sum_ns: 400, max_ns: 300 }, { 0: 2 })
     .set("interface", 0, { packets: 70, bytes: 60_000, matched: 60, no_match: 7, bad_checksum: 3 })
-    .set("rule", 1, { packets: 60, bytes: 60_000, last_ns: lastMs * 1e6, rtp_packets: 50, rtp_missing: 2 })
+    .set("rule", 1, {
+      packets: 60,
+      bytes: 60_000,
+      last_ns: lastMs * 1e6,
+      rtp_packets: 50,
+      rtp_missing: 2,
+      looped: 3,
+    })
     .set("egress", 4, {
       sent_packets: 57,
       sent_bytes: 57_000,
       frame_packets: 51,
       full_packets: 3,
       last_errno: 105,
+      returned_packets: 2,
     })
     .set("egress", 5, { unavailable_packets: 60 });
   const second = new FakeCounterArea()
@@ -68,6 +76,7 @@ function relaying() {
       rtp_missing: 1,
       rtp_reordered: 5,
       rtp_duplicate: 6,
+      looped: 1,
     })
     .set("egress", 4, { sent_packets: 39, sent_bytes: 39_000, frame_packets: 39, error_packets: 1 })
     .set("egress", 5, { unavailable_packets: 40 });
@@ -75,7 +84,8 @@ function relaying() {
   const source: Source = {
     counters,
     rules: [running],
-    interfaces: [{ name: "veth1", slot: 0, ringDropped: 9 }],
+    interfaces: [{ name: "veth1", slot: 0, ringDropped: 9, reopened: 1 }],
+    devices: [{ interface: "veth2", dropped: 3, errors: 2, qdisc: { ...queue, dropped: 7991 } }],
     leaving: [],
     retired: [],
     cpus: [0, 3],
@@ -84,6 +94,7 @@ function relaying() {
   return { running, counters, source };
 }
 
+const queue = { kind: "tbf", overlimits: 0, requeues: 0, backlog_packets: 0, backlog_bytes: 0 };
 const igmp = { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 };
 
 /** As a client gets it; the schemas take nothing away and miss nothing. */
@@ -111,6 +122,7 @@ describe("a rule's snapshot", () => {
       last_packet: "2026-01-02T03:04:07.500Z",
       latency: { samples: 2, p50_ns: 256, p99_ns: 300, max_ns: 300 },
       rtp: { packets: 80, missing: 3, reordered: 5, duplicate: 6 },
+      looped: 4,
       egress: [
         {
           interface: "veth2",
@@ -118,6 +130,7 @@ describe("a rule's snapshot", () => {
           ttl: 1,
           path: "frame",
           path_reason: null,
+          plain: false,
           state: "active",
           since: "2026-01-02T03:04:06.000Z",
           reason: null,
@@ -127,6 +140,7 @@ describe("a rule's snapshot", () => {
           frame_packets: 90,
           rate: null,
           dropped: { full: 3, error: 1, unavailable: 0, expired: 0 },
+          returned_packets: 2,
           last_error: "no buffer space available (ENOBUFS)",
         },
         {
@@ -135,6 +149,7 @@ describe("a rule's snapshot", () => {
           ttl: 64,
           path: "socket",
           path_reason: null,
+          plain: false,
           state: "waiting",
           since: "2026-01-02T03:04:05.000Z",
           reason: "interface wg0 is down (ip link set wg0 up)",
@@ -144,6 +159,7 @@ describe("a rule's snapshot", () => {
           frame_packets: 0,
           rate: null,
           dropped: { full: 0, error: 0, unavailable: 100, expired: 0 },
+          returned_packets: 0,
           last_error: null,
         },
       ],
@@ -242,6 +258,8 @@ describe("the statistics", () => {
           other_host: 0,
           looped: 0,
         },
+        undescribed: 0,
+        reopened: 1,
       },
     ]);
     const { ring, ...afterRing } = interfaces[0]?.dropped ?? { ring: 0 };
@@ -302,6 +320,7 @@ describe("the statistics", () => {
       rules: [],
       leaving: [],
       interfaces: [],
+      devices: [],
       retired: [],
       cpus: [],
       loadPercent: [],
@@ -317,6 +336,7 @@ describe("the statistics lines", () => {
     expect(statisticsLines(statsSnapshot(relaying().source, igmp, startMs))).toEqual([
       "[STATS:Ingress] interface=veth1 packets=111 matched=100 bytes=100000 dropped_ring=9 dropped_no_match=7 dropped_tagged=0 dropped_malformed=0 dropped_truncated=0 dropped_bad_checksum=3 dropped_fragment_late=1 dropped_fragment_overlap=0 dropped_fragment_full=0 dropped_fragment_malformed=0 dropped_other_host=0 dropped_looped=0",
       "[STATS:Egress] sent=96 bytes=96000 dropped_full=3 dropped_error=1 dropped_unavailable=100 dropped_expired=0",
+      "[STATS:Device] interface=veth2 dropped=3 errors=2 qdisc=tbf qdisc_dropped=7991",
       "[STATS:Worker] worker=0 cpu=0 load_percent=12.5 matched=60 sent_packets=57 wakeups=10 blocks=11 sends=12 runs=2 run_packets=8 gather_ns=0 send_ns=5",
       "[STATS:Worker] worker=1 cpu=3 load_percent=0 matched=40 sent_packets=39 wakeups=20 blocks=0 sends=0 runs=0 run_packets=0 gather_ns=0 send_ns=0",
       "[STATS:Latency] samples=2 p50_ns=256 p99_ns=300 max_ns=300",
@@ -330,6 +350,7 @@ describe("the statistics lines", () => {
       rules: [],
       leaving: [],
       interfaces: [],
+      devices: [],
       retired: [],
       cpus: [],
       loadPercent: [],

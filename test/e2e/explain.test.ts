@@ -277,7 +277,7 @@ test(
     const found = await explained(relay);
     expect(found).toMatchObject({ exitCode: 0, running: true, broken: null });
     expect(found.links.map(({ link }) => link)).toEqual([
-      ...["rule", "interface", "membership", "querier", "wire", "match", "ring"],
+      ...["rule", "interface", "loop", "membership", "querier", "wire", "match", "ring"],
       ...(variant.isExclusive ? ["exclusive"] : []),
       ...["egress", "ttl", "sent", "mtu"],
     ]);

@@ -1,15 +1,16 @@
 /*
- * Fuzzes c/forward.c from ring memory to batch, with a real table and no
- * socket: the egresses are unavailable, so packets end in a counter. A block
- * (TPACKET_V3), or each slot (TPACKET_V2), lies in memory of exactly its size.
+ * Fuzzes c/ring.h and c/forward.c from ring memory to batch, with a real table
+ * and no socket: the egresses are unavailable, so packets end in a counter.
  *
- *   input: | frames | flags | payload bytes, 2 | cut at, 2 | edit, 3 | edit, 3 | ...
+ *   input: | frames | flags | payload bytes, 2 | cut at, 2 | incomplete | edit, 3 | edit, 3 | ...
  *   edit:  | place in the block, 2 | value |
  *
- * Frames are written as the kernel would, then edited: inputs get past the
- * checks of headers from the start, and every field can lie. Slots are edited
- * as if they lay one behind the other. RTP goes on from input to input, or its
- * streams would hardly ever be recognised.
+ * The block is filled as the kernel would fill it, over what lay there a lap
+ * ago: whole frames of another stream, none of which may be relayed again. Then
+ * it is edited: inputs get past the checks of headers from the start, and every
+ * field can lie. It ends where its memory does, so that AddressSanitizer sees
+ * each byte read behind it. RTP goes on from input to input, or its streams
+ * would hardly ever be recognised.
  */
 #define _GNU_SOURCE
 #include "../c/accounts.h"
@@ -17,21 +18,22 @@
 #include "relay.h"
 
 #include <arpa/inet.h>
-#include <linux/if_ether.h>
-#include <linux/virtio_net.h>
 
 #define BLOCK_HEADER_BYTES 48u
 #define LINK_AT 48u
 #define MAC_AT 92u
 #define NET_AT 106u
-#define FRAMES_MAX 4u
-#define EDITS_AT 6u
-#define GSO_UDP_L4 5
+#define FRAMES_MAX 8u
+#define EDITS_AT 7u
+/* In bytes the long frame needs the most. */
+_Static_assert(FRAMES_MAX *(NET_AT + 28 + 1472 + 8) < 65507, "a long frame needs the most");
+/* What a frame of the lap before holds, from its first byte to its last. */
+#define STALE_BYTE 0xee
 
 enum {
 	MEND_CHECKSUMS = 1, /* of the IPv4 headers, after the edits */
-	BY_FRAME = 2, /* slots, not a block */
-	LONG = 4, /* slots whose frames lie in copies */
+	LONG = 2, /* one frame, as long as an IP datagram can be */
+	FRAGMENTS = 4, /* of one datagram, in order */
 	IS_RTP = 8, /* every datagram, with numbers in a row */
 };
 
@@ -84,12 +86,21 @@ static uint32_t get16_le(const uint8_t *bytes)
 	return bytes[0] | (uint32_t)bytes[1] << 8;
 }
 
-static void write_rtp(uint8_t *payload, uint32_t payload_bytes, uint32_t cut)
+/* What one input says. */
+struct plan {
+	uint32_t frame_count, payload_bytes, cut;
+	uint8_t flags, incomplete;
+	const uint8_t *edits;
+	size_t edit_bytes;
+};
+
+static void write_rtp(uint8_t *payload, const struct plan *plan)
 {
 	static uint16_t sequence;
-	uint32_t segment_bytes = cut ? cut : payload_bytes;
+	uint32_t segment_bytes = plan->cut ? plan->cut : plan->payload_bytes;
 
-	for (uint32_t at = 0; at + MCR_RTP_HEADER_BYTES <= payload_bytes; at += segment_bytes) {
+	for (uint32_t at = 0; at + MCR_RTP_HEADER_BYTES <= plan->payload_bytes;
+	     at += segment_bytes) {
 		if (segment_bytes < MCR_RTP_HEADER_BYTES)
 			break;
 		payload[at] = 0x80;
@@ -98,61 +109,69 @@ static void write_rtp(uint8_t *payload, uint32_t payload_bytes, uint32_t cut)
 	}
 }
 
-/* Everything of a frame but its header, which the two kinds of ring write differently. */
-static void write_datagram(uint8_t *base, size_t link_at, uint32_t payload_bytes, uint32_t cut,
-			   bool is_rtp)
+static void write_datagram(uint8_t *base, const struct plan *plan, uint32_t index, uint8_t fill)
 {
-	const uint16_t total = htons((uint16_t)(28 + payload_bytes));
-	const uint16_t udp = htons((uint16_t)(8 + payload_bytes));
+	const uint16_t total = htons((uint16_t)(28 + plan->payload_bytes));
+	const uint16_t udp = htons((uint16_t)(8 + plan->payload_bytes));
 	const uint8_t ip[28] = { 0x45, [8] = 4, 17, [12] = 10, 0,    0,	   1,	239,
 				 1,    1,	1,  0x0f,      0xa0, 0x13, 0x89 };
 	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
-	const struct virtio_net_hdr offload = { .gso_type = cut ? GSO_UDP_L4 : 0,
-						.gso_size = (uint16_t)cut };
+	const struct virtio_net_hdr offload = { .gso_type = plan->cut ? VIRTIO_NET_HDR_GSO_UDP_L4 :
+									0,
+						.gso_size = (uint16_t)plan->cut };
 
-	memcpy(base + link_at, &link, sizeof(link));
+	memcpy(base + LINK_AT, &link, sizeof(link));
 	memcpy(base + MAC_AT - sizeof(offload), &offload, sizeof(offload));
 	memcpy(base + NET_AT, ip, sizeof(ip));
 	memcpy(base + NET_AT + 2, &total, 2);
 	memcpy(base + NET_AT + 24, &udp, 2);
-	if (is_rtp)
-		write_rtp(base + NET_AT + 28, payload_bytes, cut);
+	memset(base + NET_AT + 28, fill, plan->payload_bytes);
+	if (plan->flags & FRAGMENTS) {
+		const uint32_t units = (8 + plan->payload_bytes) / 8;
+		const uint16_t flags =
+			htons((uint16_t)((index + 1 < plan->frame_count ? 0x2000 : 0) |
+					 (index * units & 0x1fff)));
+
+		memcpy(base + NET_AT + 6, &flags, 2);
+	}
+	if (plan->flags & IS_RTP && fill != STALE_BYTE)
+		write_rtp(base + NET_AT + 28, plan);
 }
 
-static void write_frame(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool is_rtp, bool last)
+/* As the kernel does: of a frame that it cannot describe only the way to the next. */
+static void write_frame(uint8_t *base, const struct plan *plan, uint32_t index, uint8_t fill,
+			bool is_complete)
 {
-	const struct tpacket3_hdr header = { .tp_next_offset = last ? 0 :
-								      frame_bytes(payload_bytes),
-					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
-					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
-					     .tp_mac = MAC_AT,
-					     .tp_net = NET_AT };
+	struct tpacket3_hdr *header = (void *)base;
 
-	memcpy(base, &header, sizeof(header));
-	write_datagram(base, LINK_AT, payload_bytes, cut, is_rtp);
-}
-
-static void write_slot(uint8_t *base, uint32_t payload_bytes, uint32_t cut, bool is_rtp)
-{
-	const struct tpacket2_hdr header = { .tp_status = TP_STATUS_USER,
-					     .tp_snaplen = NET_AT - MAC_AT + 28 + payload_bytes,
-					     .tp_len = NET_AT - MAC_AT + 28 + payload_bytes,
-					     .tp_mac = MAC_AT,
-					     .tp_net = NET_AT };
-
-	memcpy(base, &header, sizeof(header));
-	write_datagram(base, TPACKET_ALIGN(sizeof(header)), payload_bytes, cut, is_rtp);
+	header->tp_next_offset = index + 1 == plan->frame_count ? 0 :
+								  frame_bytes(plan->payload_bytes);
+	header->tp_status = 0;
+	if (!is_complete)
+		return;
+	*header = (struct tpacket3_hdr){ .tp_next_offset = header->tp_next_offset,
+					 .tp_status = TP_STATUS_USER,
+					 .tp_snaplen = NET_AT - MAC_AT + 28 + plan->payload_bytes,
+					 .tp_len = NET_AT - MAC_AT + 28 + plan->payload_bytes,
+					 .tp_mac = MAC_AT,
+					 .tp_net = NET_AT };
+	write_datagram(base, plan, index, fill);
 }
 
 /* Reads what would be sent, then counts it: the batch is consistent. */
-static void finish_batch(void)
+static void finish_batch(bool is_edited)
 {
 	volatile uint8_t sum = 0;
 
 	require(worker->packet_count <= MCR_BATCH_PACKETS_MAX);
-	for (uint32_t i = 0; i < worker->packet_count; i++)
-		for (uint32_t j = 0; j < worker->packets[i].bytes; j++)
-			sum = (uint8_t)(sum + worker->packets[i].payload[j]);
+	for (uint32_t i = 0; i < worker->packet_count; i++) {
+		const struct mcr_packet *packet = &worker->packets[i];
+
+		for (uint32_t j = 0; j < packet->bytes; j++)
+			sum = (uint8_t)(sum + packet->payload[j]);
+		/* Not by an edit, which may complete what the kernel has not. */
+		require(is_edited || packet->bytes == 0 || packet->payload[0] != STALE_BYTE);
+	}
 	mcr_batch_send(table, worker, &table->scratch[0]);
 	require(worker->packet_count == 0);
 }
@@ -175,107 +194,70 @@ static void require_accounts(void)
 	}
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
-
-/* What one input says. */
-struct plan {
-	uint32_t frame_count, payload_bytes, cut;
-	bool mends, is_long, is_rtp;
-	const uint8_t *edits;
-	size_t edit_bytes;
-};
-
-/* The edits of plan that fall into these bytes, which begin at `first` of all. */
-static void edit(const struct plan *plan, uint8_t *bytes, size_t count, size_t first, size_t total)
-{
-	for (size_t at = 0; at + 3 <= plan->edit_bytes; at += 3) {
-		size_t place = get16_le(plan->edits + at) % total;
-
-		if (place >= first && place - first < count)
-			bytes[place - first] = plan->edits[at + 2];
-	}
-}
-
-static void gather_block(const struct plan *plan)
+static void gather_block(const struct plan *plan, uint8_t *block, size_t block_bytes)
 {
 	const uint32_t stride = frame_bytes(plan->payload_bytes);
-	const size_t block_bytes = BLOCK_HEADER_BYTES + plan->frame_count * (size_t)stride;
-	uint8_t *memory = calloc(1, block_bytes);
-	struct tpacket_block_desc *block = (void *)memory;
+	struct tpacket_hdr_v1 *header = &((struct tpacket_block_desc *)(void *)block)->hdr.bh1;
+	const uint64_t undescribed = worker->interfaces[0].undescribed;
+	uint32_t incomplete = 0;
 
-	require(memory != NULL);
-	block->hdr.bh1.num_pkts = plan->frame_count;
-	block->hdr.bh1.offset_to_first_pkt = BLOCK_HEADER_BYTES;
-	for (uint32_t i = 0; i < plan->frame_count; i++)
-		write_frame(memory + BLOCK_HEADER_BYTES + i * stride, plan->payload_bytes,
-			    plan->cut, plan->is_rtp, i + 1 == plan->frame_count);
-	edit(plan, memory, block_bytes, 0, block_bytes);
-	for (uint32_t i = 0; i < plan->frame_count && plan->mends; i++)
-		mend_checksum(memory + BLOCK_HEADER_BYTES + i * stride + NET_AT,
-			      28 + plan->payload_bytes);
-	block->hdr.bh1.num_pkts %= 256; /* more only takes time */
-
-	mcr_block_gather(table, worker, &table->scratch[0], 0, block, block_bytes);
-	finish_batch();
-	free(memory);
-}
-
-/* As the kernel queues it beside the slot: from the offload header on. */
-static struct mcr_copy copy_of(const uint8_t *slot, size_t slot_bytes)
-{
-	const size_t at = MAC_AT - sizeof(struct virtio_net_hdr);
-	uint8_t *bytes = malloc(slot_bytes - at);
-
-	require(bytes != NULL);
-	memcpy(bytes, slot + at, slot_bytes - at);
-	return (struct mcr_copy){ bytes, slot_bytes - at };
-}
-
-static void gather_slots(const struct plan *plan)
-{
-	const size_t slot_bytes = frame_bytes(plan->payload_bytes);
-	uint8_t *slots[FRAMES_MAX];
-	struct mcr_copy copies[FRAMES_MAX] = { 0 };
-
+	for (uint32_t lap = 0; lap < 2; lap++)
+		for (uint32_t i = 0; i < plan->frame_count; i++)
+			write_frame(block + BLOCK_HEADER_BYTES + i * stride, plan, i,
+				    lap ? 1 : STALE_BYTE, lap == 0 || !(plan->incomplete >> i & 1));
+	header->num_pkts = plan->frame_count;
+	header->offset_to_first_pkt = BLOCK_HEADER_BYTES;
+	for (size_t at = 0; at + 3 <= plan->edit_bytes; at += 3)
+		block[get16_le(plan->edits + at) % block_bytes] = plan->edits[at + 2];
 	for (uint32_t i = 0; i < plan->frame_count; i++) {
-		slots[i] = calloc(1, slot_bytes);
-		require(slots[i] != NULL);
-		write_slot(slots[i], plan->payload_bytes, plan->cut, plan->is_rtp);
-		edit(plan, slots[i], slot_bytes, i * slot_bytes, plan->frame_count * slot_bytes);
-		if (plan->mends)
-			mend_checksum(slots[i] + NET_AT, 28 + plan->payload_bytes);
-		if (plan->is_long)
-			copies[i] = copy_of(slots[i], slot_bytes);
-		mcr_slot_gather(table, worker, &table->scratch[0], 0, (const void *)slots[i],
-				slot_bytes, copies[i]);
+		if (plan->flags & MEND_CHECKSUMS)
+			mend_checksum(block + BLOCK_HEADER_BYTES + i * stride + NET_AT,
+				      28 + plan->payload_bytes);
+		incomplete += plan->incomplete >> i & 1;
 	}
-	finish_batch(); /* the payloads lie in the slots, or copies, until here */
-	for (uint32_t i = 0; i < plan->frame_count; i++) {
-		free((void *)(uintptr_t)copies[i].bytes);
-		free(slots[i]);
-	}
+	header->num_pkts %= 256; /* more only takes time */
+
+	mcr_block_gather(table, worker, &table->scratch[0], 0,
+			 mcr_block_read(block, block_bytes, true));
+	require(plan->edit_bytes >= 3 ||
+		worker->interfaces[0].undescribed == undescribed + incomplete);
+	finish_batch(plan->edit_bytes >= 3);
 }
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
+	static uint8_t *memory;
+	static size_t memory_bytes;
 	struct plan plan;
+	size_t block_bytes;
 
 	if (size < EDITS_AT)
 		return 0;
-	if (!relay)
+	if (!relay) {
 		table_open();
+		memory_bytes = BLOCK_HEADER_BYTES +
+			       frame_bytes(65507); /* longer than FRAMES_MAX of the others */
+		memory = calloc(1, memory_bytes);
+		require(memory != NULL);
+	}
 	plan = (struct plan){ .frame_count = 1 + input[0] % FRAMES_MAX,
-			      .payload_bytes = get16_le(input + 2) % 65508,
+			      .payload_bytes = get16_le(input + 2) % 1473,
 			      .cut = get16_le(input + 4),
-			      .mends = input[1] & MEND_CHECKSUMS,
-			      .is_long = input[1] & LONG,
-			      .is_rtp = input[1] & IS_RTP,
+			      .flags = input[1],
+			      .incomplete = input[6],
 			      .edits = input + EDITS_AT,
 			      .edit_bytes = size - EDITS_AT };
-	if (input[1] & BY_FRAME)
-		gather_slots(&plan);
-	else
-		gather_block(&plan);
+	if (plan.flags & LONG) {
+		plan.frame_count = 1;
+		plan.payload_bytes = get16_le(input + 2) % 65508;
+	}
+	if (plan.flags & FRAGMENTS)
+		plan.payload_bytes &= ~7u;
+	block_bytes =
+		BLOCK_HEADER_BYTES + plan.frame_count * (size_t)frame_bytes(plan.payload_bytes);
+	gather_block(&plan, memory + memory_bytes - block_bytes, block_bytes);
 	require_accounts();
 	return 0;
 }

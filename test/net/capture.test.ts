@@ -52,7 +52,7 @@ describe("a capture", () => {
   test("of one worker has nothing to choose, so it takes the cheapest mode", () => {
     const shim = new FakeRings();
     opened(shim, 1, shape);
-    expect(shim.opened).toMatchObject([{ ...shape, fanout: 2 }]);
+    expect(shim.opened).toMatchObject([{ ...shape, fanout: 4 }]);
   });
 
   test("closes the first ring when the second cannot be opened", () => {

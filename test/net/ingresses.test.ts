@@ -5,6 +5,7 @@ import type { Interface, RingOptions } from "../../src/native/shim.ts";
 import type { Capture } from "../../src/net/capture.ts";
 import { Ingresses } from "../../src/net/ingresses.ts";
 import { readInterface } from "../../src/net/interfaces.ts";
+import type { RingSettings } from "../../src/net/profile.ts";
 import {
   type ErrnoName,
   FakeRings,
@@ -41,14 +42,19 @@ class FakeHost extends FakeRings {
   }
 }
 
-const settings = { profile: "balanced", fanout: "flow", ring_bytes: 64 << 20, latency_sleep_us: 0 } as const;
+const settings: RingSettings = {
+  profile: "balanced",
+  fanout: "flow",
+  ring_bytes: 64 << 20,
+  latency_sleep_us: 0,
+};
 
-function setUp(workerCount = 1) {
+function setUp(workerCount = 1, itsSettings = settings, undescribedOf?: (slot: number) => number) {
   const host = new FakeHost();
   host.plug("veth1", 3);
   host.plug("veth5", 8);
   const recorded = recordedLog();
-  const ingresses = new Ingresses(host, recorded.log, workerCount, settings);
+  const ingresses = new Ingresses(host, recorded.log, workerCount, itsSettings, undescribedOf);
   /** As the relay does it: the interfaces as they are now, and the names that rules want. */
   const refresh = (...names: readonly string[]) =>
     ingresses.refresh(new Map(names.map((name) => [name, readInterface(host, name)])), new Set(names));
@@ -71,14 +77,14 @@ function ringsInTable(ingresses: Ingresses, stale: readonly Capture[] = []) {
 const [first, second, third] = [ringHandle(1), ringHandle(2), ringHandle(3)];
 
 describe("an ingress interface", () => {
-  test("whose long frames have little room is told of, with the cure", () => {
-    const { refresh, host, lines } = setUp();
+  test("whose frames have less room to wait than asked for is told of, with the cure", () => {
+    const { refresh, host, lines } = setUp(1, { ...settings, profile: "latency" });
     host.receiveBytes = 212_992;
     refresh("veth1");
     expect(lines.at(-1)).toBe(
-      "<5>[Ingress] on veth1 frames beyond 12 KiB have room for 208 KiB only: sysctl -w net.core.rmem_max=16777216, or CAP_NET_ADMIN, gives them 16 MiB",
+      "<5>[Ingress] on veth1 frames that wait for a worker have room for 208 KiB only: sysctl -w net.core.rmem_max=67108864, or CAP_NET_ADMIN, gives them 64 MiB",
     );
-    host.receiveBytes = 16_777_216;
+    host.receiveBytes = 67_108_864;
     refresh("veth1", "veth5");
     expect(lines.at(-1)).toContain("capturing on veth5");
   });
@@ -311,7 +317,7 @@ describe("frames that found a ring full", () => {
     refresh("veth1");
     host.drops.set(first, 40).set(second, 2);
     ingresses.takeRingDrops();
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 42 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 42, reopened: 0 }]);
     expect(lines.slice(1)).toEqual([
       "<4>[Ingress] 42 frames on veth1 found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)",
     ]);
@@ -341,11 +347,81 @@ describe("frames that found a ring full", () => {
     refresh("veth1");
     host.drops.set(first, 6);
     ingresses.close(refresh());
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 6 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 6, reopened: 0 }]);
     refresh("veth1");
     host.drops.set(second, 7);
     ingresses.takeRingDrops();
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 13 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 13, reopened: 0 }]);
+  });
+});
+
+describe("frames with an offload type that the kernel cannot describe", () => {
+  test("are told as what they are, not as a host that is too slow", () => {
+    let undescribed = 0;
+    const { refresh, ingresses, host, lines } = setUp(1, settings, () => undescribed);
+    refresh("veth1");
+    undescribed = 3;
+    host.drops.set(first, 3);
+    ingresses.takeRingDrops();
+    expect(lines.slice(1)).toEqual([
+      "<4>[Ingress] 3 frames on veth1 were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest; there: ethtool -K eth0 ufo off, or host_ufo=off of its network card in QEMU)",
+    ]);
+    undescribed = 4;
+    host.drops.set(first, 3);
+    ingresses.takeRingDrops();
+    expect(lines.at(-1)).toStartWith("<4>[Ingress] 2 frames on veth1 found the ring full");
+  });
+});
+
+describe("a ring that only drops", () => {
+  function looked(workerCount = 1) {
+    const set = setUp(workerCount);
+    set.refresh("veth1");
+    /** As the relay does it twice a second. */
+    const look = (drops: number) => {
+      set.host.drops.set(first, drops);
+      set.ingresses.takeRingDrops();
+      return set.ingresses.lookForStuckRings();
+    };
+    return { ...set, look };
+  }
+
+  test("is opened anew after four looks in a row, counted and named", () => {
+    const { look, refresh, ingresses, host, lines } = looked();
+    expect([look(1), look(1), look(1)]).toEqual([false, false, false]);
+    expect(look(1)).toBe(true);
+    const stale = refresh("veth1");
+    expect(stale.flatMap(({ rings }) => rings)).toEqual([first]);
+    expect(ingresses.capturing.get("veth1")?.rings).toEqual([second]);
+    ingresses.close(stale);
+    expect(host.closed).toEqual([first]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 4, reopened: 1 }]);
+    expect(ingresses.lookForStuckRings()).toBe(false);
+    expect(lines).toContain(
+      "<3>[Ingress] a ring on veth1 lost every frame, and no worker could take any from it: the rings are opened anew",
+    );
+  });
+
+  test("is not one that a worker takes from, however slowly", () => {
+    const { look, host } = looked();
+    for (let i = 1; i <= 12; i += 1) {
+      if (i % 4 === 0) host.taken.set(first, i);
+      expect(look(100)).toBe(false);
+    }
+  });
+
+  test("is not one that has stopped dropping: nothing comes, or the host stood still", () => {
+    const { look } = looked();
+    expect([look(1), look(0), look(0), look(1), look(0), look(1), look(0)]).not.toContain(true);
+  });
+
+  test("is found among the rings of several workers", () => {
+    const { look, host, refresh } = looked(2);
+    for (let i = 1; i <= 4; i += 1) {
+      host.taken.set(second, i);
+      expect(look(1)).toBe(i === 4);
+    }
+    expect(refresh("veth1").flatMap(({ rings }) => rings)).toEqual([first, second]);
   });
 });
 
@@ -356,7 +432,7 @@ describe("frames left unread in rings that go", () => {
     host.drops.set(first, 5);
     host.unread.set(first, 30).set(second, 2);
     ingresses.close(refresh());
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 37 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 37, reopened: 0 }]);
     expect(host.closed).toEqual([first, second]);
     expect(lines.slice(1)).toEqual([
       "<4>[Ingress] 32 frames on veth1 were left unread when its rings went: this host is too slow for the traffic",
@@ -368,7 +444,7 @@ describe("frames left unread in rings that go", () => {
     refresh("veth1");
     host.unread.set(first, 3);
     ingresses.countUnread([...ingresses.capturing.values()]);
-    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 3 }]);
+    expect(ingresses.statistics).toEqual([{ name: "veth1", slot: 0, ringDropped: 3, reopened: 0 }]);
     expect(host.closed).toEqual([]);
   });
 

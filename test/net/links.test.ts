@@ -87,21 +87,31 @@ describe("a link", () => {
     expect(links.of("veth2")).toBeUndefined();
   });
 
-  test("whose device refuses frames is given up until the interface changes", () => {
+  test("whose device refuses frames is given up, and tried again like all that failed", () => {
     const { shim, links, refresh, lines } = fixture();
     refresh(interfaceState());
-    expect(links.hasRefusal).toBe(false);
+    expect([links.hasRefusal, links.hasFailure]).toEqual([false, false]);
     shim.refusing.set(linkHandle(1), 95);
     expect(links.hasRefusal).toBe(true);
     expect(refresh(interfaceState())).toEqual([linkHandle(1)]);
     const reason = "veth2 refuses frames: operation not supported on socket (ENOTSUP)";
     expect(links.of("veth2")).toBe(reason);
     expect(lines.at(-1)).toBe(`<4>[Egress] ${reason}; its egresses send by sockets`);
-    expect(links.hasRefusal).toBe(false);
+    expect([links.hasRefusal, links.hasFailure]).toEqual([false, true]);
     expect(refresh(interfaceState())).toEqual([]);
-    expect(links.of("veth2")).toBe(reason);
-    refresh(interfaceState({ mtu: 9000 }));
     expect(links.of("veth2")).toBe(linkHandle(2));
+    expect([links.hasRefusal, links.hasFailure]).toEqual([false, false]);
+  });
+
+  test("that is refused at every try says so once a minute", () => {
+    const { shim, refresh, lines } = fixture();
+    refresh(interfaceState());
+    for (let link = 1; link < 10; link += 1) {
+      shim.refusing.set(linkHandle(link), 95);
+      expect(refresh(interfaceState())).toEqual([linkHandle(link)]);
+      expect(refresh(interfaceState())).toEqual([]);
+    }
+    expect(lines).toHaveLength(2);
   });
 
   test("that cannot be opened is tried again, and says why meanwhile", () => {
@@ -109,6 +119,9 @@ describe("a link", () => {
     shim.refusal = "EMFILE";
     refresh(interfaceState());
     expect(links.of("veth2")).toBe("cannot open a packet socket on veth2: too many open files (EMFILE)");
+    expect(links.hasFailure).toBe(true);
+    refresh(interfaceState());
+    expect(links.hasFailure).toBe(true);
     shim.refusal = undefined;
     refresh(interfaceState());
     expect(links.of("veth2")).toBe(linkHandle(1));

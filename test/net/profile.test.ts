@@ -10,10 +10,10 @@ function settings(given: Partial<RingSettings> = {}): RingSettings {
 describe("a profile", () => {
   test("balanced: blocks of 128 KiB, after 1 ms", () => {
     expect(ringShape(settings())).toEqual({
-      version: 3,
       block_bytes: 131_072,
       block_count: 512,
       retire_ms: 1,
+      receive_bytes: 0,
       sleep_us: 0,
       fanout: 0,
     });
@@ -24,7 +24,6 @@ describe("a profile", () => {
 
   test("throughput: blocks of 1 MiB, after 4 ms", () => {
     expect(ringShape(settings({ profile: "throughput" }))).toMatchObject({
-      version: 3,
       block_bytes: 1_048_576,
       block_count: 64,
       retire_ms: 4,
@@ -36,8 +35,9 @@ describe("a profile", () => {
 
   test("latency: frame by frame, with or without a sleep", () => {
     expect(ringShape(settings({ profile: "latency", latency_sleep_us: 50 }))).toMatchObject({
-      version: 2,
-      block_count: 64,
+      block_bytes: 0,
+      block_count: 0,
+      receive_bytes: 64 << 20,
       sleep_us: 50,
     });
     expect(describeRing(settings({ profile: "latency" }))).toBe(

@@ -252,6 +252,14 @@ describe("an egress that sends frames", () => {
     });
   });
 
+  test("tells the workers that it is plain, whichever way it sends", () => {
+    const { egress, shim } = egressWith({ plain: true });
+    egress.refresh(shim, interfaceState(), startMs, linkOf);
+    expect(egress.tableEntry).toMatchObject({ link: linkHandle(31), plain: 1 });
+    egress.refresh(shim, interfaceState(), startMs + 1, () => "it refuses");
+    expect(egress.tableEntry).toMatchObject({ link: 0, plain: 1 });
+  });
+
   test("follows the address of its interface, unless its rule names one", () => {
     const { egress, shim } = egressWith();
     const { egress: own } = egressWith({ source: "10.0.1.7" });

@@ -333,8 +333,16 @@ export class FakeRings implements RingShim {
     this.drops.delete(ring);
     return drops;
   }
+  /** Blocks or frames that workers took. */
+  readonly taken = new Map<RingHandle, number>();
+  ringTaken(ring: RingHandle): number {
+    return this.taken.get(ring) ?? 0;
+  }
   ringUnread(ring: RingHandle): number {
     return this.unread.get(ring) ?? 0;
+  }
+  discardRing(ring: RingHandle): number {
+    return this.ringUnread(ring);
   }
   closeRing(ring: RingHandle): void {
     if (this.closed.includes(ring)) throw new Error(`ring ${ring} is closed twice`);

@@ -22,7 +22,8 @@ import type { StreamRange } from "./traffic.ts";
 import { relayLines, variant } from "./variant.ts";
 import { waitFor } from "./wait.ts";
 
-export const executable = `${repository}/dist/mcr`;
+/** MCR_EXECUTABLE names another build, so that a test of what was mended can be seen red. */
+export const executable = process.env["MCR_EXECUTABLE"] ?? `${repository}/dist/mcr`;
 
 export interface RuleText {
   readonly name: string;

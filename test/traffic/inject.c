@@ -22,6 +22,8 @@
 #include <sys/uio.h>
 
 #define BUFFER_BYTES (4 << 20)
+/* Of one frame: ENOBUFS says that a queue is full, and also that the device will never take it. */
+#define TRIES_MAX 10
 
 struct options {
 	const char *interface, *tap, *mac;
@@ -120,15 +122,20 @@ static void transmit_by_socket(struct injector *injector, struct iovec *vectors,
 	for (int i = 0; i < count; i++)
 		messages[i].msg_hdr =
 			(struct msghdr){ .msg_iov = &vectors[i * 2], .msg_iovlen = 2 };
-	for (int done = 0; done < count;) {
+	for (int done = 0, tries = 0; done < count;) {
 		int sent = sendmmsg(injector->fd, messages + done, (unsigned int)(count - done), 0);
 
 		if (sent > 0) {
 			injector->sent += (uint64_t)sent;
 			done += sent;
-		} else if (errno != EINTR && errno != ENOBUFS) {
+			tries = 0;
+		} else if (errno == ENOBUFS && tries < TRIES_MAX) {
+			tries++;
+			sleep_until(now_ns() + NS_PER_SECOND / 1000);
+		} else if (errno != EINTR) {
 			report_refused(injector, errno);
 			done++;
+			tries = 0;
 		}
 	}
 }

@@ -1,0 +1,134 @@
+/*
+ * Capture frame by frame: the kernel queues frames on the packet socket, wakes
+ * the worker for each, and recvmmsg(2) takes what has come. Dearer than a ring
+ * by a wake-up and a copy, and 20 times as fast to hear of a packet. The slots
+ * of TPACKET_V2 would save the copy, but a frame that the kernel cannot
+ * describe takes one of them for good, and with it the ring.
+ */
+#define _GNU_SOURCE
+#include "ring.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <time.h>
+
+/* The longest frame: offload header, link header (VLAN tags are told apart), an IP datagram; whole cache lines. */
+#define MESSAGE_BYTES 65600u
+/* Errors that may wait on a socket one behind the other before a frame comes. */
+#define ERRORS_MAX 64u
+
+struct metadata {
+	uint8_t bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata)) +
+		      CMSG_SPACE(sizeof(struct timespec))] __attribute__((aligned(8)));
+};
+
+struct mcr_queue_messages {
+	struct mmsghdr headers[MCR_QUEUE_FRAMES_MAX];
+	struct iovec iovecs[MCR_QUEUE_FRAMES_MAX];
+	struct sockaddr_ll links[MCR_QUEUE_FRAMES_MAX];
+	struct metadata metadata[MCR_QUEUE_FRAMES_MAX];
+	uint8_t bytes[MCR_QUEUE_FRAMES_MAX][MESSAGE_BYTES];
+};
+
+struct mcr_queue_messages *mcr_queue_open(void)
+{
+	/* Mapped: a page exists once it is written. */
+	struct mcr_queue_messages *messages = mmap(NULL, sizeof(*messages), PROT_READ | PROT_WRITE,
+						   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (messages == MAP_FAILED)
+		return NULL;
+	for (uint32_t i = 0; i < MCR_QUEUE_FRAMES_MAX; i++) {
+		messages->iovecs[i] =
+			(struct iovec){ .iov_base = messages->bytes[i], .iov_len = MESSAGE_BYTES };
+		messages->headers[i].msg_hdr =
+			(struct msghdr){ .msg_name = &messages->links[i],
+					 .msg_iov = &messages->iovecs[i],
+					 .msg_iovlen = 1,
+					 .msg_control = &messages->metadata[i] };
+	}
+	return messages;
+}
+
+void mcr_queue_close(struct mcr_queue_messages *messages)
+{
+	if (messages)
+		munmap(messages, sizeof(*messages));
+}
+
+/* PACKET_VNET_HDR: the kernel has no words for the frame's offload type, drops it, and says EINVAL. */
+void mcr_queue_error(struct mcr_ring *ring, int error)
+{
+	if (error == EINVAL)
+		__atomic_store_n(&ring->undescribed, ring->undescribed + 1, __ATOMIC_RELAXED);
+}
+
+uint32_t mcr_queue_take(struct mcr_ring *ring)
+{
+	struct mcr_queue_messages *messages = ring->messages;
+	int count = -1;
+
+	for (uint32_t i = 0; i < MCR_QUEUE_FRAMES_MAX; i++) {
+		messages->headers[i].msg_hdr.msg_namelen = sizeof(messages->links[i]);
+		messages->headers[i].msg_hdr.msg_controllen = sizeof(messages->metadata[i]);
+	}
+	/* Before anything leaves the queue, and in that order: mcr_ring_unread. */
+	__atomic_store_n(&ring->is_held, 1, __ATOMIC_SEQ_CST);
+	for (uint32_t errors = 0; count < 0 && errors < ERRORS_MAX; errors++) {
+		count = recvmmsg(ring->fd, messages->headers, MCR_QUEUE_FRAMES_MAX, MSG_DONTWAIT,
+				 NULL);
+		if (count < 0 && errno == EAGAIN)
+			break;
+		if (count < 0) /* ENETDOWN is told once, when the interface goes down: packet(7) */
+			mcr_queue_error(ring, errno);
+	}
+	if (count <= 0) {
+		__atomic_store_n(&ring->is_held, 0, __ATOMIC_RELEASE);
+		return 0;
+	}
+	__atomic_store_n(&ring->taken, ring->taken + (uint64_t)count, __ATOMIC_RELAXED);
+	return (uint32_t)count;
+}
+
+static uint64_t time_of(const struct cmsghdr *control)
+{
+	struct timespec time;
+
+	memcpy(&time, CMSG_DATA(control), sizeof(time));
+	return (uint64_t)time.tv_sec * UINT64_C(1000000000) + (uint64_t)time.tv_nsec;
+}
+
+enum mcr_read mcr_queue_frame(const struct mcr_ring *ring, uint32_t index, struct mcr_frame *frame)
+{
+	const size_t mac = ring->has_offload ? sizeof(struct virtio_net_hdr) : 0;
+	struct mmsghdr *message = &ring->messages->headers[index];
+	struct msghdr *header = &message->msg_hdr;
+	struct tpacket_auxdata auxiliary;
+	bool has_auxiliary = false;
+
+	frame->received_ns = 0;
+	for (struct cmsghdr *control = CMSG_FIRSTHDR(header); control;
+	     control = CMSG_NXTHDR(header, control)) {
+		if (control->cmsg_level == SOL_SOCKET && control->cmsg_type == SCM_TIMESTAMPNS &&
+		    control->cmsg_len == CMSG_LEN(sizeof(struct timespec)))
+			frame->received_ns = time_of(control);
+		if (control->cmsg_level != SOL_PACKET || control->cmsg_type != PACKET_AUXDATA ||
+		    control->cmsg_len != CMSG_LEN(sizeof(auxiliary)))
+			continue;
+		memcpy(&auxiliary, CMSG_DATA(control), sizeof(auxiliary));
+		has_auxiliary = true;
+	}
+	if (!has_auxiliary || header->msg_namelen < offsetof(struct sockaddr_ll, sll_addr) ||
+	    message->msg_len < mac)
+		return MCR_READ_MALFORMED;
+	if (!mcr_frame_locate(frame, ring->messages->bytes[index], message->msg_len, mac,
+			      mac + auxiliary.tp_net, message->msg_len - mac, auxiliary.tp_len,
+			      ring->has_offload))
+		return MCR_READ_MALFORMED;
+	mcr_frame_describe(frame, auxiliary.tp_status, &ring->messages->links[index]);
+	frame->vlan =
+		mcr_frame_vlan(auxiliary.tp_status, auxiliary.tp_vlan_tci, auxiliary.tp_vlan_tpid);
+	return MCR_READ_FRAME;
+}
