@@ -119,11 +119,8 @@ export class Generator {
   readonly #complete: readonly Kind[];
   readonly #all: readonly Kind[];
   readonly #bytes: Uint8Array;
-  /**
-   * What is beyond the MTU takes its neighbours to the socket, and a socket refuses port 0, which the frame path sends:
-   * there the outcome depends on who is near.
-   */
-  readonly #large: readonly RelayRule[];
+  /** The rules that get datagrams beyond the MTU. */
+  readonly #large: readonly [RelayRule, ...RelayRule[]];
   /** Fragments of open datagrams: each list goes out in its order, other frames between. */
   readonly #open: LabelledFrame[][] = [];
   #payloads = 0;
@@ -132,9 +129,9 @@ export class Generator {
   constructor(random: Random, options: GeneratorOptions) {
     this.#random = random;
     this.#options = options;
-    this.#large = options.rules.filter(({ egress }) =>
-      egress.every(({ port, path }) => port !== undefined || path === "socket"),
-    );
+    const [first, ...more] = options.rules.filter(({ takesLarge }) => takesLarge);
+    if (first === undefined) throw new Error("no rule takes datagrams beyond the MTU");
+    this.#large = [first, ...more];
     this.#bytes = Uint8Array.from({ length: filler }, () => random.below(256));
     const without = new Set<Kind>([...options.without, ...(options.isTap ? [] : ["oldOffload" as const])]);
     const weighed = kinds.filter((kind) => !without.has(kind));
@@ -471,9 +468,12 @@ export class Generator {
   }
 
   /** To be sent in pieces: a source and an Identification of its own. */
-  #fragmented(length = 1_600 + this.#random.below(6_000)): Datagram {
+  #fragmented(large?: number): Datagram {
+    const random = this.#random;
     this.#identification = (this.#identification + 1) & 0xffff;
-    const rule = this.#large[this.#random.below(this.#large.length)] ?? this.#options.rules[0];
+    const isLarge = large !== undefined || random.below(2) === 0;
+    const rule = isLarge ? random.pick(this.#large) : random.pick(this.#options.rules);
+    const length = isLarge ? (large ?? 1_600 + random.below(6_000)) : 600 + random.below(873);
     return this.#datagram({
       payload: this.#payload(length),
       source:
@@ -489,8 +489,10 @@ export class Generator {
   }
 
   #fragments(datagram: Datagram): readonly Frame[] {
-    const mtu = datagram.payload.length > 10_000 ? 1_480 : this.#random.pick([64, 256, 552, 1_480]);
-    return cut(udpOf(datagram), mtu).map((piece) => this.#piece(datagram, piece));
+    const { length } = datagram.payload;
+    const pieceBytes =
+      length > 10_000 ? 1_480 : this.#random.pick(length > 1_480 ? [64, 256, 1_480] : [64, 256, 552]);
+    return cut(udpOf(datagram), pieceBytes).map((piece) => this.#piece(datagram, piece));
   }
 
   #piece(datagram: Datagram, piece: Piece, { tags = [], protocol: number }: FrameOptions = {}): Frame {
@@ -541,7 +543,9 @@ export class Generator {
 
   /** More open datagrams of one source than are kept; the oldest give way. */
   #flood(): readonly Frame[] {
-    const datagram = { ...this.#fragmented(), destination: this.#options.rules[0].streams[0].group };
+    // From nobody else to nowhere else, so that one worker has them all.
+    const source = addressNumber("10.8.0.0") + this.#random.below(0xffff);
+    const datagram = { ...this.#fragmented(), source, destination: this.#options.rules[0].streams[0].group };
     return Array.from({ length: 70 + this.#random.below(60) }, (_, i) =>
       this.#piece(
         { ...datagram, identification: (datagram.identification + 0x8000 + i) & 0xffff },

@@ -199,7 +199,7 @@ class Run {
     this.#rules = rules;
     this.#ingress = ingress;
     this.#model = new Model(rules, { mac: ingress.mac, isTap: options.ingress === "tap" });
-    this.#comparer = new Comparer(options.expects, ingress);
+    this.#comparer = new Comparer(options.expects, options.workers, ingress);
   }
 
   async round(round: number): Promise<RoundOutcome> {
