@@ -133,6 +133,18 @@ static inline uint32_t mcr_hop_tag(uint64_t hash)
 uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame, uint64_t hash,
 		       uint64_t received_ns, bool *is_looped);
 
+static inline bool mcr_hop_is_marked(bool is_atomic, uint16_t identification)
+{
+	return is_atomic && mcr_hop_number(identification);
+}
+
+/* Nothing to look up for this frame: it would get the number 1. */
+static inline bool mcr_hops_idle(const struct mcr_hops *hops, bool is_atomic,
+				 uint16_t identification)
+{
+	return hops->row_count == 0 && !mcr_hop_is_marked(is_atomic, identification);
+}
+
 /*
  * Takes one frame, in the order of arrival: the number that its packets are to leave with, 1 to
  * MCR_HOP_MAX; or *is_looped, and they are to be dropped.
@@ -140,7 +152,7 @@ uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 static inline uint8_t mcr_hops_take(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 				    uint64_t received_ns, bool *is_looped)
 {
-	const bool is_marked = frame->is_atomic && mcr_hop_number(frame->identification);
+	const bool is_marked = mcr_hop_is_marked(frame->is_atomic, frame->identification);
 	const uint32_t *tags;
 	uint64_t hash;
 	uint32_t tag;
