@@ -22,21 +22,16 @@ import {
   write16,
   writeHeaderChecksum,
 } from "./packet.ts";
-import { type RelayRule, strangeGroup, wantedSources } from "./rules.ts";
+import { type RelayRule, rules, strangeGroup, wantedSources } from "./rules.ts";
 
 export interface LabelledFrame extends Frame {
   readonly kind: Kind;
 }
 
 export interface GeneratorOptions {
-  readonly rules: readonly [RelayRule, ...RelayRule[]];
   /** Of the relay's ingress interface. */
   readonly mac: Uint8Array;
   readonly isTap: boolean;
-  /** Left out, such as what the relay cannot do yet. */
-  readonly without: ReadonlySet<Kind>;
-  /** Also super-frames that no rule takes. */
-  readonly hasDroppedSuperFrames: boolean;
 }
 
 /** How often each comes, among the others. */
@@ -129,12 +124,11 @@ export class Generator {
   constructor(random: Random, options: GeneratorOptions) {
     this.#random = random;
     this.#options = options;
-    const [first, ...more] = options.rules.filter(({ takesLarge }) => takesLarge);
+    const [first, ...more] = rules.filter(({ takesLarge }) => takesLarge);
     if (first === undefined) throw new Error("no rule takes datagrams beyond the MTU");
     this.#large = [first, ...more];
     this.#bytes = Uint8Array.from({ length: filler }, () => random.below(256));
-    const without = new Set<Kind>([...options.without, ...(options.isTap ? [] : ["oldOffload" as const])]);
-    const weighed = kinds.filter((kind) => !without.has(kind));
+    const weighed = kinds.filter((kind) => options.isTap || kind !== "oldOffload");
     const weigh = (list: readonly Kind[]) =>
       list.flatMap((kind) => new Array<Kind>(weights[kind]).fill(kind));
     this.#all = weigh(weighed);
@@ -341,7 +335,7 @@ export class Generator {
   /** Of a stream that some rule takes, unless told otherwise. */
   #datagram(more: Partial<Datagram> = {}): Datagram {
     const random = this.#random;
-    const rule = random.pick(this.#options.rules);
+    const rule = random.pick(rules);
     const stream = random.pick(rule.streams);
     const source = rule.sources.length > 0 ? random.pick(wantedSources) : this.#source();
     return {
@@ -421,8 +415,7 @@ export class Generator {
 
   /** A single datagram or a super-frame. */
   #orSuper(frame: FrameOptions, more: Partial<Datagram> = {}): Frame {
-    if (this.#options.hasDroppedSuperFrames && this.#random.below(3) === 0)
-      return this.#superFrame(frame, more);
+    if (this.#random.below(3) === 0) return this.#superFrame(frame, more);
     return this.#whole(this.#datagram(more), frame);
   }
 
@@ -472,7 +465,7 @@ export class Generator {
     const random = this.#random;
     this.#identification = (this.#identification + 1) & 0xffff;
     const isLarge = large !== undefined || random.below(2) === 0;
-    const rule = isLarge ? random.pick(this.#large) : random.pick(this.#options.rules);
+    const rule = isLarge ? random.pick(this.#large) : random.pick(rules);
     const length = isLarge ? (large ?? 1_600 + random.below(6_000)) : 600 + random.below(873);
     return this.#datagram({
       payload: this.#payload(length),
@@ -545,7 +538,7 @@ export class Generator {
   #flood(): readonly Frame[] {
     // From nobody else to nowhere else, so that one worker has them all.
     const source = addressNumber("10.8.0.0") + this.#random.below(0xffff);
-    const datagram = { ...this.#fragmented(), source, destination: this.#options.rules[0].streams[0].group };
+    const datagram = { ...this.#fragmented(), source, destination: rules[0].streams[0].group };
     return Array.from({ length: 70 + this.#random.below(60) }, (_, i) =>
       this.#piece(
         { ...datagram, identification: (datagram.identification + 0x8000 + i) & 0xffff },
