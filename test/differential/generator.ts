@@ -40,6 +40,7 @@ const weights = {
   tiny: 15,
   burst: 10,
   superFrame: 24,
+  badSuperFrame: 8,
   options: 15,
   padded: 10,
   badUdpChecksum: 12,
@@ -48,6 +49,8 @@ const weights = {
   tag: 10,
   serviceTag: 6,
   twoTags: 4,
+  badTagged: 6,
+  badElsewhere: 6,
   lyingTotal: 8,
   shortTotal: 6,
   lyingUdp: 10,
@@ -174,6 +177,12 @@ export class Generator {
         return this.#burst();
       case "superFrame":
         return [this.#superFrame()];
+      case "badSuperFrame":
+        return [this.#bad(this.#superFrame({}), ethernetBytes)];
+      case "badTagged":
+        return [this.#bad(this.#orSuper({ tags: [this.#tag(etherType.vlan)] }), ethernetBytes + 4)];
+      case "badElsewhere":
+        return [this.#bad(this.#orSuper({ destination: foreignMac }), ethernetBytes)];
       case "options":
         return [this.#whole(this.#datagram({ options: this.#optionBytes() }))];
       case "padded":
@@ -442,6 +451,25 @@ export class Generator {
     if (!isSumSpoiled && ((packet[0] ?? 0) & 15) >= 5 && ((packet[0] ?? 0) & 15) * 4 <= packet.length)
       writeHeaderChecksum(packet);
     return frameOf(groupMac(datagram.destination), senderMac, [], packet, noOffload, padding);
+  }
+
+  /** A wrong version, header length, total length, header checksum or UDP length; `at`: where IPv4 begins. */
+  #bad({ bytes, offload }: Frame, at: number): Frame {
+    const packet = bytes.subarray(at);
+    const headerBytes = ((packet[0] ?? 0) & 15) * 4;
+    const field = this.#random.below(5);
+    if (field === 0) packet[0] = 0x60 | (headerBytes / 4);
+    else if (field === 1) packet[0] = 0x44;
+    else if (field === 2) write16(packet, 2, Math.min(packet.length + 1 + this.#random.below(99), 0xffff));
+    else if (field === 3) packet[10] = (packet[10] ?? 0) ^ 1;
+    else
+      write16(
+        packet,
+        headerBytes + 4,
+        Math.min(packet.length - headerBytes + 1 + this.#random.below(99), 0xffff),
+      );
+    if (field === 0 || field === 2) writeHeaderChecksum(packet);
+    return { bytes, offload };
   }
 
   #tag(type: number, isPriority = false): Tag {
