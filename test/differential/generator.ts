@@ -32,6 +32,8 @@ export interface GeneratorOptions {
   /** Of the relay's ingress interface. */
   readonly mac: Uint8Array;
   readonly isTap: boolean;
+  /** One has all fragments; of several nobody outside knows which has what. */
+  readonly workers: number;
 }
 
 /** How often each comes, among the others. */
@@ -81,6 +83,7 @@ const weights = {
   lone: 5,
   late: 3,
   flood: 1,
+  crowd: 1,
   // Only a tap lets it through whole.
   oldOffload: 4,
 } as const;
@@ -94,6 +97,7 @@ export const incompleteKinds: readonly Kind[] = [
   "lone",
   "late",
   "flood",
+  "crowd",
 ];
 export const fragmentKinds: readonly Kind[] = [
   "fragments",
@@ -131,7 +135,9 @@ export class Generator {
     if (first === undefined) throw new Error("no rule takes datagrams beyond the MTU");
     this.#large = [first, ...more];
     this.#bytes = Uint8Array.from({ length: filler }, () => random.below(256));
-    const weighed = kinds.filter((kind) => options.isTap || kind !== "oldOffload");
+    const weighed = kinds.filter(
+      (kind) => (options.isTap || kind !== "oldOffload") && (options.workers === 1 || kind !== "crowd"),
+    );
     const weigh = (list: readonly Kind[]) =>
       list.flatMap((kind) => new Array<Kind>(weights[kind]).fill(kind));
     this.#all = weigh(weighed);
@@ -334,6 +340,8 @@ export class Generator {
       }
       case "flood":
         return this.#flood();
+      case "crowd":
+        return this.#crowd();
       case "oldOffload":
         return [this.#oldOffload()];
       default:
@@ -572,6 +580,15 @@ export class Generator {
         { ...datagram, identification: (datagram.identification + 0x8000 + i) & 0xffff },
         { offset: 0, hasMore: true, bytes: this.#payload(48) },
       ),
+    );
+  }
+
+  /** More open datagrams than a worker keeps, of as many sources. */
+  #crowd(): readonly Frame[] {
+    const datagram = this.#fragmented();
+    const first = addressNumber("10.9.0.0") + this.#random.below(0xf000);
+    return Array.from({ length: 1_000 + this.#random.below(300) }, (_, i) =>
+      this.#piece({ ...datagram, source: first + i }, { offset: 0, hasMore: true, bytes: this.#payload(48) }),
     );
   }
 

@@ -90,6 +90,7 @@ export function framesOf(options: RunOptions, round: number, mac: Uint8Array): r
   const generator = new Generator(new Random(options.seed * 1_009 + round), {
     mac,
     isTap: options.ingress === "tap",
+    workers: options.workers,
   });
   const leavesHeld = round % options.heldEvery === options.heldEvery - 1;
   const frames = generator.round(options.framesPerRound, { leavesHeld });
