@@ -2,7 +2,6 @@
 // every field of the headers, each exactly once, each flow in order. A fault is a sentence and the frame it is about.
 
 import type { RecordedFrame } from "../support/records.ts";
-import type { Expects } from "./expects.ts";
 import { type Expected, expectedMac } from "./model.ts";
 import {
   addressText,
@@ -146,19 +145,13 @@ function arrivalOf(frame: Uint8Array, body: Uint8Array, payload: Uint8Array, seg
 export class Comparer {
   /** Of each egress, laneOf: how many came as frames; undefined once that could not be told. */
   readonly frames = new Map<string, number | undefined>();
-  readonly #expects: Expects;
   readonly #workers: number;
   readonly #macs: { readonly sender: Uint8Array; readonly host: Uint8Array };
   readonly #stablePorts = new Map<string, number>();
   /** The last Identification of each worker, as far as they can be told apart. */
   readonly #plainLast = new Map<string, number[]>();
 
-  constructor(
-    expects: Expects,
-    workers: number,
-    macs: { readonly sender: Uint8Array; readonly host: Uint8Array },
-  ) {
-    this.#expects = expects;
+  constructor(workers: number, macs: { readonly sender: Uint8Array; readonly host: Uint8Array }) {
     this.#workers = workers;
     this.#macs = macs;
   }
@@ -230,7 +223,7 @@ export class Comparer {
       came === "frame" && arrival.wasFragmented && "fragments",
       came === "frame" && !arrival.dontFragment && "DF is not set",
       came === "frame" && egress.spec.plain && arrival.segment > 0 && "a super-frame of a plain egress",
-      came === "frame" && !egress.spec.plain && this.#expects.hopMark && markFault(arrival),
+      came === "frame" && !egress.spec.plain && markFault(arrival),
     ];
     return faults.filter((fault) => fault !== false);
   }

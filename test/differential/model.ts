@@ -193,7 +193,7 @@ export class Model {
       this.#groups.has(read32(packet, 16));
     if (!isAdmitted) return "never reaches mcr";
     const headerBytes = ((packet[0] ?? 0) & 15) * 4;
-    const behindHeaders = packet.length - headerBytes - udpBytes;
+    const behindHeaders = packet.length - Math.max(headerBytes, ipv4Bytes) - udpBytes;
     // A frame no longer than one segment is not a super-frame for the kernel either.
     const segmentBytes =
       offload.gsoType !== gso.none && behindHeaders > offload.gsoSize ? offload.gsoSize : 0;

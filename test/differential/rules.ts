@@ -60,104 +60,98 @@ function to(text: string, port: number | undefined, more: Partial<EgressRule> = 
   };
 }
 
-export function rulesOf({ hasPlain }: { readonly hasPlain: boolean }): readonly [RelayRule, ...RelayRule[]] {
-  return [
-    {
-      name: "single",
-      takesLarge: false,
-      streams: [group("239.1.0.1", 5001)],
-      sources: [],
-      egress: [to("239.10.0.1", 6001)],
-    },
-    {
-      name: "range",
-      takesLarge: false,
-      streams: [
-        group("239.1.1.1", 5001),
-        group("239.1.1.2", 5002),
-        group("239.1.1.3", 5003),
-        group("239.1.1.4", 5004),
-      ],
-      sources: [],
-      egress: [to("239.10.1.1", 6001, { ttl: 8 })],
-    },
-    {
-      name: "any-port",
-      takesLarge: false,
-      streams: [group("239.1.2.1")],
-      sources: [],
-      egress: [to("239.10.2.1", undefined)],
-    },
-    {
-      name: "any-to-one",
-      takesLarge: true,
-      streams: [group("239.1.2.2")],
-      sources: [],
-      egress: [to("239.10.2.2", 6001)],
-    },
-    {
-      name: "one-of-any",
-      takesLarge: false,
-      streams: [group("239.1.2.1", 7001)],
-      sources: [],
-      egress: [to("239.10.2.3", 6001)],
-    },
-    {
-      name: "sources",
-      takesLarge: false,
-      streams: [group("239.1.3.1", 5001)],
-      sources: wantedSources,
-      egress: [to("239.10.3.1", 6001, { ttl: 255, dscp: 46 })],
-    },
-    {
-      name: "many",
-      takesLarge: true,
-      streams: [group("239.1.4.1", 5001)],
-      sources: [],
-      egress: [
-        to("239.10.4.1", 6001, { ttl: "keep" }),
-        to("239.10.4.2", 6002, { ttl: "decrement", source: "keep", sourcePort: "keep", dscp: "keep" }),
-        to("239.10.4.3", 6003, { path: "socket", ttl: 5 }),
-        to("10.0.1.2", 6004),
-      ],
-    },
-    {
-      name: "keep",
-      takesLarge: true,
-      streams: [group("239.1.5.1", 5001)],
-      sources: [],
-      egress: [to("239.10.5.1", 6001, { source: "keep", sourcePort: 7777, dscp: 8 })],
-    },
-    {
-      name: "socket",
-      takesLarge: true,
-      streams: [group("239.1.6.1", 5001), group("239.1.6.2", 5001)],
-      sources: [],
-      egress: [to("239.10.6.1", 6001, { path: "socket" })],
-    },
-    {
-      name: "any-socket",
-      takesLarge: true,
-      streams: [group("239.1.6.9")],
-      sources: [],
-      egress: [to("239.10.6.9", undefined, { path: "socket", ttl: 3, dscp: 34 })],
-    },
-    ...(hasPlain
-      ? [
-          {
-            name: "plain",
-            takesLarge: false,
-            streams: [group("239.1.7.1", 5001)] as const,
-            sources: [],
-            egress: [to("239.10.7.1", 6001, { plain: true })],
-          },
-        ]
-      : []),
-  ];
-}
+export const rules: readonly [RelayRule, ...RelayRule[]] = [
+  {
+    name: "single",
+    takesLarge: false,
+    streams: [group("239.1.0.1", 5001)],
+    sources: [],
+    egress: [to("239.10.0.1", 6001)],
+  },
+  {
+    name: "range",
+    takesLarge: false,
+    streams: [
+      group("239.1.1.1", 5001),
+      group("239.1.1.2", 5002),
+      group("239.1.1.3", 5003),
+      group("239.1.1.4", 5004),
+    ],
+    sources: [],
+    egress: [to("239.10.1.1", 6001, { ttl: 8 })],
+  },
+  {
+    name: "any-port",
+    takesLarge: false,
+    streams: [group("239.1.2.1")],
+    sources: [],
+    egress: [to("239.10.2.1", undefined)],
+  },
+  {
+    name: "any-to-one",
+    takesLarge: true,
+    streams: [group("239.1.2.2")],
+    sources: [],
+    egress: [to("239.10.2.2", 6001)],
+  },
+  {
+    name: "one-of-any",
+    takesLarge: false,
+    streams: [group("239.1.2.1", 7001)],
+    sources: [],
+    egress: [to("239.10.2.3", 6001)],
+  },
+  {
+    name: "sources",
+    takesLarge: false,
+    streams: [group("239.1.3.1", 5001)],
+    sources: wantedSources,
+    egress: [to("239.10.3.1", 6001, { ttl: 255, dscp: 46 })],
+  },
+  {
+    name: "many",
+    takesLarge: true,
+    streams: [group("239.1.4.1", 5001)],
+    sources: [],
+    egress: [
+      to("239.10.4.1", 6001, { ttl: "keep" }),
+      to("239.10.4.2", 6002, { ttl: "decrement", source: "keep", sourcePort: "keep", dscp: "keep" }),
+      to("239.10.4.3", 6003, { path: "socket", ttl: 5 }),
+      to("10.0.1.2", 6004),
+    ],
+  },
+  {
+    name: "keep",
+    takesLarge: true,
+    streams: [group("239.1.5.1", 5001)],
+    sources: [],
+    egress: [to("239.10.5.1", 6001, { source: "keep", sourcePort: 7777, dscp: 8 })],
+  },
+  {
+    name: "socket",
+    takesLarge: true,
+    streams: [group("239.1.6.1", 5001), group("239.1.6.2", 5001)],
+    sources: [],
+    egress: [to("239.10.6.1", 6001, { path: "socket" })],
+  },
+  {
+    name: "any-socket",
+    takesLarge: true,
+    streams: [group("239.1.6.9")],
+    sources: [],
+    egress: [to("239.10.6.9", undefined, { path: "socket", ttl: 3, dscp: 34 })],
+  },
+  {
+    name: "plain",
+    takesLarge: false,
+    streams: [group("239.1.7.1", 5001)],
+    sources: [],
+    egress: [to("239.10.7.1", 6001, { plain: true })],
+  },
+];
 
 /** The `[[rule]]`s of the file. */
-export function textOf(rules: readonly RelayRule[], ingress: string): string {
+export function textOf(ingress: string): string {
   return rules
     .map(({ name, streams, sources, egress }) => {
       const list = sources.map((source) => `"${addressText(source)}"`).join(", ");
