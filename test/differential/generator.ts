@@ -436,14 +436,16 @@ export class Generator {
     return this.#whole(this.#datagram(more), frame);
   }
 
-  /** One flow, sizes equal but for the last, and now and then one between. */
+  /** One flow, or two in turns; sizes equal but for the last, and now and then one between. */
   #burst(): readonly Frame[] {
     const random = this.#random;
     const { payload: _, ...flow } = this.#datagram();
     const length = 8 + random.below(1_400);
-    return Array.from({ length: 2 + random.below(40) }, () =>
+    const flows = 1 + random.below(2);
+    return Array.from({ length: 2 + random.below(40) }, (_, i) =>
       this.#whole({
         ...flow,
+        sourcePort: flow.sourcePort + (i % flows),
         payload: this.#payload(random.below(10) === 0 ? 8 + random.below(length) : length),
       }),
     );
@@ -528,7 +530,7 @@ export class Generator {
     return frameOf(groupMac(datagram.destination), senderMac, tags, packetOf(datagram, piece, number));
   }
 
-  /** Fragments with the same Identification that belong elsewhere: another VLAN, source, protocol. */
+  /** Fragments with the same Identification that belong elsewhere: another VLAN, source, group, protocol. */
   #withImpostors(): readonly Frame[] {
     const datagram = this.#fragmented();
     const other = {
@@ -538,8 +540,15 @@ export class Generator {
     };
     const pieces = cut(udpOf(datagram), 552);
     const otherPieces = cut(udpOf(other), 552);
+    const elsewhere = {
+      ...datagram,
+      destination: this.#random.pick(this.#large).streams[0].group,
+      payload: this.#payload(datagram.payload.length),
+    };
+    const elsewherePieces = cut(udpOf(elsewhere), 552);
     return pieces.flatMap((piece, i) => {
       const otherPiece = otherPieces[i];
+      const elsewherePiece = elsewherePieces[i];
       return [
         this.#piece({ ...datagram, payload: this.#payload(8) }, piece, {
           tags: [{ type: etherType.vlan, control: 99 }],
@@ -550,6 +559,7 @@ export class Generator {
           { protocol: protocol.tcp },
         ),
         ...(otherPiece ? [this.#piece(other, otherPiece)] : []),
+        ...(elsewherePiece ? [this.#piece(elsewhere, elsewherePiece)] : []),
         this.#piece(datagram, piece),
       ];
     });

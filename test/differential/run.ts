@@ -137,7 +137,9 @@ async function openBench(options: RunOptions): Promise<Bench> {
     ...["dev", egressInterface.name, "nud", "permanent"],
   ]);
   const text = textOf(name);
-  const settings = `profile = "${options.profile}"\n`;
+  // A ring that is gone round several times shows what lay in it before; one that is not read for a while has to hold more.
+  const ringBytes = options.disturbance === "stop" ? 64 << 20 : 8 << 20;
+  const settings = `profile = "${options.profile}"\nring_bytes = ${ringBytes}\n`;
   const relay = stack.use(await startRelay(topology, text, { workers: options.workers, settings }));
   const recorder = await startRecorder(topology, "sink-ns", "veth3");
   const run = new Run(options, topology, relay, injector, recorder, { name, mac, ...macs });
