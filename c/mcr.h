@@ -335,7 +335,7 @@ MCR_EXPORT int32_t mcr_exclusive_set(struct mcr_exclusive *exclusive,
 /* Nothing is dropped any more; so does the end of the process. */
 MCR_EXPORT void mcr_exclusive_close(struct mcr_exclusive *exclusive);
 
-/* -- rules.c: the immutable rule table ------------------------------------- */
+/* -- table.c: the immutable rule table ------------------------------------- */
 
 struct mcr_ring_spec {
 	struct mcr_ring *ring;

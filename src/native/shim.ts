@@ -252,7 +252,7 @@ export class Shim {
     this.#c.mcr_exclusive_close(exclusive);
   }
 
-  // -- rules.c
+  // -- table.c
 
   buildTable(relay: RelayHandle, parts: TableParts): TableHandle {
     const rings = encode("mcr_ring_spec", parts.rings);

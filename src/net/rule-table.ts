@@ -1,4 +1,4 @@
-// Running rules → the parts of one immutable rule table (c/mcr.h, rules.c). Pure: indices in, indices out.
+// Running rules → the parts of one immutable rule table (c/mcr.h, table.c). Pure: indices in, indices out.
 import type { RingHandle, TableParts } from "../native/shim.ts";
 import { addressBytes } from "./address.ts";
 import type { RunningRule } from "./running.ts";
