@@ -80,7 +80,7 @@ $(shims): $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test differential check format bench bench-quick bench-compare profile fuzz dist clean help
+.PHONY: demo test differential mutants check format bench bench-quick bench-compare profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -91,6 +91,9 @@ test: dist/mcr $(c_tests) $(traffic_tools) ## all tests: unit, C under ASan and 
 
 differential: dist/mcr $(traffic_tools) ## random frames into a running relay, compared with a model, SECONDS=60
 	$(BUN) test/differential/main.ts --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutants: dist/mcr ## plant each mistake of test/differential/mutants in a copy, which the differential test has to find
+	$(BUN) test/differential/mutants.ts $(TESTS)
 
 bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding, 5 rounds; adds to test/bench/RESULTS.md
 	$(BUN) test/bench/bench.ts --write

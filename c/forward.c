@@ -101,9 +101,10 @@ static __attribute__((noinline)) void count_looped(struct mcr_worker *worker, ui
 }
 
 /* The number of the relay that its packets leave with: hop.h. 0: they have come back too often. */
-static uint8_t hop_take(struct mcr_worker *worker, uint32_t interface,
-			const struct mcr_frame *frame, const struct mcr_datagram *datagram,
-			uint32_t segments)
+static __attribute__((noinline)) uint8_t hop_take(struct mcr_worker *worker, uint32_t interface,
+						  const struct mcr_frame *frame,
+						  const struct mcr_datagram *datagram,
+						  uint32_t segments)
 {
 	const struct mcr_hop_frame hop = { .key = { .link_source = frame->link_source,
 						    .source = mcr_ipv4(datagram->source),
@@ -247,7 +248,9 @@ static void frame_gather(const struct mcr_table *table, struct mcr_worker *worke
 
 	if (!mcr_table_returned(table, mcr_ipv4(datagram.source), datagram.source_port,
 				table->flows[flow].rule, &egress))
-		hop = hop_take(worker, interface, frame, &datagram, segments);
+		hop = mcr_hops_idle(&worker->hops, datagram.is_atomic, datagram.identification) ?
+			      1 :
+			      hop_take(worker, interface, frame, &datagram, segments);
 	if (__builtin_expect(hop == 0, 0)) {
 		count_looped(worker, interface, table->flows[flow].rule, egress, segments);
 		return;
@@ -361,7 +364,7 @@ static bool queue_gather(const struct mcr_table *table, struct mcr_worker *worke
 	uint64_t undescribed = ring->undescribed;
 	uint32_t count;
 
-	if (ring->is_held)
+	if (ring->is_held || ring->is_empty)
 		return false;
 	count = mcr_queue_take(ring);
 	if (__builtin_expect(ring->undescribed != undescribed, 0))
@@ -401,6 +404,13 @@ static void ports_gather(const struct mcr_table *table, struct mcr_worker *worke
 			found |= port_gather(table, worker, scratch, &ports[i]);
 		}
 	}
+}
+
+/* A queue that the batch before has emptied is not asked again before the worker has slept. */
+static void ports_look_again(const struct mcr_port *ports, uint32_t port_count)
+{
+	for (uint32_t i = 0; i < port_count; i++)
+		ports[i].ring->is_empty = false;
 }
 
 static void blocks_release(struct mcr_worker *worker, const struct mcr_port *ports,
@@ -536,6 +546,7 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 	const int64_t deadline_ns = at_ns + budget_ms * 1000000ll;
 	struct mcr_worker *worker;
 	uint32_t naps = NAPS_MAX; /* none before the first packet */
+	bool busy = false;
 
 	if (index >= relay->worker_count)
 		return -EINVAL;
@@ -548,7 +559,6 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 		const struct mcr_port *ports = NULL;
 		uint32_t port_count = 0;
 		const int64_t began_ns = at_ns;
-		bool busy = false;
 		int error;
 
 		worker->pause_ns = 0;
@@ -557,6 +567,8 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			__atomic_store_n(&worker->epoch_seen, table->epoch, __ATOMIC_RELEASE);
 			ports = &table->ports[table->port_first[index]];
 			port_count = table->port_first[index + 1] - table->port_first[index];
+			if (!busy || stopping)
+				ports_look_again(ports, port_count);
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}

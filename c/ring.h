@@ -202,6 +202,7 @@ struct mcr_ring {
 	struct mcr_queue_messages *messages; /* NULL: by block */
 	uint32_t sleep_us;
 	uint32_t is_held; /* 1: frames were taken, or are about to be, and are not sent yet */
+	bool is_empty; /* the last look took all that was there: not worth another before a sleep */
 	uint64_t undescribed; /* frames that the kernel dropped since it could not describe them */
 	uint64_t undescribed_told; /* of these, by mcr_ring_drops */
 };

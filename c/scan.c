@@ -185,7 +185,7 @@ static void hear_frame(struct mcr_scan *scan, uint32_t interface, const struct m
 		.segment_bytes = frame->segment_bytes,
 		.interface = interface,
 		.protocol = frame->protocol,
-		.vlan = frame->vlan,
+		.vlan = frame->vlan & 0xfff, /* of whatever tag */
 		.is_egress = frame->packet_type == PACKET_OUTGOING,
 		.time_ns = frame->received_ns,
 	};
