@@ -25,14 +25,18 @@ test("a relay maps the shim once, whatever its workers, and not the instruments"
 test.each([
   ["receive", []],
   ["send", ["--rate", "10", "--duration", "20s"]],
-] as const)("mcr %s maps the instruments beside the shim", async (command, options) => {
-  await using topology = await openTopology("chain");
-  const where = ["--interface", "veth1"];
-  const started = topology.spawn("relay-ns", [executable, command, "239.1.1.1:5001", ...where, ...options]);
-  const names = await waitFor(
-    () => mappedBy(topology, started),
-    (mapped) => mapped.includes("libmcr-measure.so"),
-    { what: "the instruments to be mapped" },
-  );
-  expect(names).toEqual(["libmcr-measure.so", "libmcr.so"]);
-}, 30_000);
+] as const)(
+  "mcr %s maps the instruments beside the shim",
+  async (command, options) => {
+    await using topology = await openTopology("chain");
+    const where = ["--interface", "veth1"];
+    const started = topology.spawn("relay-ns", [executable, command, "239.1.1.1:5001", ...where, ...options]);
+    const names = await waitFor(
+      () => mappedBy(topology, started),
+      (mapped) => mapped.includes("libmcr-measure.so"),
+      { what: "the instruments to be mapped" },
+    );
+    expect(names).toEqual(["libmcr-measure.so", "libmcr.so"]);
+  },
+  30_000,
+);
