@@ -1,11 +1,6 @@
-// Struct layouts of c/mcr.h: name → [offset, type], and how to write one. test/native/abi.test.ts compares every
-// offset and size with the compiler's. Only little-endian machines are built for (x86-64, arm64).
-
-export type FieldType = "u8" | "u16" | "u32" | "i32" | "u64" | "bytes16";
-export interface Layout {
-  readonly size: number;
-  readonly fields: Readonly<Record<string, readonly [offset: number, type: FieldType]>>;
-}
+// Struct layouts of c/mcr.h: name → [offset, type]. test/native/abi.test.ts compares every offset and size with the
+// compiler's.
+import { codecOf, type DecodedOf, type Layout, type StructOf } from "./struct.ts";
 
 export const layouts = {
   mcr_ring_options: {
@@ -106,38 +101,6 @@ export const layouts = {
   mcr_query: {
     size: 32,
     fields: { source: [0, "bytes16"], time_ns: [16, "u64"], version: [24, "u8"] },
-  },
-  mcr_stream_spec: {
-    size: 40,
-    fields: { address: [0, "bytes16"], source: [16, "bytes16"], port: [32, "u16"] },
-  },
-  mcr_generator_options: {
-    size: 72,
-    fields: {
-      streams: [0, "u64"],
-      body: [8, "u64"],
-      clock: [16, "u64"],
-      count: [24, "u64"],
-      duration_ns: [32, "u64"],
-      stream_count: [40, "u32"],
-      body_bytes: [44, "u32"],
-      payload_bytes: [48, "u32"],
-      rate_pps: [52, "u32"],
-      burst: [56, "u32"],
-      segments: [60, "u32"],
-      fd: [64, "i32"],
-    },
-  },
-  mcr_receiver_options: {
-    size: 40,
-    fields: {
-      streams: [0, "u64"],
-      clock: [8, "u64"],
-      expect: [16, "u64"],
-      stream_count: [24, "u32"],
-      ifindex: [28, "u32"],
-      buffer_bytes: [32, "u32"],
-    },
   },
   mcr_scan_options: {
     size: 32,
@@ -276,141 +239,12 @@ export const counterArea = {
   bytes: { worker: 64, interface: 128, rule: 128, egress: 128, addedLatency: 768 },
 } as const;
 
-/** What the instruments count: all fields are 64-bit words, in this order. */
-export const instrumentCounters = {
-  generator: [
-    "sent_packets",
-    "retries",
-    "errors",
-    "skipped_ns",
-    "first_ns",
-    "last_ns",
-    "last_packets",
-    "end_ns",
-  ],
-  stream: [
-    "kind",
-    "packets",
-    "bytes",
-    "lost",
-    "duplicated",
-    "reordered",
-    "corrupt",
-    "foreign",
-    "restarts",
-    "first_ns",
-    "last_ns",
-    "socket_drops",
-  ],
-  latency: ["count", "min_ns", "max_ns"],
-  latencyBuckets: 1920,
-  bytes: { generator: 64, stream: 128, latency: 64 },
-} as const;
-
 /** Of one scan. */
 export const scanInterfacesMax = 64;
 export const scanFlowsMax = 16_384;
 /** Room of each announcement of a scan, its struct included. */
 export const scanAnnouncementBytes = 1536;
 
-type Value<Type extends FieldType> = Type extends "bytes16"
-  ? Uint8Array
-  : Type extends "u64"
-    ? number | bigint
-    : number;
-export type Struct<Name extends keyof typeof layouts> = {
-  readonly [Field in keyof (typeof layouts)[Name]["fields"]]: (typeof layouts)[Name]["fields"][Field] extends readonly [
-    number,
-    infer Type extends FieldType,
-  ]
-    ? Value<Type>
-    : never;
-};
-
-function put(view: DataView, at: number, type: FieldType, value: number | bigint | Uint8Array): void {
-  if (typeof value === "bigint") {
-    view.setBigUint64(at, value, true);
-    return;
-  }
-  if (typeof value !== "number") {
-    new Uint8Array(view.buffer, view.byteOffset + at, 16).set(value);
-    return;
-  }
-  switch (type) {
-    case "u8":
-      view.setUint8(at, value);
-      break;
-    case "u16":
-      view.setUint16(at, value, true);
-      break;
-    case "u32":
-      view.setUint32(at, value, true);
-      break;
-    case "i32":
-      view.setInt32(at, value, true);
-      break;
-    case "u64":
-      view.setBigUint64(at, BigInt(value), true);
-      break;
-    case "bytes16":
-      throw new TypeError("bytes16 wants 16 bytes");
-  }
-}
-
-/** Structs one after the other, as C reads an array; at least one byte, since ptr() of an empty array is an error. */
-export function encode<Name extends keyof typeof layouts>(
-  name: Name,
-  structs: readonly Struct<Name>[],
-): Uint8Array {
-  const layout: Layout = layouts[name];
-  const bytes = new Uint8Array(Math.max(1, structs.length * layout.size));
-  const view = new DataView(bytes.buffer);
-  const fields = Object.entries(layout.fields);
-  structs.forEach((struct, index) => {
-    const values = struct as Readonly<Record<string, number | bigint | Uint8Array>>;
-    for (const [field, [offset, type]] of fields) {
-      const value = values[field];
-      if (value !== undefined) put(view, index * layout.size + offset, type, value);
-    }
-  });
-  return bytes;
-}
-
-type Got<Type extends FieldType> = Type extends "bytes16" ? Uint8Array : number;
-/** A struct as it is read: 64-bit words as numbers, which hold nanoseconds since 1970 to 256 ns. */
-export type Decoded<Name extends keyof typeof layouts> = {
-  readonly [Field in keyof (typeof layouts)[Name]["fields"]]: (typeof layouts)[Name]["fields"][Field] extends readonly [
-    number,
-    infer Type extends FieldType,
-  ]
-    ? Got<Type>
-    : never;
-};
-
-function get(view: DataView, at: number, type: FieldType): number | Uint8Array {
-  switch (type) {
-    case "u8":
-      return view.getUint8(at);
-    case "u16":
-      return view.getUint16(at, true);
-    case "u32":
-      return view.getUint32(at, true);
-    case "i32":
-      return view.getInt32(at, true);
-    case "u64":
-      return Number(view.getBigUint64(at, true));
-    case "bytes16":
-      // A copy: the memory goes on changing.
-      return new Uint8Array(view.buffer, view.byteOffset + at, 16).slice();
-  }
-}
-
-/** The struct at this offset of memory that C wrote. */
-export function decode<Name extends keyof typeof layouts>(name: Name, view: DataView, at = 0): Decoded<Name> {
-  const layout: Layout = layouts[name];
-  const fields = Object.entries(layout.fields).map(([field, [offset, type]]) => [
-    field,
-    get(view, at + offset, type),
-  ]);
-  return Object.fromEntries(fields) as Decoded<Name>;
-}
+export const { encode, decode } = codecOf(layouts);
+export type Struct<Name extends keyof typeof layouts> = StructOf<(typeof layouts)[Name]>;
+export type Decoded<Name extends keyof typeof layouts> = DecodedOf<(typeof layouts)[Name]>;

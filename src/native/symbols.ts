@@ -50,18 +50,6 @@ export const symbols = {
   mcr_query_ring_open: { args: [T.u32, T.ptr], returns: T.ptr },
   mcr_query_ring_read: { args: [T.ptr, T.ptr], returns: T.i32 },
 
-  mcr_generator_open: { args: [T.ptr, T.ptr], returns: T.ptr },
-  mcr_generator_run: { args: [T.ptr, T.i32], returns: T.i32 },
-  mcr_generator_counters: { args: [T.ptr], returns: T.ptr },
-  mcr_generator_close: { args: [T.ptr], returns: T.void },
-
-  mcr_receiver_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
-  mcr_receiver_run: { args: [T.ptr, T.i32], returns: T.i32 },
-  mcr_receiver_counters: { args: [T.ptr], returns: T.ptr },
-  mcr_receiver_latency: { args: [T.ptr], returns: T.ptr },
-  mcr_receiver_buffer_bytes: { args: [T.ptr], returns: T.i32 },
-  mcr_receiver_close: { args: [T.ptr], returns: T.void },
-
   mcr_scan_open: { args: [T.ptr, T.ptr, T.ptr], returns: T.ptr },
   mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },
   mcr_scan_state: { args: [T.ptr], returns: T.ptr },

@@ -1,14 +1,14 @@
 // What the instruments counted, read out of the shim's memory. Called by `mcr send` and `mcr receive`; live while they
 // run. Times of day are nanoseconds since 1970 as numbers: exact to a quarter of a microsecond, shown to the
 // millisecond.
-import { instrumentCounters } from "../native/layouts.ts";
+import { instrumentCounters } from "../native/measure/layouts.ts";
 
 const { bytes, generator, stream, latencyBuckets } = instrumentCounters;
 
 export type GeneratorCounters = Readonly<Record<(typeof generator)[number], number>>;
 export type StreamCounters = Readonly<Record<(typeof stream)[number], number>>;
 
-/** In the order of c/mcr.h. */
+/** In the order of c/measure/measure.h. */
 export const kinds = ["unknown", "mcr", "rtp", "ts"] as const;
 export type Kind = (typeof kinds)[number];
 
@@ -84,7 +84,7 @@ function quantileOf(buckets: BigUint64Array, rank: number): number {
   return Infinity;
 }
 
-/** As c/mcr.h draws the buckets. */
+/** As c/measure/measure.h draws the buckets. */
 export function bucketEnd(bucket: number): number {
   if (bucket < 64) return bucket;
   const exponent = Math.floor(bucket / 32) - 1;

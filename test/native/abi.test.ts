@@ -1,5 +1,6 @@
-// The ABI, three times told and compared: c/mcr.h as the compiler sees it, what the shared object exports, and the
-// tables in src/native/. A field, function or constant that only one of them knows fails here.
+// The ABI, three times told and compared, for the relay's shim and for the instruments: the header as the compiler sees
+// it, what the shared object exports, and the tables in src/native/. A field, function or constant that only one of them
+// knows fails here.
 
 import { FFIType as T } from "bun:ffi";
 import { describe, expect, test } from "bun:test";
@@ -8,48 +9,45 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
   counterArea,
-  instrumentCounters,
   layouts,
   scanAnnouncementBytes,
   scanFlowsMax,
   scanInterfacesMax,
 } from "../../src/native/layouts.ts";
+import { instrumentCounters, layouts as measureLayouts } from "../../src/native/measure/layouts.ts";
+import { symbols as measureSymbols } from "../../src/native/measure/symbols.ts";
 import { symbols } from "../../src/native/symbols.ts";
 
 const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
-const header = read("c/mcr.h").replace(/\/\*[\s\S]*?\*\//g, "");
 
-/** Declared with MCR_EXPORT: name → result and parameters, as C writes them. */
-const prototypes = new Map(
-  [...header.matchAll(/^MCR_EXPORT ([^(;]*?)(\w+)\s*\(([^)]*)\);/gm)].map(
-    ([, result = "", name = "", parameters = ""]) => [name, { result, parameters }],
-  ),
-);
-/** Defined structs: name → fields in order, without the reserved ones. */
-const structs = new Map(
-  [...header.matchAll(/^struct (\w+) \{([^}]*)\};/gm)].map(([, name = "", body = ""]) => [
-    name,
-    [...body.matchAll(/(\w+)(?:\[\w+\])?;/g)]
-      .map(([, field = ""]) => field)
-      .filter((field) => !field.startsWith("reserved")),
-  ]),
-);
+const shim = readPart("c/mcr.h");
+const measure = readPart("c/measure/measure.h");
+const parts = [
+  {
+    ...{ header: "c/mcr.h", part: shim, object: "dist/libmcr.so", symbols, layouts },
+    ...{ library: "src/native/library.ts", abi: "MCR_ABI", counters: 5 },
+  },
+  {
+    ...{ header: "c/measure/measure.h", part: measure, object: "dist/libmcr-measure.so" },
+    ...{ symbols: measureSymbols, layouts: measureLayouts },
+    ...{ library: "src/native/measure/library.ts", abi: "MCR_MEASURE_ABI", counters: 3 },
+  },
+];
+const compiled = compileLayouts();
 const isCounters = (name: string) => name.endsWith("_counters") || name === "mcr_latency";
 
-describe("the functions of c/mcr.h", () => {
-  test("are exactly what dist/libmcr.so exports", () => {
-    const nm = run(["nm", "-D", "--defined-only", join(root, "dist/libmcr.so")]);
-    const exported = [...nm.matchAll(/^\w+ \w (\S+)$/gm)].map(([, name = ""]) => name);
-    expect(exported.sort()).toEqual([...prototypes.keys()].sort());
+describe.each(parts)("the functions of $header", ({ part, object, symbols }) => {
+  test("are exactly what its object exports", () => {
+    expect(symbolsOf(object, "--defined-only")).toEqual([...part.prototypes.keys()].sort());
   });
 
   test("are exactly what the binding table calls", () => {
-    expect(Object.keys(symbols).sort()).toEqual([...prototypes.keys()].sort());
+    expect(Object.keys(symbols).sort()).toEqual([...part.prototypes.keys()].sort());
   });
 
   test("have the argument and result types that the binding table says", () => {
-    const bindings = [...prototypes].map(([name, { result, parameters }]) => [
+    const bindings = [...part.prototypes].map(([name, { result, parameters }]) => [
       name,
       {
         args: parameters === "void" ? [] : parameters.split(",").map(ffiType),
@@ -58,16 +56,30 @@ describe("the functions of c/mcr.h", () => {
     ]);
     expect<unknown>(Object.fromEntries(bindings)).toEqual(symbols);
   });
+
+  test("need nothing of the other object", () => {
+    expect(symbolsOf(object, "--undefined-only").filter((name) => name.startsWith("mcr_"))).toEqual([]);
+  });
 });
 
-describe("the structs of c/mcr.h", () => {
-  const compiled = compileLayouts();
-
+describe.each(parts)("the structs of $header", ({ part, layouts, library, abi, counters }) => {
   test("have the sizes, fields, offsets and types of layouts.ts", () => {
-    const plain = Object.entries(compiled.structs).filter(([name]) => !isCounters(name));
-    expect<unknown>(Object.fromEntries(plain)).toEqual(layouts);
+    const plain = [...part.structs.keys()].filter((name) => !isCounters(name));
+    expect<unknown>(Object.fromEntries(plain.map((name) => [name, compiled.structs[name]]))).toEqual(layouts);
   });
 
+  test("hold so many of counters", () => {
+    expect([...part.structs.keys()].filter(isCounters)).toHaveLength(counters);
+  });
+
+  test("belong to the ABI version that library.ts asks for", () => {
+    const asked = /const abiVersion = (\d+);/.exec(read(library))?.[1];
+    const found = new RegExp(`#define ${abi} (\\d+)`).exec(read(part.path))?.[1];
+    expect(asked).toBe(found);
+  });
+});
+
+describe("counters", () => {
   test.each(["worker", "interface", "rule", "egress"] as const)(
     "mcr_%s_counters has the words of counterArea, in order",
     (kind) => {
@@ -109,21 +121,38 @@ describe("the structs of c/mcr.h", () => {
     expect((addedLatency.length + addedLatencyBuckets) * 8).toBe(bytes.addedLatency);
   });
 
-  test("of counters are these eight", () => {
-    expect([...structs.keys()].filter(isCounters)).toHaveLength(8);
-  });
-
   test("are counted by the same limits", () => {
     const { interfacesMax, rulesMax, egressesMax } = counterArea;
     const scan = [scanInterfacesMax, scanFlowsMax, scanAnnouncementBytes];
     expect(compiled.limits).toEqual([interfacesMax, rulesMax, egressesMax, ...scan]);
   });
-
-  test("belong to the ABI version that library.ts asks for", () => {
-    const asked = /const abiVersion = (\d+);/.exec(read("src/native/library.ts"))?.[1];
-    expect(asked).toBe(String(compiled.abi));
-  });
 });
+
+/** A contract: its functions and structs, as C writes them. */
+function readPart(path: string) {
+  const header = read(path).replace(/\/\*[\s\S]*?\*\//g, "");
+  /** Declared with MCR_EXPORT: name → result and parameters. */
+  const prototypes = new Map(
+    [...header.matchAll(/^MCR_EXPORT ([^(;]*?)(\w+)\s*\(([^)]*)\);/gm)].map(
+      ([, result = "", name = "", parameters = ""]) => [name, { result, parameters }],
+    ),
+  );
+  /** Defined: name → fields in order, without the reserved ones. */
+  const structs = new Map(
+    [...header.matchAll(/^struct (\w+) \{([^}]*)\};/gm)].map(([, name = "", body = ""]) => [
+      name,
+      [...body.matchAll(/(\w+)(?:\[\w+\])?;/g)]
+        .map(([, field = ""]) => field)
+        .filter((field) => !field.startsWith("reserved")),
+    ]),
+  );
+  return { path, prototypes, structs };
+}
+
+function symbolsOf(object: string, which: "--defined-only" | "--undefined-only"): readonly string[] {
+  const nm = run(["nm", "-D", which, join(root, object)]);
+  return [...nm.matchAll(/^[\w ]* \w ([^@\s]+).*$/gm)].map(([, name = ""]) => name).sort();
+}
 
 /** `const struct mcr_relay *relay` → T.ptr, `uint32_t worker` → T.u32. */
 function ffiType(declaration: string): T {
@@ -141,7 +170,6 @@ function ffiType(declaration: string): T {
 }
 
 interface Compiled {
-  readonly abi: number;
   readonly limits: readonly number[];
   readonly structs: Readonly<Record<string, { size: number; fields: Record<string, [number, string]> }>>;
 }
@@ -160,7 +188,7 @@ function compileLayouts(): Compiled {
 }
 
 function layoutProgram(): string {
-  const prints = [...structs].map(([name, fields]) => {
+  const prints = [...shim.structs, ...measure.structs].map(([name, fields]) => {
     const lines = fields.map((field) => `FIELD(${name}, ${field});`);
     return `OPEN(${name});\n${lines.join('\nprintf(",");\n')}\nprintf("}}");`;
   });
@@ -168,6 +196,7 @@ function layoutProgram(): string {
 #include <stddef.h>
 #include <stdio.h>
 #include "mcr.h"
+#include "measure/measure.h"
 #define TYPE(value) _Generic((value), uint8_t: "u8", uint16_t: "u16", uint32_t: "u32", int32_t: "i32", \\
 	uint64_t: "u64", uint8_t *: "bytes16", default: sizeof(value) == 8 ? "u64" : "unknown")
 #define OPEN(name) printf("\\"" #name "\\":{\\"size\\":%zu,\\"fields\\":{", sizeof(struct name))
@@ -175,7 +204,7 @@ function layoutProgram(): string {
 	TYPE(((struct name *)0)->field))
 int main(void)
 {
-	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
+	printf("{\\"limits\\":[%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_INTERFACES_MAX,
 	       MCR_RULES_MAX, MCR_EGRESSES_MAX, MCR_SCAN_INTERFACES_MAX, MCR_SCAN_FLOWS_MAX,
 	       MCR_SCAN_ANNOUNCEMENT_BYTES);
 ${prints.join('\nprintf(",");\n')}

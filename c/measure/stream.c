@@ -2,7 +2,8 @@
  * What a received datagram is worth: recognises what a stream carries, checks
  * each datagram of it, and counts. Datagrams come from anybody: lengths first.
  */
-#include "measure.h"
+#include "stream.h"
+
 #include "payload.h"
 
 /* Sequence numbers of 16 bits count on from here, so that one may go back. */
@@ -176,7 +177,7 @@ void mcr_stream_count(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 		count_rtp(stream, bytes, length);
 		break;
 	case MCR_KIND_TS:
-		mcr_transport_count(stream, bytes, length);
+		mcr_transport_count(&stream->transport, stream->counters, bytes, length);
 		break;
 	}
 }
