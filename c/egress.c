@@ -18,13 +18,6 @@
 
 #include "option.h"
 
-#ifndef SO_BINDTOIFINDEX
-#define SO_BINDTOIFINDEX 62
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
-
 /* Packets handed to the kernel in one sendmmsg(2), at most UIO_MAXIOV. */
 #define MESSAGES_MAX 512
 #define SEND_BUFFER_BYTES (4 << 20)

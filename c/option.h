@@ -8,6 +8,14 @@
 #include <linux/filter.h>
 #include <sys/socket.h>
 
+/* For headers of the C library older than the kernel. */
+#ifndef SO_BINDTOIFINDEX
+#define SO_BINDTOIFINDEX 62 /* Linux 5.0 */
+#endif
+#ifndef UDP_SEGMENT
+#define UDP_SEGMENT 103 /* Linux 4.18 */
+#endif
+
 /* 0 or -errno. */
 static inline int mcr_set_option(int fd, int level, int option, int value)
 {

@@ -10,12 +10,9 @@
 #include <poll.h>
 #include <stdlib.h>
 
-#include "address.h"
+#include "endpoint.h"
+#include "option.h"
 #include "clock.h"
-
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
 
 /* The device queue is full (ENOBUFS): nothing tells when it has room again. */
 #define QUEUE_PAUSE_NS 50000

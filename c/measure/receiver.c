@@ -12,12 +12,9 @@
 
 #include <linux/sock_diag.h>
 
-#include "address.h"
+#include "endpoint.h"
+#include "option.h"
 #include "clock.h"
-
-#ifndef SO_BINDTOIFINDEX
-#define SO_BINDTOIFINDEX 62
-#endif
 
 #define BATCH_PACKETS 64
 /* The largest datagram; the odd cache line keeps the buffers out of each other's sets. */
@@ -46,11 +43,6 @@ int32_t mcr_measure_abi(void)
 
 /* -- the sockets -------------------------------------------------------------- */
 
-static int set_option(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 static int socket_setup(int fd, const struct mcr_receiver_options *options,
 			const struct mcr_stream_spec *spec)
 {
@@ -62,14 +54,15 @@ static int socket_setup(int fd, const struct mcr_receiver_options *options,
 		return error;
 	is_group = IN_MULTICAST(ntohl(local.sin_addr.s_addr));
 	/* Off: groups that other programs joined, on other interfaces, are not ours. */
-	error = set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
-	if (!error && set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)options->buffer_bytes) < 0)
-		error = set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)options->buffer_bytes);
+	error = mcr_set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
+	if (!error &&
+	    mcr_set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)options->buffer_bytes) < 0)
+		error = mcr_set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)options->buffer_bytes);
 	/* Others may receive a group as well; a unicast datagram has one receiver. */
 	if (!error && is_group)
-		error = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!error && !is_group)
-		error = set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)options->ifindex);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)options->ifindex);
 	if (!error && bind(fd, (const struct sockaddr *)&local, sizeof(local)) < 0)
 		error = -errno;
 	return error;
