@@ -269,11 +269,22 @@ describe("the cure is the command that the reason names", () => {
 describe("what the kernel drops behind an egress", () => {
   const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
   const none = { kind: "tbf", dropped: 10, overlimits: 0, requeues: 0, backlog_packets: 0, backlog_bytes: 0 };
-  const quiet: DeviceStats = { interface: "veth2", dropped: 5, errors: 5, qdisc: none };
+  const quiet: DeviceStats = { interface: "veth2", type: "veth", dropped: 5, errors: 5, qdisc: none };
   const device = (...devices: readonly DeviceStats[]) =>
     links(heard, { devices })
       .filter(({ link }) => link === "device")
       .map(({ verdict, text, cure }) => [verdict, text, cure]);
+
+  test("is a veth's business as well: who reads raw packets there gets runs as one frame, unless the egress is plain", () => {
+    const reader = (devices: readonly DeviceStats[], after: Partial<EgressSnapshot>) =>
+      links(heard, { devices, after }).filter(({ link }) => link === "reader");
+    expect(reader([quiet, quiet], { path: "frame" })).toMatchObject([
+      { verdict: "ok", text: expect.stringContaining("plain = true on this egress") },
+    ]);
+    expect(reader([quiet, quiet], { path: "socket" })).toEqual([]);
+    expect(reader([quiet, { ...quiet, type: "vxlan" }], { path: "frame" })).toEqual([]);
+    expect(reader([], { path: "frame" })).toEqual([]);
+  });
 
   test("before the wire was watched is no news, and nothing is said of what is not known", () => {
     expect(device(quiet, quiet)).toEqual([]);

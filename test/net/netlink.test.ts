@@ -47,7 +47,7 @@ describe("a request", () => {
 
 describe("a real answer says", () => {
   test("what a device dropped and failed to send", () => {
-    expect(decodeLink(decodeMessages(answers.link), veth2)).toEqual({ dropped: 0, errors: 0 });
+    expect(decodeLink(decodeMessages(answers.link), veth2)).toEqual({ type: "veth", dropped: 0, errors: 0 });
     expect(decodeLink(decodeMessages(answers.link), veth2 + 1)).toBeUndefined();
   });
 
@@ -85,6 +85,7 @@ describe("a real answer says", () => {
     view.setBigUint64(stats + 40, 5_000_000_001n, true);
     view.setBigUint64(stats + 56, 5_000_000_002n, true);
     expect(decodeLink(decodeMessages(large), veth2)).toEqual({
+      type: "veth",
       dropped: 5_000_000_002,
       errors: 5_000_000_001,
     });
