@@ -120,7 +120,7 @@ export class Ingresses {
     let hasStuck = false;
     for (const [name, ingress] of this.#ingresses) {
       this.#tellDrops(name, ingress);
-      if (ingress.capture?.isStuck()) ingress.isStuck = true;
+      ingress.isStuck = ingress.capture?.isStuck() ?? false;
       hasStuck ||= ingress.isStuck;
     }
     return hasStuck;

@@ -405,6 +405,14 @@ describe("a ring that only drops", () => {
     );
   });
 
+  test("is forgotten when its interface goes", () => {
+    const { look, refresh, ingresses, host } = looked();
+    for (let i = 0; i < 4; i += 1) look(1);
+    host.interfaces.delete("veth1");
+    refresh("veth1");
+    expect(ingresses.look()).toBe(false);
+  });
+
   test("is not one that a worker takes from, however slowly", () => {
     const { look, host } = looked();
     for (let i = 1; i <= 12; i += 1) {
