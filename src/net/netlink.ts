@@ -1,5 +1,5 @@
 // NETLINK_ROUTE as bytes: requests are put together, answers taken apart into messages and attributes; netlink(7),
-// rtnetlink(7). Used by device-drops.ts and hops.ts, which know what the messages mean. Little-endian machines only, as
+// rtnetlink(7). Used by device-drops.ts and next-hop.ts, which know what the messages mean. Little-endian machines only, as
 // all of mcr. No byte of an answer is believed: what is cut short or lies about its length ends the list.
 import type { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";

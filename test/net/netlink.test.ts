@@ -4,8 +4,8 @@
 import { describe, expect, test } from "bun:test";
 import { Shim } from "../../src/native/shim.ts";
 import { decodeLink, decodeQueue } from "../../src/net/device-drops.ts";
-import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/hops.ts";
 import { ask, decodeAttributes, decodeMessages, encodeRequest, messageTypes } from "../../src/net/netlink.ts";
+import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/next-hop.ts";
 import { systemError } from "../support/fakes.ts";
 import * as answers from "./netlink-answers.ts";
 
