@@ -134,9 +134,15 @@ function judgeSent(evidence: Evidence, egress: Egress, index: number): Found | u
     return {
       link,
       verdict: "ok",
-      text: `${sent} packets were handed to the kernel meanwhile, mcr dropped none`,
+      text: `${sent} packets were handed to the kernel meanwhile, mcr dropped none${rawReaders(evidence, egress)}`,
     };
   return { link, verdict: "unknown", text: "nothing was sent meanwhile" };
+}
+
+/** Who reads raw packets behind a veth may understand none of a run; nothing on this side can see that. */
+function rawReaders({ veths }: Evidence, { interface: name, plain }: Egress): string {
+  if (plain || !veths.has(name)) return "";
+  return `; ${name} is a veth, which hands over runs of packets as one long frame: a receiver behind it that reads raw packets needs plain = true`;
 }
 
 /** What the kernel dropped behind the egress while the wire was watched, of all that this host sent there. */

@@ -79,6 +79,8 @@ export interface Evidence {
   /** When all of it had been gathered. */
   readonly nowMs: number;
   readonly interfaces: ReadonlyMap<string, InterfaceState | Unusable>;
+  /** Those of them that are one end of a veth. */
+  readonly veths: ReadonlySet<string>;
   /** /proc/net/igmp. */
   readonly kernelGroups: ReadonlyMap<string, ReadonlySet<string>>;
   readonly wire: Flows;

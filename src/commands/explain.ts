@@ -21,6 +21,7 @@ import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
 import { type InterfaceState, isUsable, readInterface, type Unusable } from "../net/interfaces.ts";
+import { readKind } from "../net/link-kind.ts";
 import { isCovered, readNeighbours, readRoute } from "../net/next-hop.ts";
 import { watchWire } from "../net/watch.ts";
 import { type Colors, colorsFor } from "./color.ts";
@@ -86,6 +87,12 @@ async function gather(
     nowMs: Date.now(),
     wire,
     interfaces,
+    veths: new Set(
+      [...interfaces.values()]
+        .filter(isUsable)
+        .filter(({ ifindex }) => readKind(shim, ifindex) === "veth")
+        .map(({ name }) => name),
+    ),
     kernelGroups: parseProcIgmp(await Bun.file("/proc/net/igmp").text()),
     paths: hostsOf(rule).map((host, i) =>
       host === undefined ? undefined : pathTo(shim, host, interfaces.get(rule.egress[i]?.interface ?? "")),

@@ -31,6 +31,7 @@ function links(
     devices = [],
     ingress = [],
     paths = [undefined],
+    veths = [],
   }: {
     readonly wire?: Flows;
     readonly egress?: Readonly<Record<string, unknown>>;
@@ -41,6 +42,7 @@ function links(
     /** Of veth1, before and after. */
     readonly ingress?: readonly InterfaceStats[];
     readonly paths?: Evidence["paths"];
+    readonly veths?: readonly string[];
   } = {},
 ) {
   const running = heard && {
@@ -65,6 +67,7 @@ function links(
     kernelGroups: new Map([["veth1", new Set([group])]]),
     wire,
     paths,
+    veths: new Set(veths),
   });
 }
 
@@ -222,6 +225,22 @@ describe("what came back", () => {
   test("keeps the conclusion from saying that no link is broken", () => {
     expect(firstTrouble(links(heard, { looped: 5 }))?.link).toBe("loop");
     expect(firstTrouble(links(heard))).toBeUndefined();
+  });
+});
+
+describe("an egress that is a veth", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const sent = (egress: Readonly<Record<string, unknown>>, veths: readonly string[]) =>
+    links(heard, { egress, veths, after: { sent_packets: egressSnapshot.sent_packets + 5 } }).find(
+      ({ link }) => link === "sent",
+    )?.text;
+
+  test("names plain = true, for receivers that read raw packets", () => {
+    expect(sent({}, ["veth2"])).toContain(
+      "; veth2 is a veth, which hands over runs of packets as one long frame: a receiver behind it that reads raw packets needs plain = true",
+    );
+    expect(sent({ plain: true }, ["veth2"])).toEndWith("mcr dropped none");
+    expect(sent({}, [])).toEndWith("mcr dropped none");
   });
 });
 

@@ -4,7 +4,15 @@
 import { describe, expect, test } from "bun:test";
 import { Shim } from "../../src/native/shim.ts";
 import { decodeLink, decodeQueue } from "../../src/net/device-drops.ts";
-import { ask, decodeAttributes, decodeMessages, encodeRequest, messageTypes } from "../../src/net/netlink.ts";
+import { readKind } from "../../src/net/link-kind.ts";
+import {
+  ask,
+  decodeAttributes,
+  decodeMessages,
+  encodeRequest,
+  linkBody,
+  messageTypes,
+} from "../../src/net/netlink.ts";
 import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/next-hop.ts";
 import { systemError } from "../support/fakes.ts";
 import * as answers from "./netlink-answers.ts";
@@ -49,6 +57,17 @@ describe("a real answer says", () => {
   test("what a device dropped and failed to send", () => {
     expect(decodeLink(decodeMessages(answers.link), veth2)).toEqual({ dropped: 0, errors: 0 });
     expect(decodeLink(decodeMessages(answers.link), veth2 + 1)).toBeUndefined();
+  });
+
+  test("what kind of interface it is, and nothing where the kernel refuses", () => {
+    expect(readKind({ netlink: () => answers.link }, 3)).toBe("veth");
+    expect(readKind({ netlink: () => answers.qdisc }, 3)).toBeUndefined();
+    const refusing = {
+      netlink: () => {
+        throw systemError("ENODEV");
+      },
+    };
+    expect(readKind(refusing, 3)).toBeUndefined();
   });
 
   test("what the queue of a device dropped and holds", () => {
@@ -168,8 +187,6 @@ describe("the kernel of this host", () => {
   });
 
   test("refuses in its own words", () => {
-    const body = new Uint8Array(16);
-    new DataView(body.buffer).setUint32(4, 0x7fff_fff0, true);
-    expect(() => ask(shim, { type: messageTypes.getLink, body })).toThrow(/ENODEV/);
+    expect(() => ask(shim, { type: messageTypes.getLink, body: linkBody(0x7fff_fff0) })).toThrow(/ENODEV/);
   });
 });
