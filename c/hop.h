@@ -129,7 +129,7 @@ static inline uint32_t mcr_hop_tag(uint64_t hash)
 	return (uint32_t)(hash >> 32) | 1;
 }
 
-/* The same for a frame that has a mark, or may belong to a flow with a row. hop.c */
+/* hop.c: mcr_hops_take below, for a frame that has a mark or may belong to a flow with a row. */
 uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame, uint64_t hash,
 		       uint64_t received_ns, bool *is_looped);
 

@@ -5,12 +5,14 @@
  * What `mcr send` and `mcr receive` need besides is measure/measure.h.
  *
  * A packet's way. One ring per (worker, ingress interface), filled by the
- * kernel, emptied by one worker; the main thread opens and closes it.
+ * kernel, emptied by one worker; the main thread opens and closes it. By frame
+ * it is the queue of a socket instead of blocks (ring.h).
  *
  *   NIC -> fanout (by flow) -> ring of worker w:
  *       | block 0: frame frame frame ... | block 1: ... | block n-1 |
  *         ^ TP_STATUS_USER: ours          ^ TP_STATUS_KERNEL: being filled
- *   worker w: ready blocks of all its rings -> parse -> match -> one list per flow
+ *   worker w: ready blocks of all its rings -> parse (fragments are put together
+ *                  first: reassembly.h) -> match -> one list per flow
  *             -> for each flow, for each egress, same-size runs as one message:
  *                  frame path:  header + payload -> queue of the interface
  *                  socket path: sendmmsg
@@ -206,7 +208,7 @@ MCR_EXPORT int32_t mcr_worker_pin(uint32_t worker, uint32_t cpu);
  */
 MCR_EXPORT int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t worker, int32_t budget_ms);
 
-/* -- ring.c: AF_PACKET capture, packet(7) ---------------------------------- */
+/* -- ring.c, filter.c: AF_PACKET capture, packet(7) ------------------------- */
 
 /*
  * Which worker gets a frame; all but CPU and QM keep each flow on one worker.

@@ -32,7 +32,7 @@ struct mcr_packet {
 	uint16_t port; /* it arrived at */
 	uint8_t ttl;
 	uint8_t tos;
-	uint8_t hop; /* number to write into its hop mark; 0: 1. hop.h */
+	uint8_t hop; /* the number of its hop mark, 1 to MCR_HOP_MAX: hop.h */
 };
 
 /* A packet whose added latency is to be counted once it is sent. */

@@ -3,8 +3,8 @@
 import { destinationOf } from "../config/destination.ts";
 import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";
-import { isUnresolved } from "../net/hops.ts";
 import { isUsable } from "../net/interfaces.ts";
+import { isUnresolved } from "../net/next-hop.ts";
 import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
 import { type Evidence, type Found, interfaceFound, type Link, sift, withCure } from "./explain-evidence.ts";
 

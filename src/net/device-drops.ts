@@ -6,6 +6,7 @@ import { SystemError } from "../native/system-error.ts";
 import {
   ask,
   decodeAttributes,
+  linkBody,
   type Message,
   messageTypes,
   type NetlinkShim,
@@ -93,13 +94,6 @@ function readQueue(shim: NetlinkShim, ifindex: number): QueueDrops | undefined {
     if (!(error instanceof SystemError)) throw error;
     return undefined;
   }
-}
-
-/** struct ifinfomsg */
-function linkBody(ifindex: number): Uint8Array {
-  const body = new Uint8Array(link.bodyBytes);
-  new DataView(body.buffer).setUint32(4, ifindex, true);
-  return body;
 }
 
 /** struct tcmsg */

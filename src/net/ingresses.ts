@@ -26,6 +26,13 @@ interface Ingress {
   reopened: number;
 }
 
+/** Why the kernel drops frames that are no matter of a ring's size, and what ends it; `mcr explain` says the same. */
+export const undescribedFrames = {
+  reason:
+    "they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest)",
+  cure: "in the guest: ethtool -K eth0 ufo off; or host_ufo=off for its network card in QEMU",
+} as const;
+
 export class Ingresses {
   readonly #ingresses = new Map<string, Ingress>();
 
@@ -136,7 +143,7 @@ export class Ingresses {
         `offload ${name}`,
         "Ingress",
         "warning",
-        `${undescribed - ingress.undescribedTold} frames on ${name} were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest; there: ethtool -K eth0 ufo off, or host_ufo=off of its network card in QEMU)`,
+        `${undescribed - ingress.undescribedTold} frames on ${name} were lost: ${undescribedFrames.reason}; ${undescribedFrames.cure}`,
       );
     if (full > ingress.fullTold)
       this.log.writeRepeating(

@@ -367,7 +367,7 @@ describe("frames with an offload type that the kernel cannot describe", () => {
     undescribed = 3; // the worker comes to see them after the kernel has counted them
     ingresses.look();
     expect(lines.slice(1)).toEqual([
-      "<4>[Ingress] 3 frames on veth1 were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest; there: ethtool -K eth0 ufo off, or host_ufo=off of its network card in QEMU)",
+      "<4>[Ingress] 3 frames on veth1 were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest); in the guest: ethtool -K eth0 ufo off; or host_ufo=off for its network card in QEMU",
     ]);
     undescribed = 4;
     host.drops.set(first, 3);

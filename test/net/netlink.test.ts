@@ -4,8 +4,15 @@
 import { describe, expect, test } from "bun:test";
 import { Shim } from "../../src/native/shim.ts";
 import { decodeLink, decodeQueue } from "../../src/net/device-drops.ts";
-import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/hops.ts";
-import { ask, decodeAttributes, decodeMessages, encodeRequest, messageTypes } from "../../src/net/netlink.ts";
+import {
+  ask,
+  decodeAttributes,
+  decodeMessages,
+  encodeRequest,
+  linkBody,
+  messageTypes,
+} from "../../src/net/netlink.ts";
+import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/next-hop.ts";
 import { systemError } from "../support/fakes.ts";
 import * as answers from "./netlink-answers.ts";
 
@@ -169,8 +176,6 @@ describe("the kernel of this host", () => {
   });
 
   test("refuses in its own words", () => {
-    const body = new Uint8Array(16);
-    new DataView(body.buffer).setUint32(4, 0x7fff_fff0, true);
-    expect(() => ask(shim, { type: messageTypes.getLink, body })).toThrow(/ENODEV/);
+    expect(() => ask(shim, { type: messageTypes.getLink, body: linkBody(0x7fff_fff0) })).toThrow(/ENODEV/);
   });
 });
