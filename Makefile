@@ -80,7 +80,7 @@ $(shims): $(c_headers) Makefile | packages
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test differential mutants check format bench bench-quick bench-compare profile fuzz dist clean help
+.PHONY: demo test differential mutants abi check format bench bench-quick bench-compare profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -146,6 +146,11 @@ $(filter-out $(measure_fuzzers),$(fuzzers)): $(c_sources)
 $(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+# ---- The other side of the C headers ---------------------------------------------------------------------------
+
+abi: node_modules/.installed | packages ## write src/native/abi.ts and src/native/measure/abi.ts, what the C headers say
+	$(BUN) test/native/abi.ts
 
 # ---- The look of the sources -----------------------------------------------------------------------------------
 

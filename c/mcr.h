@@ -1,7 +1,7 @@
 /*
  * The ABI between mcr's TypeScript and its C shim: every struct with its
  * asserted size, every exported function, grouped by the file that holds it.
- * src/native/ holds the other side; test/native/abi.test.ts compares the two.
+ * After a change here, `make abi` writes the other side, src/native/abi.ts.
  * What `mcr send` and `mcr receive` need besides is measure/measure.h.
  *
  * A packet's way. One ring per (worker, ingress interface), filled by the

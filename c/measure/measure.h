@@ -1,8 +1,8 @@
 /*
  * The ABI between mcr's TypeScript and its instruments, `mcr send` and `mcr
  * receive`: a shared object of its own, which a relay never maps. Conventions
- * and addresses are those of mcr.h; src/native/measure/ holds the other side,
- * test/native/abi.test.ts compares the two.
+ * and addresses are those of mcr.h; after a change here, `make abi` writes the
+ * other side, src/native/measure/abi.ts.
  *
  * The two objects know nothing of each other. What one needs of the other is a
  * descriptor that TypeScript hands on: the generator sends by a socket of
@@ -103,14 +103,14 @@ _Static_assert(sizeof(struct mcr_stream_counters) == 128, "ABI");
  * b = 32 * e + m holds m << e up to ((m + 1) << e) - 1, m from 32 to 63.
  */
 #define MCR_LATENCY_BUCKETS 1920
-struct mcr_latency {
+struct mcr_latency_counters {
 	uint64_t count;
 	uint64_t min_ns;
 	uint64_t max_ns;
 	uint64_t reserved[5];
 	uint64_t buckets[MCR_LATENCY_BUCKETS];
 };
-_Static_assert(sizeof(struct mcr_latency) == 64 + 8 * MCR_LATENCY_BUCKETS, "ABI");
+_Static_assert(sizeof(struct mcr_latency_counters) == 64 + 8 * MCR_LATENCY_BUCKETS, "ABI");
 
 struct mcr_receiver_options {
 	const struct mcr_stream_spec *streams;

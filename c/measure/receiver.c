@@ -28,7 +28,7 @@ struct mcr_receiver {
 	int epoll_fd;
 	struct mcr_stream_counters *counters;
 	struct mcr_stream *streams;
-	struct mcr_latency latency;
+	struct mcr_latency_counters latency;
 	struct mcr_pid *pids; /* MCR_PIDS for each stream */
 	uint64_t *bits; /* MCR_SEQUENCE_WINDOW for each stream */
 	uint8_t *buffers;

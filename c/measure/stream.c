@@ -11,7 +11,7 @@
 /* Further back is no reordering, but a sender that began anew. */
 #define RTP_MISORDER_MAX 1000
 
-static void count_latency(struct mcr_latency *latency, uint64_t ns)
+static void count_latency(struct mcr_latency_counters *latency, uint64_t ns)
 {
 	uint32_t exponent = 0;
 
@@ -56,7 +56,7 @@ static bool is_restart(const struct mcr_stream *stream, const struct mcr_payload
 }
 
 static void count_mcr(struct mcr_stream *stream, const uint8_t *bytes, size_t length,
-		      uint64_t clock, uint64_t now_ns, struct mcr_latency *latency)
+		      uint64_t clock, uint64_t now_ns, struct mcr_latency_counters *latency)
 {
 	struct mcr_payload payload;
 
@@ -163,7 +163,7 @@ static void recognise(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 }
 
 void mcr_stream_count(struct mcr_stream *stream, const uint8_t *bytes, size_t length,
-		      uint64_t clock, uint64_t now_ns, struct mcr_latency *latency)
+		      uint64_t clock, uint64_t now_ns, struct mcr_latency_counters *latency)
 {
 	stream->counters->packets++;
 	stream->counters->bytes += length;

@@ -31,6 +31,6 @@ struct mcr_stream {
 
 /* Counts one datagram; good ones of our own clock go into latency. */
 void mcr_stream_count(struct mcr_stream *stream, const uint8_t *bytes, size_t length,
-		      uint64_t clock, uint64_t now_ns, struct mcr_latency *latency);
+		      uint64_t clock, uint64_t now_ns, struct mcr_latency_counters *latency);
 
 #endif

@@ -2,10 +2,8 @@
 // the path to its workers.
 import { dlopen } from "bun:ffi";
 import embedded from "../../dist/libmcr.so" with { type: "file" };
+import { constants, symbols } from "./abi.ts";
 import { extract } from "./memfd.ts";
-import { symbols } from "./symbols.ts";
-
-const abiVersion = 3;
 
 /** Main thread only, once. */
 export function extractLibrary(): string {
@@ -15,7 +13,8 @@ export function extractLibrary(): string {
 export function openLibrary(path: string) {
   const library = dlopen(path, symbols).symbols;
   const found = library.mcr_abi();
-  if (found !== abiVersion) throw new Error(`libmcr has ABI ${found}, this program wants ${abiVersion}`);
+  const wanted = constants.MCR_ABI;
+  if (found !== wanted) throw new Error(`libmcr has ABI ${found}, this program wants ${wanted}`);
   return library;
 }
 

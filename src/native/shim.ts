@@ -3,6 +3,7 @@
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
 import { randomBytes } from "node:crypto";
 import { constants as osConstants } from "node:os";
+import { constants } from "./abi.ts";
 import { type Handle, opened } from "./handle.ts";
 import {
   type Decoded,
@@ -29,11 +30,14 @@ export type ExclusiveEntry = Struct<"mcr_exclusive_entry">;
 /** In the order of enum mcr_exclusive_method: the first that works is taken. */
 export const exclusiveMethods = ["tcx", "nft"] as const;
 export type ExclusiveMethod = (typeof exclusiveMethods)[number];
-/** In the order of enum mcr_exclusive_kind. */
-export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
+export const exclusiveKinds = {
+  port: constants.MCR_EXCLUSIVE_PORT,
+  anyPort: constants.MCR_EXCLUSIVE_ANY_PORT,
+  fragment: constants.MCR_EXCLUSIVE_FRAGMENT,
+} as const;
 export type QueryRingHandle = Handle<"query ring">;
 export type Query = Decoded<"mcr_query">;
-export type Interface = Struct<"mcr_interface"> & { readonly mac: number };
+export type Interface = Decoded<"mcr_interface">;
 export type ScanHandle = Handle<"scan">;
 export type ScanState = Decoded<"mcr_scan_state">;
 
@@ -395,10 +399,9 @@ export class Shim {
 
   /** The interface as it is now, or undefined when there is none of this name. */
   readInterface(name: string): Interface | undefined {
-    const out = new Uint32Array(8);
+    const out = new Uint8Array(layouts.mcr_interface.size);
     if (this.#c.mcr_interface_read(cString(name), out) < 0) return undefined;
-    const [ifindex = 0, flags = 0, mtu = 0, address = 0, macLow = 0, macHigh = 0, type = 0] = out;
-    return { ifindex, flags, mtu, address, mac: macHigh * 2 ** 32 + macLow, type };
+    return decode("mcr_interface", new DataView(out.buffer));
   }
 
   /** One datagram to a Unix socket, "@name" being an abstract one. Never blocks: EAGAIN when the reader is behind. */
@@ -421,10 +424,10 @@ export class Shim {
     fd: number,
     gid: number,
   ): { readonly pid: number; readonly uid: number; readonly isInGroup: boolean } {
-    const out = new Uint32Array(4);
+    const out = new Uint8Array(layouts.mcr_peer.size);
     checked(this.#c.mcr_peer_read(fd, gid, out));
-    const [pid = 0, uid = 0, , inGroup = 0] = out;
-    return { pid, uid, isInGroup: inGroup === 1 };
+    const { pid, uid, in_group } = decode("mcr_peer", new DataView(out.buffer));
+    return { pid, uid, isInGroup: in_group === 1 };
   }
 
   // -- netlink.c

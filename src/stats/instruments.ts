@@ -23,16 +23,7 @@ export interface Latency {
 }
 
 export function readGenerator(words: BigUint64Array): GeneratorCounters {
-  return {
-    sent_packets: at(words, 0),
-    retries: at(words, 1),
-    errors: at(words, 2),
-    skipped_ns: at(words, 3),
-    first_ns: at(words, 4),
-    last_ns: at(words, 5),
-    last_packets: at(words, 6),
-    end_ns: at(words, 7),
-  };
+  return named(generator, words, 0);
 }
 
 export function readSentByStream(words: BigUint64Array): readonly number[] {
@@ -40,21 +31,7 @@ export function readSentByStream(words: BigUint64Array): readonly number[] {
 }
 
 export function readStream(words: BigUint64Array, index: number): StreamCounters {
-  const start = (index * bytes.stream) / 8;
-  return {
-    kind: at(words, start),
-    packets: at(words, start + 1),
-    bytes: at(words, start + 2),
-    lost: at(words, start + 3),
-    duplicated: at(words, start + 4),
-    reordered: at(words, start + 5),
-    corrupt: at(words, start + 6),
-    foreign: at(words, start + 7),
-    restarts: at(words, start + 8),
-    first_ns: at(words, start + 9),
-    last_ns: at(words, start + 10),
-    socket_drops: at(words, start + 11),
-  };
+  return named(stream, words, (index * bytes.stream) / 8);
 }
 
 /** Undefined when no packet of this machine's clock came. */
@@ -72,6 +49,15 @@ export function readLatency(words: BigUint64Array): Latency | undefined {
     p999_ns: quantile(0.999),
     max_ns,
   };
+}
+
+function named<Name extends string>(
+  names: readonly Name[],
+  words: BigUint64Array,
+  start: number,
+): Readonly<Record<Name, number>> {
+  const entries = names.map((name, index) => [name, at(words, start + index)]);
+  return Object.fromEntries(entries);
 }
 
 /** The largest value of the bucket that holds the packet of this rank. */

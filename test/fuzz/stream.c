@@ -20,7 +20,7 @@ enum {
 	MEND_TRANSPORT = 2,
 };
 
-static struct mcr_latency latency;
+static struct mcr_latency_counters latency;
 static struct mcr_stream_counters counters;
 static struct mcr_pid pids[MCR_PIDS];
 static uint64_t bits[MCR_SEQUENCE_WINDOW / 64];

@@ -2,14 +2,12 @@
 import { dlopen } from "bun:ffi";
 import embedded from "../../../dist/libmcr-measure.so" with { type: "file" };
 import { extract } from "../memfd.ts";
-import { symbols } from "./symbols.ts";
-
-const abiVersion = 1;
+import { constants, symbols } from "./abi.ts";
 
 export function openLibrary() {
   const library = dlopen(extract(embedded, "libmcr-measure.so"), symbols).symbols;
   const found = library.mcr_measure_abi();
-  if (found !== abiVersion)
-    throw new Error(`libmcr-measure has ABI ${found}, this program wants ${abiVersion}`);
+  const wanted = constants.MCR_MEASURE_ABI;
+  if (found !== wanted) throw new Error(`libmcr-measure has ABI ${found}, this program wants ${wanted}`);
   return library;
 }
