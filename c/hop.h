@@ -7,10 +7,13 @@
  *
  * A mark is evidence, never a verdict: senders count their Identification up, keep it, or roll it,
  * and hit every mark now and then. So a relay goes by rows: frames of one flow without an exception
- * that are atomic, marked, and sound in their low bits. Pieces that were lost leave gaps, so a low
- * part that is higher than the last is sound; one that is not costs the row four frames, and ends it
- * when none is left. A counting sender makes rows of 448, since so many numbers in a row are marks;
- * MCR_HOP_ROW is more.
+ * that are atomic, marked, and sound in their low bits. Of these the row counts the beginnings of
+ * messages, whose low part is 0. Pieces that were lost leave gaps, so a low part that is higher than
+ * the last one of the same number is sound; one that is not takes a beginning from the row, and ends
+ * it when none is left. A counting sender makes rows of 448 frames, since so many numbers in a row
+ * are marks, with 7 beginnings. One whose super-frames are counted by one and arrive in pieces
+ * (UDP_SEGMENT of a connected socket) makes rows of 448 super-frames: each has a beginning at most
+ * where it has 64 pieces, and one that is not sound. MCR_HOP_ROW is more.
  *
  *   row <= MCR_HOP_ROW    the marks are taken for chance: what is relayed gets the number 1
  *   longer: known         a relay sent this: what is relayed gets its number + 1, 7 at most
@@ -81,9 +84,10 @@ struct mcr_hop_row {
 	struct mcr_hop_key key;
 	uint64_t many_ns; /* suspected: when the last packet of many hops came */
 	uint32_t seen_ticks;
-	uint16_t frames; /* more than MCR_HOP_ROW: known */
+	uint16_t frames; /* that begin a message; more than MCR_HOP_ROW: known */
 	uint8_t numbers; /* bit n: the row has had the number n */
 	uint8_t last; /* low six bits of the last frame */
+	uint8_t number_last; /* of the last frame */
 	bool is_suspected;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct mcr_hop_row) == 64, "one cache line");

@@ -394,6 +394,35 @@ static void test_senders(void)
 	}
 }
 
+/*
+ * Linux gives a super-frame of UDP_SEGMENT one number of a connected socket's count, and the pieces
+ * that the sender's device cuts it into count on from there: so each super-frame begins one higher
+ * than the one before, and all of its pieces are marked while it goes through the marks.
+ */
+static void test_cut_senders(void)
+{
+	begin("super-frames that are counted by one and arrive in pieces");
+	for (uint32_t pieces = 2; pieces <= 128; pieces++) {
+		uint32_t dropped = 0, changed = 0;
+
+		relays_reset();
+		for (uint32_t message = MCR_HOP_SIGNATURE - 256; message < MCR_HOP_SIGNATURE + 768;
+		     message++)
+			for (uint32_t i = 0; i < pieces; i++) {
+				struct mcr_hop_frame frame = frame_from(1, (uint16_t)(message + i));
+				uint8_t number;
+
+				dropped += !take(0, &frame, &number);
+				changed += number != 1;
+			}
+		if (!expect_equal(__FILE__, __LINE__, "dropped", dropped, 0) ||
+		    !expect_equal(__FILE__, __LINE__, "known", changed, 0)) {
+			begin("(%u pieces)", pieces);
+			return;
+		}
+	}
+}
+
 static void test_marks(void)
 {
 	begin("a number that mcr never writes is no mark");
@@ -464,6 +493,7 @@ int main(void)
 	test_lossy_loops();
 	test_calm();
 	test_senders();
+	test_cut_senders();
 	test_marks();
 	test_table();
 	for (uint32_t i = 0; i < RELAYS_MAX; i++)
