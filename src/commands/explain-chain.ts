@@ -238,13 +238,23 @@ function nothing(evidence: Evidence): Found {
 
 function judgeMatch({ running, wire, rule }: Evidence): Found | undefined {
   if (!running || wire.failures.some((each) => each.interface === rule.ingress.interface)) return undefined;
+  const link = "match";
   const packets = running.after.packets - running.before.packets;
-  if (packets > 0) return { link: "match", verdict: "ok", text: `${packets} packets matched meanwhile` };
+  const passed = `${packets} packets matched meanwhile`;
   const why = grown(running)
+    .filter(([reason]) => packets === 0 || reason !== "ring") // judgeRing has that one
     .map(([reason, count]) => `${reason} ${count}`)
     .join(", ");
+  if (packets > 0 && why === "") return { link, verdict: "ok", text: passed };
+  if (packets > 0)
+    return {
+      link,
+      verdict: "warn",
+      text: `${passed}; on ${rule.ingress.interface} others were dropped, of this rule or of another: ${why}`,
+      cure: "mcr stats",
+    };
   return {
-    link: "match",
+    link,
     verdict: "broken",
     text:
       why === ""

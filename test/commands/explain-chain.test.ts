@@ -190,6 +190,18 @@ describe("frames that the kernel could not hand over", () => {
   });
 });
 
+test("what the relay dropped beside packets that matched is worth a look", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const ingress = [1, 21].flatMap((late) =>
+    stats.interfaces.map((each) => ({ ...each, dropped: { ...each.dropped, fragment_late: late } })),
+  );
+  expect(links(heard, { ingress }).find(({ link }) => link === "match")).toMatchObject({
+    verdict: "warn",
+    text: "1000 packets matched meanwhile; on veth1 others were dropped, of this rule or of another: fragment_late 20",
+    cure: "mcr stats",
+  });
+});
+
 describe("what came back", () => {
   const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
   const loop = (options: Parameters<typeof links>[1]) =>
