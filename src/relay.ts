@@ -412,15 +412,17 @@ export class Relay {
     const isStuck = this.#ingresses.look();
     this.#queriers.take();
     this.#ticks += 1;
+    const mustSettle = isStuck || this.#needsSettling();
     if (this.#ticks % ticksPerLook === 0) {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
       const slots = this.#ingresses.statistics.map(({ slot }) => slot);
       this.#loops.warn(this.#counters, slots);
-      this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
+      // An interface that has changed is settled first: its neighbours went with it, and did not answer.
+      if (!mustSettle) this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);
-    if (this.#isTicking || this.#isStopping || !(isStuck || this.#needsSettling())) return;
+    if (this.#isTicking || this.#isStopping || !mustSettle) return;
     this.#isTicking = true;
     this.inTurn(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
