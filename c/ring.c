@@ -275,6 +275,16 @@ int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 	return (int32_t)ring->fanout_id;
 }
 
+int32_t mcr_ring_is_bound(const struct mcr_ring *ring)
+{
+	struct sockaddr_ll bound = { 0 };
+	socklen_t bytes = sizeof(bound);
+
+	/* The kernel writes -1 over the index when the device is unregistered. */
+	return getsockname(ring->fd, (struct sockaddr *)&bound, &bytes) == 0 &&
+	       bound.sll_ifindex > 0;
+}
+
 /* -- what became of the frames ------------------------------------------------------ */
 
 void mcr_ring_release(struct mcr_ring *ring)
@@ -300,7 +310,9 @@ void mcr_ring_release(struct mcr_ring *ring)
 
 int64_t mcr_ring_taken(const struct mcr_ring *ring)
 {
-	return (int64_t)__atomic_load_n(&ring->taken, __ATOMIC_RELAXED);
+	/* A block holds those that could not be described; from a queue a worker takes their error. */
+	return (int64_t)(__atomic_load_n(&ring->taken, __ATOMIC_RELAXED) +
+			 __atomic_load_n(&ring->undescribed, __ATOMIC_RELAXED));
 }
 
 int64_t mcr_ring_drops(struct mcr_ring *ring)
