@@ -46,14 +46,14 @@ endif
 
 # Directories are listed with their files: their time changes when a file is removed or renamed.
 ts_sources := $(shell find src -name '*.ts' -o -type d)
-c_sources := $(wildcard c/*.c)
-c_headers := $(wildcard c/*.h)
+c_sources := $(wildcard c/*.c c/measure/*.c)
+c_headers := $(wildcard c/*.h c/measure/*.h)
 c_tests := $(patsubst %.c,dist/%,$(wildcard test/c/*.c))
 traffic_tools := $(patsubst test/traffic/%.c,dist/test/%,$(wildcard test/traffic/*.c))
 fuzzers := $(patsubst test/fuzz/%.c,dist/fuzz/%,$(wildcard test/fuzz/*.c))
-c_formatted := $(wildcard c/*.[ch] test/*/*.[ch])
+c_formatted := $(wildcard c/*.[ch] c/measure/*.[ch] test/*/*.[ch])
 
-c_flags := -std=gnu11 -Wall -Wextra -Werror -Ic
+c_flags := -std=gnu11 -Wall -Wextra -Werror -Ic -Ic/measure
 
 # ---- The executable --------------------------------------------------------------------------------------------
 
@@ -70,7 +70,7 @@ dist/mcr: $(ts_sources) package.json bun.lock Makefile dist/libmcr.so node_modul
 shim_flags := -O2 -shared -fPIC -fvisibility=hidden -nostdlib -fno-stack-protector -U_FORTIFY_SOURCE \
 	$(if $(filter aarch64,$(machine)),-mno-outline-atomics)
 
-dist/libmcr.so: c $(c_sources) $(c_headers) Makefile | packages
+dist/libmcr.so: c c/measure $(c_sources) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(shim_flags) -o $@ $(c_sources)
 

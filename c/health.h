@@ -29,7 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "payload.h"
+#include "hash.h"
 #include "rtp.h"
 
 /*

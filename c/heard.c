@@ -12,7 +12,7 @@
 
 #include "frame.h"
 #include "igmp.h"
-#include "payload.h"
+#include "measure/payload.h"
 #include "rtp.h"
 
 #define NONE UINT32_MAX

@@ -515,7 +515,6 @@ MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_ring *ring, struct mcr_query *
 
 /* -- generator.c, batch.c: test traffic of `mcr send` -------------------------------- */
 
-#define MCR_PAYLOAD_HEADER_BYTES 36
 #define MCR_PAYLOAD_BYTES_MAX 65507
 #define MCR_BURST_MAX 1024
 #define MCR_SEGMENTS_MAX 64 /* UDP_MAX_SEGMENTS of the kernels before 6.9 */

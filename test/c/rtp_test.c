@@ -525,9 +525,9 @@ static void test_hash(void)
 {
 	static const uint64_t seeds[] = { 0x243f6a8885a308d3, 0x13198a2e03707344,
 					  0xa4093822299f31d0 };
-	const struct mcr_health_key zero = { .rule = MCR_PAYLOAD_SEED_B >> 32 & 0xffff,
-					     .ssrc = (uint32_t)MCR_PAYLOAD_SEED_B,
-					     .port = MCR_PAYLOAD_SEED_B >> 48 };
+	const struct mcr_health_key zero = { .rule = MCR_MIX_B >> 32 & 0xffff,
+					     .ssrc = (uint32_t)MCR_MIX_B,
+					     .port = MCR_MIX_B >> 48 };
 
 	for (size_t i = 0; i < COUNT(seeds); i++) {
 		uint8_t places[4096] = { 0 };

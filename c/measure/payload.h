@@ -17,7 +17,9 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "mcr.h"
+#include "hash.h"
+
+#define MCR_PAYLOAD_HEADER_BYTES 36
 
 struct mcr_payload {
 	uint32_t stream;
@@ -31,10 +33,6 @@ enum mcr_payload_result {
 	MCR_PAYLOAD_CORRUPT,
 	MCR_PAYLOAD_FOREIGN
 };
-
-/* Odd, with bits set evenly: the fractions of the golden ratio and of the square root of 3. */
-#define MCR_PAYLOAD_SEED_A UINT64_C(0x9e3779b97f4a7c15)
-#define MCR_PAYLOAD_SEED_B UINT64_C(0xbb67ae8584caa73b)
 
 static inline uint32_t mcr_load32(const uint8_t *bytes)
 {
@@ -62,23 +60,6 @@ static inline void mcr_store64(uint8_t *bytes, uint64_t value)
 {
 	value = htole64(value);
 	memcpy(bytes, &value, sizeof(value));
-}
-
-static inline uint64_t mcr_mix(uint64_t a, uint64_t b)
-{
-	unsigned __int128 product =
-		(unsigned __int128)(a ^ MCR_PAYLOAD_SEED_A) * (b ^ MCR_PAYLOAD_SEED_B);
-
-	return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/*
- * The same for keys that a sender chooses: both factors hide behind a random
- * seed, or he would make one of them zero, and whatever the other is.
- */
-static inline uint64_t mcr_mix_seeded(uint64_t a, uint64_t b, uint64_t seed)
-{
-	return mcr_mix(a ^ seed, b ^ (seed << 32 | seed >> 32));
 }
 
 /* Two lanes, so that one multiplication does not wait for the other. */
