@@ -103,9 +103,19 @@ export const layouts = {
     },
   },
   mcr_link_options: { size: 16, fields: { mac: [0, "u64"], ifindex: [8, "u32"] } },
-  mcr_query: {
+  mcr_raw_packet: {
     size: 32,
-    fields: { source: [0, "bytes16"], time_ns: [16, "u64"], version: [24, "u8"] },
+    fields: {
+      time_ns: [0, "u64"],
+      flow: [8, "u32"],
+      interface: [12, "u32"],
+      payload_bytes: [16, "u32"],
+      payload: [20, "u16"],
+      captured: [22, "u16"],
+      vlan: [24, "u16"],
+      is_egress: [26, "u8"],
+      checksum_known: [27, "u8"],
+    },
   },
   mcr_stream_spec: {
     size: 40,
@@ -147,65 +157,48 @@ export const layouts = {
       interface_count: [16, "u32"],
       flows_max: [20, "u32"],
       ingress_only: [24, "u32"],
+      samples: [28, "u16"],
+      whole_port: [30, "u16"],
     },
   },
   mcr_scan_state: {
-    size: 72,
+    size: 56,
     fields: {
       frames: [0, "u64"],
       flow_count: [8, "u64"],
-      member_count: [16, "u64"],
-      announcement_count: [24, "u64"],
-      flows_refused: [32, "u64"],
-      members_refused: [40, "u64"],
-      announcements_refused: [48, "u64"],
-      malformed: [56, "u64"],
-      ring_drops: [64, "u64"],
+      packet_count: [16, "u64"],
+      flows_refused: [24, "u64"],
+      packets_refused: [32, "u64"],
+      malformed: [40, "u64"],
+      ring_drops: [48, "u64"],
     },
   },
   mcr_scan_flow: {
-    size: 96,
+    size: 88,
     fields: {
       group: [0, "bytes16"],
       source: [16, "bytes16"],
-      packets: [32, "u64"],
-      bytes: [40, "u64"],
-      first_ns: [48, "u64"],
-      last_ns: [56, "u64"],
-      bytes_min: [64, "u32"],
-      bytes_max: [68, "u32"],
-      interface: [72, "u32"],
-      ssrc: [76, "u32"],
-      port: [80, "u16"],
-      vlan: [82, "u16"],
-      programs: [84, "u16"],
-      kind: [86, "u8"],
-      payload_type: [87, "u8"],
-      is_egress: [88, "u8"],
+      interface: [32, "u32"],
+      vlan: [36, "u16"],
+      port: [38, "u16"],
+      is_egress: [40, "u64"],
+      packets: [48, "u64"],
+      bytes: [56, "u64"],
+      first_ns: [64, "u64"],
+      last_ns: [72, "u64"],
+      bytes_min: [80, "u32"],
+      bytes_max: [84, "u32"],
     },
   },
-  mcr_scan_member: {
-    size: 64,
+  mcr_scan_wish: {
+    size: 24,
     fields: {
-      address: [0, "bytes16"],
-      group: [16, "bytes16"],
-      packets: [32, "u64"],
-      last_ns: [40, "u64"],
-      interface: [48, "u32"],
-      vlan: [52, "u16"],
-      kind: [54, "u8"],
-      version: [55, "u8"],
-      is_egress: [56, "u8"],
-    },
-  },
-  mcr_scan_announcement: {
-    size: 32,
-    fields: {
-      source: [0, "bytes16"],
-      last_ns: [16, "u64"],
-      interface: [24, "u32"],
-      vlan: [28, "u16"],
-      bytes: [30, "u16"],
+      flow: [0, "u32"],
+      packets: [4, "u32"],
+      offset: [8, "u32"],
+      step: [12, "u32"],
+      word: [16, "u32"],
+      mask: [20, "u32"],
     },
   },
   mcr_peer: {
@@ -310,8 +303,14 @@ export const instrumentCounters = {
 /** Of one scan. */
 export const scanInterfacesMax = 64;
 export const scanFlowsMax = 16_384;
-/** Room of each announcement of a scan, its struct included. */
-export const scanAnnouncementBytes = 1536;
+/** Room of each packet that C hands over unread, its struct included. */
+export const rawPacketBytes = 1568;
+/** Of a raw packet: one of no flow. */
+export const rawOther = 0xffff_ffff;
+/** Of one look at a query ring. */
+export const queriesMax = 16;
+/** An id of the shim's that no 802.1Q tag has: this, and that of another tag. */
+export const vlanOther = 0x1000;
 
 type Value<Type extends FieldType> = Type extends "bytes16"
   ? Uint8Array

@@ -66,8 +66,9 @@ export const symbols = {
   mcr_scan_run: { args: [T.ptr, T.i32], returns: T.i32 },
   mcr_scan_state: { args: [T.ptr], returns: T.ptr },
   mcr_scan_flows: { args: [T.ptr], returns: T.ptr },
-  mcr_scan_members: { args: [T.ptr], returns: T.ptr },
-  mcr_scan_announcements: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_packets: { args: [T.ptr], returns: T.ptr },
+  mcr_scan_release: { args: [T.ptr], returns: T.void },
+  mcr_scan_wish: { args: [T.ptr, T.ptr, T.u32], returns: T.i32 },
   mcr_scan_close: { args: [T.ptr], returns: T.void },
 
   mcr_interface_read: { args: [T.ptr, T.ptr], returns: T.i32 },
