@@ -273,6 +273,13 @@ const slugs: Readonly<Record<ScanKind, string>> = {
   sap: "sap",
   mdns: "mdns",
   ptp: "ptp",
+  sacn: "sacn",
+  "art-net": "art-net",
+  ssdp: "ssdp",
+  "ws-discovery": "ws-discovery",
+  knx: "knx",
+  dante: "dante",
+  "market-data": "market-data",
 };
 
 /** An announced name in lower case, or kind and group: `rtp-239.1.1.1`, `ts-239.1.1.1-x50` for fifty. */

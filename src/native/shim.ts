@@ -9,9 +9,9 @@ import {
   encode,
   instrumentCounters,
   layouts,
-  type Struct,
   queriesMax,
   rawPacketBytes,
+  type Struct,
   scanFlowsMax,
 } from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
@@ -351,7 +351,8 @@ export class Shim {
   readQueryRing(ring: QueryRingHandle): readonly RawPacket[] {
     const packets = new Uint8Array(queriesMax * rawPacketBytes);
     const count = this.#c.mcr_query_ring_read(ring, packets);
-    const slot = (index: number) => rawPacket(packets.buffer, ((count - 1 - index) % queriesMax) * rawPacketBytes);
+    const slot = (index: number) =>
+      rawPacket(packets.buffer, ((count - 1 - index) % queriesMax) * rawPacketBytes);
     return Array.from({ length: Math.min(count, queriesMax) }, (_, index) => slot(index));
   }
 

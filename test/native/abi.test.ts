@@ -10,7 +10,8 @@ import {
   counterArea,
   instrumentCounters,
   layouts,
-  scanAnnouncementBytes,
+  queriesMax,
+  rawPacketBytes,
   scanFlowsMax,
   scanInterfacesMax,
 } from "../../src/native/layouts.ts";
@@ -115,7 +116,7 @@ describe("the structs of c/mcr.h", () => {
 
   test("are counted by the same limits", () => {
     const { interfacesMax, rulesMax, egressesMax } = counterArea;
-    const scan = [scanInterfacesMax, scanFlowsMax, scanAnnouncementBytes];
+    const scan = [scanInterfacesMax, scanFlowsMax, rawPacketBytes, queriesMax];
     expect(compiled.limits).toEqual([interfacesMax, rulesMax, egressesMax, ...scan]);
   });
 
@@ -175,9 +176,9 @@ function layoutProgram(): string {
 	TYPE(((struct name *)0)->field))
 int main(void)
 {
-	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
+	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
 	       MCR_RULES_MAX, MCR_EGRESSES_MAX, MCR_SCAN_INTERFACES_MAX, MCR_SCAN_FLOWS_MAX,
-	       MCR_SCAN_ANNOUNCEMENT_BYTES);
+	       MCR_RAW_PACKET_BYTES, MCR_QUERIES_MAX);
 ${prints.join('\nprintf(",");\n')}
 	printf("}}");
 }
