@@ -1,0 +1,143 @@
+// RTP and RTCP: when two packets are one stream, and what hints say of its content.
+
+import { describe, expect, test } from "bun:test";
+import { rtcp, rtp } from "../../src/wire/rtp.ts";
+import { expectFlowSurvival } from "./damage.ts";
+import { audio1, audio2, flowOf, rtcpReport, rtpTs1, rtpTs2, sampleOf, withBytes } from "./packets.ts";
+
+interface Header {
+  readonly first?: number;
+  readonly payloadType?: number;
+  readonly sequence: number;
+  readonly timestamp?: number;
+  readonly ssrc?: number;
+}
+
+function rtpOf(header: Header, content: readonly number[] = new Array<number>(160).fill(0x47)) {
+  const { first = 0x80, payloadType = 96, sequence, timestamp = 0, ssrc = 0xcafe0001 } = header;
+  const bytes = new Uint8Array(12 + content.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint8(0, first);
+  view.setUint8(1, payloadType);
+  view.setUint16(2, sequence);
+  view.setUint32(4, timestamp);
+  view.setUint32(8, ssrc);
+  bytes.set(content, 12);
+  return sampleOf(bytes);
+}
+
+describe("RTP", () => {
+  test("with MPEG-TS inside counts its programs", () => {
+    expect(rtp(flowOf([rtpTs1, rtpTs2]))).toEqual({
+      ...{ kind: "rtp", payloadType: 33, ssrc: 0x80d9d857, programs: 1 },
+    });
+  });
+
+  test("takes two packets in step, over the wrap of the sequence", () => {
+    const [before, behind] = [rtpOf({ sequence: 65_535 }), rtpOf({ sequence: 0 })];
+    expect(rtp(flowOf([before]))).toBeUndefined();
+    expect(rtp(flowOf([before, behind]))).toEqual({ kind: "rtp", payloadType: 96, ssrc: 0xcafe0001 });
+    expect(rtp(flowOf([behind, before]))).toBeUndefined();
+  });
+
+  test("is seen past RTCP on its own port", () => {
+    const flow = flowOf([rtpOf({ sequence: 1 }), rtcpReport, rtpOf({ sequence: 2 })]);
+    expect(rtp(flow)?.payloadType).toBe(96);
+  });
+
+  const ten = Array.from({ length: 10 }, (_, i) => i);
+  test.each([
+    ["two sources", ten.map((i) => rtpOf({ sequence: i, ssrc: i }))],
+    ["a standstill", ten.map(() => rtpOf({ sequence: 7 }))],
+    ["leaps", ten.map((i) => rtpOf({ sequence: (i * 5000) & 0xffff }))],
+    ["another version", ten.map((i) => rtpOf({ sequence: i, first: 0x40 }))],
+    ["sources beyond the datagram", ten.map((i) => rtpOf({ sequence: i, first: 0x8f }, [1, 2, 3]))],
+    ["an extension beyond it", ten.map((i) => rtpOf({ sequence: i, first: 0x90 }, [0, 0, 0, 9, 1]))],
+  ])("%s: none", (_, samples) => {
+    expect(rtp(flowOf(samples))).toBeUndefined();
+  });
+
+  test("damage is survived", () => {
+    expectFlowSurvival(rtp, flowOf([rtpTs1, rtpTs2, audio1, audio2, rtcpReport]));
+    expectFlowSurvival(rtp, flowOf([audio1, audio2]));
+  });
+});
+
+describe("RTCP", () => {
+  test("is a report whose length fits the datagram", () => {
+    expect(rtcp(flowOf([rtcpReport]))).toEqual({ kind: "rtcp" });
+  });
+
+  test.each([
+    ["a length beyond the datagram", withBytes(rtcpReport, 3, 7)],
+    ["another type", withBytes(rtcpReport, 1, 199)],
+    ["another version", withBytes(rtcpReport, 0, 0x40)],
+    ["seven bytes", sampleOf(rtcpReport.payload.subarray(0, 7), 28)],
+  ])("%s: none", (_, sample) => {
+    expect(rtcp(flowOf([rtcpReport, sample]))).toBeUndefined();
+  });
+
+  test("damage is survived", () => {
+    expectFlowSurvival(rtcp, flowOf([rtcpReport, rtcpReport]));
+  });
+});
+
+describe("a hint of what RTP carries", () => {
+  test("is AES67 where the clock counts its samples for each packet", () => {
+    expect(rtp(flowOf([audio1, audio2]))).toEqual({
+      ...{ kind: "rtp", payloadType: 97, ssrc: 0x401535cc },
+      detail: "hint: AES67 audio, L24 × 2 or L16 × 3, 1 ms",
+    });
+  });
+
+  test("is none where the clock counts otherwise, or sizes differ", () => {
+    const otherClock = withBytes(audio2, 4, 0x54, 0xa9, 0xb3, 0xec);
+    expect(rtp(flowOf([audio1, otherClock]))?.detail).toBeUndefined();
+    expect(rtp(flowOf([audio1, { ...audio2, bytes: 299 }]))?.detail).toBeUndefined();
+  });
+
+  // ST 2022-6: | 0 F VSID | frame | R S FEC CF | … |, here with the source's format and without a time stamp.
+  const sdi = [0x08, 0x01, 0, 0, 0x10, 0x18, 0x05, 0x00, ...new Array<number>(1376).fill(0x80)];
+  // ST 2022-1: SN base 100, length 0, E and PT 33, mask 0, TS, column of offset 5 and 10 packets, SN base 0.
+  const fec = [
+    0,
+    100,
+    0,
+    0,
+    0xa1,
+    0,
+    0,
+    0,
+    1,
+    2,
+    3,
+    4,
+    0x00,
+    5,
+    10,
+    0,
+    ...new Array<number>(1316).fill(0x47),
+  ];
+  test.each([
+    ["ST 2022-6 SDI", 98, sdi],
+    ["ST 2022-1 FEC", 96, fec],
+  ])("is %s by its payload header", (name, payloadType, content) => {
+    const flow = flowOf([1, 2].map((sequence) => rtpOf({ sequence, payloadType }, content)));
+    expect(rtp(flow)?.detail).toBe(`hint: ${name}`);
+    expect(
+      rtp(flowOf([1, 2].map((sequence) => rtpOf({ sequence, payloadType: 97 }, content))))?.detail,
+    ).toBeUndefined();
+    expectFlowSurvival(rtp, flow);
+  });
+
+  test.each([
+    ["raw/90000", "raw/90000, hint: ST 2110-20 video"],
+    ["jxsv/90000", "jxsv/90000, hint: ST 2110-22 JPEG XS video"],
+    ["L24/48000/8", "L24/48000/8, hint: AES67 or ST 2110-30 audio"],
+    ["smpte291/90000", "smpte291/90000, hint: ST 2110-40 ancillary data"],
+    ["H264/90000", "H264/90000"],
+    ["a\u001b[31mred", undefined],
+  ])("is %p as announced", (encoding, detail) => {
+    expect(rtp(flowOf([audio1, audio2], { encoding }))?.detail).toBe(detail as string);
+  });
+});
