@@ -110,6 +110,9 @@ describe("Dante", () => {
     expect(dante(flowOf([...samples].reverse(), audio))).toBeUndefined();
     expect(dante(flowOf([danteAudio(1000, 192_000)], audio))).toBeUndefined();
     expect(dante(flowOf([], audio))).toBeUndefined();
+    expect(dante(flowOf(samples, { ...audio, group: "239.69.17.4" }))?.detail).toBe("hint: audio");
+    expect(dante(flowOf(samples, { ...audio, group: "239.1.1.1" }))).toBeUndefined();
+    expect(dante(flowOf(samples, { ...audio, port: 4322 }))).toBeUndefined();
   });
 
   test("control names the vendor", () => {
@@ -118,6 +121,12 @@ describe("Dante", () => {
       detail: "hint: control Audinate",
     });
     expect(dante(flowOf([danteControl], { ...control, port: 8709 }))).toBeUndefined();
+    expect(dante(flowOf([danteControl], { ...control, port: 8700 }))?.kind).toBe("dante");
+    expect(dante(flowOf([danteControl], { ...control, port: 8708, group: "224.0.0.233" }))?.kind).toBe(
+      "dante",
+    );
+    expect(dante(flowOf([danteControl], { ...control, port: 8699 }))).toBeUndefined();
+    expect(dante(flowOf([danteControl], { ...control, group: "224.0.0.234" }))).toBeUndefined();
     expect(dante(flowOf([withBytes(danteControl, 3, 0x25)], control))).toBeUndefined();
     expect(dante(flowOf([sampleOf(bytesOf("\xff\xff\x00\x04"))], control))).toBeUndefined();
   });

@@ -60,6 +60,7 @@ describe("Art-Net", () => {
   test.each([
     ["DMX", artDmx, "universe 291"],
     ["a poll", artPoll, "poll"],
+    ["DMX cut short", sampleOf(artDmx.payload.subarray(0, 15), 20), "operation 0x5000"],
     ["an unknown operation", withBytes(artPoll, 8, 0x34, 0x12), "operation 0x1234"],
   ])("%s", (_, sample, detail) => {
     expect(artNet(flowOf([sample], { port: 6454 }))).toEqual({ kind: "art-net", detail });

@@ -75,6 +75,10 @@ describe("market data", () => {
     expect(marketData(flowOf([...samples, sampleOf("47".repeat(188))]))).toBeUndefined();
   });
 
+  test("OPRA sends again, too", () => {
+    expect(marketData(flowOf([opra, withBytes(opra, 4, 0x56)]))?.detail).toBe("OPRA");
+  });
+
   test("the beginning of a packet is enough", () => {
     for (const [sample, detail] of [
       [mold, "MoldUDP64, session 000011111A, ITCH 5.0"],
@@ -101,7 +105,15 @@ describe("market data", () => {
     ["heartbeats of PITCH alone", [pitchHeartbeat, pitchHeartbeat]],
     ["a message of no bytes", [withBytes(pitch, 8, 0), pitch]],
     ["another protocol of IEX", [withBytes(iex, 3, 0x7f)]],
+    ["IEX-TP of 1970", [withBytes(iex, 39, 0)]],
+    ["UMDF of 1970", [withBytes(umdf, 15, 0)]],
+    ["another schema of UMDF", [withBytes(umdf, 24, 3)]],
+    ["another count of XDP", [withBytes(xdp, 3, 2)]],
+    ["another count of PITCH", [withBytes(pitch, 2, 3), pitch]],
+    ["PITCH without a unit", [withBytes(pitch, 3, 0), withBytes(pitch, 3, 0)]],
+    ["units of PITCH that differ", [pitch, withBytes(pitch, 3, 2)]],
     ["another feed", [withBytes(opra, 3, 0x50)]],
+    ["another indicator of OPRA", [withBytes(opra, 4, 0x55)]],
     ["no sample", []],
   ])("%s: none", (_, samples) => {
     expect(marketData(flowOf(samples))).toBeUndefined();

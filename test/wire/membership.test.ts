@@ -146,11 +146,15 @@ describe("IGMP by hand", () => {
     expect(readIgmp(igmpOf(message))).toEqual(memberships);
   });
 
+  const ipv5 = igmpOf([0x16, 0, 0, 0, 239, 1, 1, 1]).with(0, 0x55);
+  new DataView(ipv5.buffer).setUint16(10, 0);
+  new DataView(ipv5.buffer).setUint16(10, ~sumOf(ipv5.subarray(0, 20)) & 0xffff);
   test.each([
     ["seven bytes", igmpOf([0x16, 0, 0, 0, 0, 0, 0])],
     ["a query of a length that no version has", igmpOf([0x11, 100, 0, 0, 0, 0, 0, 0, 0, 0])],
     ["a query that lacks its sources", igmpOf([0x11, 100, 0, 0, 0, 0, 0, 0, 2, 125, 0, 1])],
     ["a unicast destination", igmpOf([0x16, 0, 0, 0, 239, 1, 1, 1], { destination: [10, 0, 0, 2] })],
+    ["version 5", ipv5],
     ["nothing", new Uint8Array()],
     ["19 bytes of a header", igmpPackets.queryV2.subarray(0, 19)],
     ["IPv6", mldPackets.queryV1],
@@ -224,6 +228,15 @@ describe("MLD by hand", () => {
   test("is read behind eight headers, and no more", () => {
     for (let count = 0; count <= 8; count += 1) expect(readMld(mldOf(report, chain(count)))).toEqual(found);
     expect(readMld(mldOf(report, chain(9)))).toBeUndefined();
+  });
+
+  test("a first fragment is read behind its header, and behind one of routing", () => {
+    const first = mldOf(report, [[58, 0, 0, 1, 0, 0, 0, 1]]);
+    first.set([44], 6);
+    expect(readMld(first)).toEqual(found);
+    const routed = mldOf(report, [[58, 0, 0, 0, 0, 0, 0, 0]]);
+    routed.set([43], 6);
+    expect(readMld(routed)).toEqual(found);
   });
 
   test("a source that is asked for is named", () => {

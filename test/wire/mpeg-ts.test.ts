@@ -52,6 +52,17 @@ describe("MPEG-TS", () => {
     },
   );
 
+  test.each([
+    ["of another PID", 2, 0x11],
+    ["that begins in another packet", 1, 0x00],
+    ["in a packet without payload", 3, 0x20],
+    ["of another kind", 5, 0x42],
+  ])("a table %s counts none", (_, at, byte) => {
+    const pat = patOf(4, 0, 0);
+    pat[at] = byte;
+    expect(mpegTs(flowOf([sampleOf(pat)]))).toEqual({ kind: "mpeg-ts" });
+  });
+
   test("a table whose lengths lie is read as far as its packet goes", () => {
     for (let value = 0; value < 256; value += 1) {
       const pat = patOf(4, 0, 0);

@@ -34,6 +34,22 @@ describe("RTP", () => {
     });
   });
 
+  test("is read behind its sources and its extension", () => {
+    const { payload } = rtpTs1;
+    const behind = (sequence: number) =>
+      sampleOf(
+        Uint8Array.from([
+          ...[0x92, ...payload.subarray(1, 2), 0, sequence, ...payload.subarray(4, 12)],
+          ...[1, 1, 1, 1, 2, 2, 2, 2], // two sources
+          ...[0xbe, 0xde, 0, 1, 9, 9, 9, 9], // an extension of one word
+          ...payload.subarray(12),
+        ]),
+      );
+    expect(rtp(flowOf([behind(1), behind(2)]))?.programs).toBe(1);
+    const bare = [1, 2].map((sequence) => withBytes(behind(sequence), 0, 0x80));
+    expect(rtp(flowOf(bare))?.programs).toBeUndefined();
+  });
+
   test("takes two packets in step, over the wrap of the sequence", () => {
     const [before, behind] = [rtpOf({ sequence: 65_535 }), rtpOf({ sequence: 0 })];
     expect(rtp(flowOf([before]))).toBeUndefined();
@@ -67,11 +83,14 @@ describe("RTP", () => {
 describe("RTCP", () => {
   test("is a report whose length fits the datagram", () => {
     expect(rtcp(flowOf([rtcpReport]))).toEqual({ kind: "rtcp" });
+    expect(rtcp(flowOf([withBytes(rtcpReport, 1, 207)]))).toEqual({ kind: "rtcp" });
+    expect(rtcp(flowOf([sampleOf("80c90001 cafe0001")]))).toEqual({ kind: "rtcp" });
   });
 
   test.each([
     ["a length beyond the datagram", withBytes(rtcpReport, 3, 7)],
-    ["another type", withBytes(rtcpReport, 1, 199)],
+    ["a type below", withBytes(rtcpReport, 1, 199)],
+    ["a type above", withBytes(rtcpReport, 1, 208)],
     ["another version", withBytes(rtcpReport, 0, 0x40)],
     ["seven bytes", sampleOf(rtcpReport.payload.subarray(0, 7), 28)],
   ])("%s: none", (_, sample) => {
@@ -95,6 +114,27 @@ describe("a hint of what RTP carries", () => {
     const otherClock = withBytes(audio2, 4, 0x54, 0xa9, 0xb3, 0xec);
     expect(rtp(flowOf([audio1, otherClock]))?.detail).toBeUndefined();
     expect(rtp(flowOf([audio1, { ...audio2, bytes: 299 }]))?.detail).toBeUndefined();
+  });
+
+  test.each([
+    [6, 6 * 3, "L24 × 1, 125 µs"],
+    [12, 12 * 2, "L16 × 1, 250 µs"],
+    [16, 16 * 4, "L16 × 2, 333 µs"],
+    [48, 48 * 9, "L24 × 3, 1 ms"],
+    [192, 192 * 2, "L16 × 1, 4 ms"],
+    [6, 6 * 192, "L24 × 64 or L16 × 96, 125 µs"],
+    [6, 6 * 195, undefined],
+    [48, 48, undefined],
+    [48, 48 * 5, undefined],
+    [20, 20 * 6, undefined],
+  ])("of %p samples in %p bytes is %p", (step, bytes, hint) => {
+    const samples = [1, 2, 4].map((sequence) =>
+      rtpOf({ sequence, timestamp: step * sequence }, new Array<number>(bytes).fill(1)),
+    );
+    const detail = rtp(flowOf(samples))?.detail;
+    expect(detail).toBe(hint === undefined ? undefined : `hint: AES67 audio, ${hint}`);
+    const fixed = samples.map((sample) => withBytes(sample, 1, 11));
+    expect(rtp(flowOf(fixed))?.detail).toBeUndefined();
   });
 
   // ST 2022-6: | 0 F VSID | frame | R S FEC CF | … |, here with the source's format and without a time stamp.
@@ -129,6 +169,20 @@ describe("a hint of what RTP carries", () => {
       rtp(flowOf([1, 2].map((sequence) => rtpOf({ sequence, payloadType: 97 }, content))))?.detail,
     ).toBeUndefined();
     expectFlowSurvival(rtp, flow);
+  });
+
+  test.each([
+    ["FEC of no offset", 96, fec.with(13, 0)],
+    ["FEC of no packets", 96, fec.with(14, 0)],
+    ["FEC with a mask", 96, fec.with(5, 1)],
+    ["FEC without its first bit", 96, fec.with(4, 0x21)],
+    ["FEC of another type", 96, fec.with(12, 8)],
+    ["SDI with an extension", 98, sdi.with(0, 0x18)],
+    ["SDI of another size", 98, [...sdi, 0]],
+    ["SDI with a time that is not there", 98, sdi.with(3, 0x20)],
+  ])("is none for %s", (_, payloadType, content) => {
+    const flow = flowOf([1, 2].map((sequence) => rtpOf({ sequence, payloadType }, content)));
+    expect(rtp(flow)).toMatchObject({ kind: "rtp", detail: undefined });
   });
 
   test.each([
