@@ -45,6 +45,13 @@ describe("a checksum", () => {
     ["of nothing", new Uint8Array(), "unknown"],
     ["of IPv6", ipv6, "right"],
     ["of IPv6, changed", changed(ipv6, 48, 1), "wrong"],
+    [
+      "of a fragment of IPv6",
+      hex(`60000000 0014 2c 01
+      00000000000000000000000000000001 ff1e0000000000000000000000000001
+      11 00 0001 00000001 0fa0 1389 000c fdf7 6d637231`),
+      "unknown",
+    ],
     ["of IPv6, none", changed(ipv6, 46, 0, 0), "absent"],
     ["of IPv6, left to the device", changed(ipv6, 46, 0xff, 0x3d), "partial"],
   ] as const)("%s", (_, packet, checksum) => {
