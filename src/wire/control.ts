@@ -1,7 +1,7 @@
 // Streams that steer buildings, clocks and audio devices: KNXnet/IP, PTP, Dante; and the datagrams of `mcr send`.
 import { printableName } from "../net/sdp.ts";
 import { get16, get32, holds, textOf } from "./bytes.ts";
-import { type FlowFacts, type Recognised, readAny, readEach, type Sample } from "./flow.ts";
+import { type FlowFacts, type Recognised, readEach, type Sample } from "./flow.ts";
 
 const mcrHeaderBytes = 36;
 
@@ -11,9 +11,12 @@ export function mcr({ samples }: FlowFacts): Recognised | undefined {
   return samples.some(isMcr) ? { kind: "mcr" } : undefined;
 }
 
-/** IEEE 1588 on its own ports: version 1 or 2 and the length of a message. By chance: 1 in 8 there. */
+/**
+ * IEEE 1588 on its own ports: version 1 or 2 and the length of a message, in every sample.
+ * By chance: 1 in 8 for each there.
+ */
 export function ptp({ port, samples }: FlowFacts): Recognised | undefined {
-  return port === 319 || port === 320 ? readAny(samples, readPtp) : undefined;
+  return port === 319 || port === 320 ? readEach(samples, readPtp)?.[0] : undefined;
 }
 
 function readPtp({ payload }: Sample): Recognised | undefined {
@@ -27,8 +30,7 @@ function readPtp({ payload }: Sample): Recognised | undefined {
  * By chance: 2^-35 there.
  */
 export function knx({ port, samples }: FlowFacts): Recognised | undefined {
-  const found = port === 3671 ? readEach(samples, readKnx) : undefined;
-  return found?.[0];
+  return port === 3671 ? readEach(samples, readKnx)?.[0] : undefined;
 }
 
 /** Service families, ISO 22510: what goes by multicast. */

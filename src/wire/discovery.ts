@@ -4,15 +4,16 @@ import { printableName } from "../net/sdp.ts";
 import { textOf } from "./bytes.ts";
 import { type FlowFacts, type Recognised, readAny, type Sample } from "./flow.ts";
 
-/** Version 1 on its own port. By chance: 1 in 8 there. */
+/** Version 1 on its own port, in every sample. By chance: 1 in 8 for each there. */
 export function sap({ port, samples }: FlowFacts): Recognised | undefined {
   const isSap = ({ payload }: Sample) => payload.length >= 8 && (payload[0] ?? 0) >> 5 === 1;
-  return port === 9875 && samples.some(isSap) ? { kind: "sap" } : undefined;
+  return port === 9875 && samples.length > 0 && samples.every(isSap) ? { kind: "sap" } : undefined;
 }
 
-/** A header's length on its own port. By chance: always there. */
+/** A header's length on its own port, in every sample. By chance: always there. */
 export function mdns({ port, samples }: FlowFacts): Recognised | undefined {
-  return port === 5353 && samples.some(({ payload }) => payload.length >= 12) ? { kind: "mdns" } : undefined;
+  const isMdns = ({ payload }: Sample) => payload.length >= 12;
+  return port === 5353 && samples.length > 0 && samples.every(isMdns) ? { kind: "mdns" } : undefined;
 }
 
 /** One of the three request and status lines of SSDP, on any port. By chance: 2^-120. */

@@ -35,8 +35,6 @@ export interface FlowFacts {
   readonly source: string;
   /** In order of arrival; two at least where the flow has them. */
   readonly samples: readonly Sample[];
-  /** Of the announcement that names this group and port: `L24/48000/2`. */
-  readonly encoding?: string | undefined;
 }
 
 export interface Recognised {

@@ -12,7 +12,7 @@ export interface RtpPacket {
   readonly contentBytes: number;
 }
 
-/** Encodings of SMPTE ST 2110 and AES67 by their names in SDP: `name/rate`. */
+/** Encodings of SMPTE ST 2110 and AES67 as SDP names them with their rate. */
 const announced: ReadonlyMap<string, string> = new Map([
   ["raw/90000", "ST 2110-20 video"],
   ["jxsv/90000", "ST 2110-22 JPEG XS video"],
@@ -33,19 +33,17 @@ const packetTimes: ReadonlyMap<number, string> = new Map([
   [192, "4 ms"],
 ]);
 
-/** @param encoding what an announcement says, which tells more than packets do. */
-export function mediaHint(packets: readonly RtpPacket[], encoding: string | undefined): string | undefined {
-  if (encoding !== undefined) return announcedHint(encoding);
+/** By the packets alone. */
+export function mediaHint(packets: readonly RtpPacket[]): string | undefined {
   if (packets.every(isSdi)) return "hint: ST 2022-6 SDI";
   if (packets.every(isFec)) return "hint: ST 2022-1 FEC";
   return audioHint(packets);
 }
 
-function announcedHint(encoding: string): string | undefined {
-  const [, name, channels] = /^([\w.-]{1,32}\/\d{1,9})(\/\d{1,3})?$/.exec(encoding) ?? [];
-  if (name === undefined) return undefined;
-  const hint = announced.get(name);
-  return hint === undefined ? `${name}${channels ?? ""}` : `${name}${channels ?? ""}, hint: ${hint}`;
+/** Of an encoding as an announcement names it, `L24/48000/2`, which tells more than packets do. */
+export function announcedHint(encoding: string): string {
+  const hint = announced.get(encoding.split("/", 2).join("/"));
+  return hint === undefined ? encoding : `${encoding}, hint: ${hint}`;
 }
 
 /** Payload type 98, and 1,376 bytes of media behind a payload header as long as its own flags say: ST 2022-6. */

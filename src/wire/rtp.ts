@@ -15,7 +15,7 @@ const distanceMax = 3000;
  * Two packets of one SSRC, the later one a little ahead.
  * By chance: 2^-4 for both versions, 2^-32 for the SSRC, 2^-4.4 for the distance; 2^-40 for each pair of neighbours.
  */
-export function rtp({ samples, encoding }: FlowFacts): Recognised | undefined {
+export function rtp({ samples }: FlowFacts): Recognised | undefined {
   const packets = samples.map(readRtp).filter((packet): packet is RtpPacket => packet !== undefined);
   const last = packets.at(-1);
   if (last === undefined || !packets.some((packet, i) => isNext(packets[i - 1], packet))) return undefined;
@@ -25,7 +25,7 @@ export function rtp({ samples, encoding }: FlowFacts): Recognised | undefined {
     payloadType: last.payloadType,
     ssrc: last.ssrc,
     programs: programsOf(streams.map(({ content }) => content)),
-    detail: mediaHint(packets, encoding),
+    detail: mediaHint(packets),
   };
 }
 
