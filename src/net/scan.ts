@@ -178,6 +178,16 @@ function tagOf({ vlan }: Pick<HeardFlow, "vlan">) {
   return { vlan: isOther ? null : vlan || null, other_tag: isOther ? vlan - vlanOther : null };
 }
 
+/** `4 of 4 packets`; undefined where all checksums that were looked at are good. */
+export function wrongChecksums({ checksums: { checked, wrong } }: ScanFlow): string | undefined {
+  return wrong === 0 ? undefined : `${wrong} of ${checked} packets`;
+}
+
+/** Nobody receives the stream: every packet of it that was looked at has a wrong checksum. */
+export function isDropped({ checksums: { checked, wrong } }: ScanFlow): boolean {
+  return wrong > 0 && wrong === checked;
+}
+
 /** `RTP 33 (MPEG-TS), 2 programs`, `sACN, universe 7` */
 export function formatKind(flow: Pick<ScanFlow, "kind" | "payload_type" | "programs" | "detail">): string {
   const { programs, detail } = flow;

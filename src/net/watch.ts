@@ -12,7 +12,7 @@ import { type Heard, Hearing, type HearingShim } from "./hearing.ts";
 /** Of one (interface, VLAN, source, destination, port). Sizes and bytes are of the UDP payload. */
 export interface WatchedFlow {
   readonly interface: string;
-  /** 0: untagged. */
+  /** 0: untagged. Above 4095: 4096 more than the id of a tag that is not 802.1Q. */
   readonly vlan: number;
   readonly source: Address;
   readonly destination: Address;
