@@ -2,7 +2,7 @@
 // no sender at hand makes, built here. What a scan says of them all is frozen beside them, in heard.jsonl.
 
 import { readdirSync } from "node:fs";
-import { dot1q, fragmentsOf, frameOf, superFrameOf } from "./frames.ts";
+import { dot1q, fragmentsOf, frameOf, superFrameOf, type Tag } from "./frames.ts";
 import { type Frame, noOffload } from "./records.ts";
 import { repository } from "./topology.ts";
 
@@ -38,7 +38,7 @@ export function builtFrames(recorded: ReadonlyMap<string, readonly Frame[]>): re
     frameOf({ ...from, destination: "239.4.1.1", port: 7000, payload: junk }),
     frameOf({ ...from, destination: "239.4.1.1", port: 7000, payload: junk.subarray(0, 33) }),
     frameOf({ ...from, destination: "239.4.1.2", port: 7000, payload: new Uint8Array(0) }),
-    ...of("rtp-pcma").map(({ bytes }) => tagged(bytes, 5)),
+    ...of("rtp-pcma").map((frame) => tagged(frame, { tpid: dot1q, id: 5 })),
     superFrameOf(
       { ...from, destination: "239.4.2.1", port: 5004, payload: Buffer.concat([first, second]) },
       first.length,
@@ -63,10 +63,10 @@ function bytesOf(hex: string): Uint8Array {
 
 const macsBytes = 12;
 
-function tagged(bytes: Uint8Array, id: number): Frame {
-  const tag = [dot1q >> 8, dot1q & 255, id >> 8, id & 255];
+export function tagged({ bytes, offload }: Frame, { tpid, id }: Tag): Frame {
+  const tag = [tpid >> 8, tpid & 255, id >> 8, id & 255];
   const whole = [...bytes.subarray(0, macsBytes), ...tag, ...bytes.subarray(macsBytes)];
-  return { bytes: Uint8Array.from(whole), offload: noOffload };
+  return { bytes: Uint8Array.from(whole), offload };
 }
 
 /** An IPv6 packet with one more header, whose first byte is written here. */
