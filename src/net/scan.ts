@@ -2,6 +2,7 @@
 // interfaces it listened on. The schema is the form of `mcr scan --json`, which `mcr init --from` reads again.
 import * as v from "valibot";
 import { vlanOther } from "../native/layouts.ts";
+import { announcedHint } from "../wire/media.ts";
 import { type ScanKind, scanKinds } from "../wire/recognise.ts";
 import { type Address, isMulticast, parseAddress } from "./address.ts";
 import type { HeardFlow } from "./heard-flows.ts";
@@ -116,11 +117,13 @@ export type ScanInterface = v.InferOutput<typeof InterfaceSchema>;
 
 /** @param interfaces in the order they were listened on. */
 export function toScan(heard: Heard, interfaces: readonly ScanInterface[], elapsedMs: number): Scan {
-  const names = announcedNames(heard);
+  const announced = announcedStreams(heard);
   const nameOf = (index: number) => interfaces[index]?.name ?? "";
   const flows = heard.flows.map((flow): ScanFlow => {
     const { group, port, recognised } = flow;
-    const { kind, payloadType, programs, detail } = recognised;
+    const { kind, payloadType, programs } = recognised;
+    const { name, encoding } = announced.get(`${group} ${port}`) ?? {};
+    const detail = kind === "rtp" && encoding !== undefined ? announcedHint(encoding) : recognised.detail;
     return {
       interface: nameOf(flow.interface),
       ...tagOf(flow),
@@ -129,7 +132,7 @@ export function toScan(heard: Heard, interfaces: readonly ScanInterface[], elaps
       detail: detail ?? null,
       payload_type: kind === "rtp" ? (payloadType ?? null) : null,
       programs: programs ?? null,
-      name: names.get(`${group} ${port}`) ?? null,
+      name: name || null,
       packets: flow.packets,
       bytes: flow.bytes,
       bytes_min: flow.bytes_min,
@@ -261,17 +264,20 @@ function protocolOf({ address, version }: HeardMember) {
 }
 
 /** By "group port". A session of several streams numbers them, so that no two have one name. */
-function announcedNames({ announcements }: Heard): ReadonlyMap<string, string> {
-  const names = new Map<string, string>();
+function announcedStreams({
+  announcements,
+}: Heard): ReadonlyMap<string, { readonly name: string; readonly encoding?: string | undefined }> {
+  const found = new Map<string, { readonly name: string; readonly encoding?: string | undefined }>();
   const sessions = announcements
     .map(parseAnnouncement)
     .filter((session): session is Session => session !== undefined);
-  for (const { name, streams } of sessions) {
-    if (name === "") continue;
-    for (const { group, port, media } of streams)
-      names.set(`${group} ${port}`, streams.length === 1 ? name : `${name} ${media}`);
-  }
-  return names;
+  for (const { name, streams } of sessions)
+    for (const { group, port, media, encoding } of streams) {
+      const whole = name === "" || streams.length === 1 ? name : `${name} ${media}`;
+      const before = found.get(`${group} ${port}`)?.name ?? "";
+      found.set(`${group} ${port}`, { name: whole || before, encoding });
+    }
+  return found;
 }
 
 function withElsewhere(flows: readonly ScanFlow[]): ScanFlow[] {

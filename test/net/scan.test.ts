@@ -58,6 +58,13 @@ describe("a scan", () => {
     expect(scan.members).toMatchObject([{ group: "239.1.1.1", address: "10.0.0.9", state: "member" }]);
   });
 
+  test("takes what RTP carries from its announcement", () => {
+    const text = sap.toString("latin1").replace("video", "audio");
+    const audio = Buffer.from(`${text}a=rtpmap:96 L24/48000/2\n`, "latin1");
+    const [first] = toScan({ ...record, announcements: [audio] }, interfaces, 5000).flows;
+    expect(first?.detail).toBe("L24/48000/2, hint: AES67 or ST 2110-30 audio");
+  });
+
   test("reads again what it prints as JSON", () => {
     expect(v.parse(ScanSchema, JSON.parse(JSON.stringify(scan)))).toEqual(scan);
   });
@@ -149,7 +156,9 @@ describe("rules from a scan", () => {
     ];
     const text = formatScanToml(heardScan(flows), "eth1");
     expect(parseConfig(text, "").rules.map(({ ingress }) => ingress.port)).toEqual([5004]);
-    expect(text).toMatch(/^# Left out of eth0: its UDP checksums .* taken at its sender\)\n# {3}239\.1\.1\.1:5001$/m);
+    expect(text).toMatch(
+      /^# Left out of eth0: its UDP checksums .* taken at its sender\)\n# {3}239\.1\.1\.1:5001$/m,
+    );
     expect(text).toMatch(/^# Left out of eth0: its UDP checksums .* does mcr\n# {3}239\.1\.1\.1:5002$/m);
     expect(text).toMatch(/^# Left out of eth0: its tag .*\n# {3}239\.1\.1\.1:5003$/m);
   });
