@@ -46,37 +46,41 @@ endif
 
 # Directories are listed with their files: their time changes when a file is removed or renamed.
 ts_sources := $(shell find src -name '*.ts' -o -type d)
-c_sources := $(wildcard c/*.c c/measure/*.c)
+c_sources := $(wildcard c/*.c)
+measure_sources := $(wildcard c/measure/*.c)
 c_headers := $(wildcard c/*.h c/measure/*.h)
+shims := dist/libmcr.so dist/libmcr-measure.so
 c_tests := $(patsubst %.c,dist/%,$(wildcard test/c/*.c))
 traffic_tools := $(patsubst test/traffic/%.c,dist/test/%,$(wildcard test/traffic/*.c))
 fuzzers := $(patsubst test/fuzz/%.c,dist/fuzz/%,$(wildcard test/fuzz/*.c))
 c_formatted := $(wildcard c/*.[ch] c/measure/*.[ch] test/*/*.[ch])
 
-c_flags := -std=gnu11 -Wall -Wextra -Werror -Ic -Ic/measure
+c_flags := -std=gnu11 -Wall -Wextra -Werror -Ic
 
 # ---- The executable --------------------------------------------------------------------------------------------
 
 # The two --no-compile-autoload flags keep mcr, which runs as root, from executing a bunfig.toml or reading an
 # .env that lies in its current directory. Bytecode halves the start-up time; it needs --format=esm.
-dist/mcr: $(ts_sources) package.json bun.lock Makefile dist/libmcr.so node_modules/.installed ## build the executable, dist/mcr
+dist/mcr: $(ts_sources) package.json bun.lock Makefile $(shims) node_modules/.installed ## build the executable, dist/mcr
 	@mkdir -p $(@D)
 	$(BUN) build --compile --no-compile-autoload-dotenv --no-compile-autoload-bunfig \
 		--minify --sourcemap --bytecode --format=esm src/main.ts src/worker.ts --outfile $@
 
-# The C shim, embedded in the executable. It is linked against nothing: libc's symbols are found in the process
-# that loads it, so one file serves glibc and musl. Hence nothing that refers to one libc only (stack protector,
-# fortified calls) or to libgcc (outlined atomics).
+# The C shim, and the instruments that only `mcr send` and `mcr receive` load, embedded in the executable. They are
+# linked against nothing: libc's symbols are found in the process that loads them, so one file serves glibc and musl.
+# Hence nothing that refers to one libc only (stack protector, fortified calls) or to libgcc (outlined atomics).
 shim_flags := -O2 -shared -fPIC -fvisibility=hidden -nostdlib -fno-stack-protector -U_FORTIFY_SOURCE \
 	$(if $(filter aarch64,$(machine)),-mno-outline-atomics)
 
-dist/libmcr.so: c c/measure $(c_sources) $(c_headers) Makefile | packages
+dist/libmcr.so: c $(c_sources)
+dist/libmcr-measure.so: c/measure $(measure_sources)
+$(shims): $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
-	$(CC) $(c_flags) $(shim_flags) -o $@ $(c_sources)
+	$(CC) $(c_flags) $(shim_flags) -o $@ $(filter %.c,$^)
 
 # ---- Trying and testing ----------------------------------------------------------------------------------------
 
-.PHONY: demo test differential check format bench bench-quick bench-compare profile fuzz dist clean help
+.PHONY: demo test differential mutants abi check format bench bench-quick bench-compare profile fuzz dist clean help
 
 demo: dist/mcr $(traffic_tools) ## relay 10 streams between network namespaces and count them at the far end
 	$(BUN) test/demo/demo.ts
@@ -87,6 +91,9 @@ test: dist/mcr $(c_tests) $(traffic_tools) ## all tests: unit, C under ASan and 
 
 differential: dist/mcr $(traffic_tools) ## random frames into a running relay, compared with a model, SECONDS=60
 	$(BUN) test/differential/main.ts --seconds $(SECONDS) $(if $(SEED),--seed $(SEED))
+
+mutants: dist/mcr ## plant each mistake of test/differential/mutants in a copy, which the differential test has to find
+	$(BUN) test/differential/mutants.ts $(TESTS)
 
 bench: dist/mcr $(traffic_tools) ## measure mcr beside socat and kernel forwarding, 5 rounds; adds to test/bench/RESULTS.md
 	$(BUN) test/bench/bench.ts --write
@@ -105,17 +112,21 @@ dist/profile/libmcr.so: dist/libmcr.so
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(shim_flags) -g -o $@ $(c_sources)
 
-# One shim object each, built with the sanitizers, for all C test programs.
-sanitized_objects := $(patsubst c/%.c,dist/test/c/shim/%.o,$(c_sources))
+# Built with the sanitizers, for the C test programs. Each has one part only: the relay's shim, or the instruments.
+sanitized = $(patsubst c/%.c,dist/test/c/shim/%.o,$(1))
+sanitized_objects := $(call sanitized,$(c_sources) $(measure_sources))
+measure_tests := dist/test/c/instruments_test
 sanitize := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 
 $(sanitized_objects): dist/test/c/shim/%.o: c/%.c $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
 	$(CC) $(c_flags) $(sanitize) -c -o $@ $<
 
-$(c_tests): dist/test/c/%: test/c/%.c $(wildcard test/c/*.h) $(sanitized_objects) Makefile
+$(measure_tests): $(call sanitized,$(measure_sources))
+$(filter-out $(measure_tests),$(c_tests)): $(call sanitized,$(c_sources))
+$(c_tests): dist/test/c/%: test/c/%.c $(wildcard test/c/*.h) Makefile
 	@mkdir -p $(@D)
-	$(CC) $(c_flags) $(sanitize) -o $@ $< $(sanitized_objects) -lpthread
+	$(CC) $(c_flags) $(sanitize) -o $@ $< $(filter %.o,$^) -lpthread
 
 # Senders and receivers of the end-to-end tests: plain kernel sockets, nothing of mcr.
 $(traffic_tools): dist/test/%: test/traffic/%.c $(wildcard test/traffic/*.h) Makefile | packages
@@ -129,9 +140,17 @@ fuzz: $(fuzzers) ## fuzz frames, ring blocks, reassembly, the rule table, sendin
 		$$fuzzer -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$$fuzzer. $$fuzzer.corpus || exit 1; \
 	done
 
-$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_sources) $(c_headers) Makefile | packages
+measure_fuzzers := dist/fuzz/stream
+$(measure_fuzzers): $(measure_sources)
+$(filter-out $(measure_fuzzers),$(fuzzers)): $(c_sources)
+$(fuzzers): dist/fuzz/%: test/fuzz/%.c $(wildcard test/fuzz/*.h test/c/*.h) $(c_headers) Makefile | packages
 	@mkdir -p $(@D)
-	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(c_sources)
+	clang $(c_flags) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $(filter %.c,$^)
+
+# ---- The other side of the C headers ---------------------------------------------------------------------------
+
+abi: node_modules/.installed | packages ## write src/native/abi.ts and src/native/measure/abi.ts, what the C headers say
+	$(BUN) test/native/abi.ts
 
 # ---- The look of the sources -----------------------------------------------------------------------------------
 
@@ -144,7 +163,7 @@ check-types: node_modules/.installed
 check-style: node_modules/.installed
 	$(BUN) node_modules/@biomejs/biome/bin/biome check --error-on-warnings
 
-check-c: dist/libmcr.so $(c_tests) $(traffic_tools)
+check-c: $(shims) $(c_tests) $(traffic_tools)
 
 check-c-style: | packages
 	clang-format --style=file:c/.clang-format --dry-run -Werror -ferror-limit=1 $(c_formatted)

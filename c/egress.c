@@ -6,7 +6,7 @@
  * an egress that is plain, one by one.
  */
 #define _GNU_SOURCE
-#include "relay.h"
+#include "send.h"
 
 #include <errno.h>
 #include <netinet/udp.h>
@@ -16,19 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#ifndef SO_BINDTOIFINDEX
-#define SO_BINDTOIFINDEX 62
-#endif
-#ifndef UDP_SEGMENT
-#define UDP_SEGMENT 103
-#endif
+#include "option.h"
 
 /* Packets handed to the kernel in one sendmmsg(2), at most UIO_MAXIOV. */
 #define MESSAGES_MAX 512
-/* UDP_MAX_SEGMENTS of the kernels before 6.9. */
-#define RUN_PACKETS_MAX 64
-/* Below 65,535 less the headers. */
-#define RUN_BYTES_MAX 65000
 #define SEND_BUFFER_BYTES (4 << 20)
 
 union control {
@@ -60,47 +51,37 @@ void mcr_sender_close(struct mcr_sender *sender)
 
 /* -- the socket --------------------------------------------------------------- */
 
-static int set_ip_option(int fd, int option, int value)
-{
-	return setsockopt(fd, IPPROTO_IP, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-static int set_socket_option(int fd, int option, int value)
-{
-	return setsockopt(fd, SOL_SOCKET, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 static int egress_setup(int fd, const struct mcr_egress_options *options)
 {
 	const struct ip_mreqn out = { .imr_ifindex = (int)options->ifindex };
 	const struct sockaddr_in local = { .sin_family = AF_INET,
 					   .sin_port = htons(options->source_port),
 					   .sin_addr.s_addr = options->source };
-	int error = set_socket_option(fd, SO_BINDTOIFINDEX, (int)options->ifindex);
+	int error = mcr_set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)options->ifindex);
 
 	/* Binding to an interface that does not exist succeeds; this says so, as EADDRNOTAVAIL. */
 	if (!error && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_IF, &out, sizeof(out)) < 0)
 		error = errno == EADDRNOTAVAIL ? -ENODEV : -errno;
 	if (!error)
-		error = set_ip_option(fd, IP_MULTICAST_LOOP, 0);
+		error = mcr_set_option(fd, IPPROTO_IP, IP_MULTICAST_LOOP, 0);
 	if (!error)
-		error = set_ip_option(fd, IP_MULTICAST_TTL, options->ttl);
+		error = mcr_set_option(fd, IPPROTO_IP, IP_MULTICAST_TTL, options->ttl);
 	if (!error)
-		error = set_ip_option(fd, IP_TTL, options->ttl);
+		error = mcr_set_option(fd, IPPROTO_IP, IP_TTL, options->ttl);
 	if (!error)
-		error = set_ip_option(fd, IP_TOS, options->dscp << 2);
+		error = mcr_set_option(fd, IPPROTO_IP, IP_TOS, options->dscp << 2);
 	/* Without it the kernel hides drops of a full device queue: ip(7). */
 	if (!error)
-		error = set_ip_option(fd, IP_RECVERR, 1);
+		error = mcr_set_option(fd, IPPROTO_IP, IP_RECVERR, 1);
 	if (!error)
-		error = set_socket_option(fd, SO_SNDBUF, SEND_BUFFER_BYTES);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
 	if (!error)
-		error = set_socket_option(fd, SO_RCVBUF, 0);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_RCVBUF, 0);
 	if (!error)
-		error = mcr_socket_receive_nothing(fd);
+		error = mcr_receive_nothing(fd);
 	/* Several egresses may ask for one source port. */
 	if (!error && options->source_port)
-		error = set_socket_option(fd, SO_REUSEADDR, 1);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!error && bind(fd, (const struct sockaddr *)&local, sizeof(local)) < 0)
 		error = -errno;
 	return error;
@@ -144,10 +125,10 @@ static uint32_t run_length(const struct mcr_sender *sender, uint32_t first,
 
 	if (segment_bytes == 0 || segment_bytes > segment_bytes_max)
 		return 1;
-	while (end < sender->packet_count && end - first < RUN_PACKETS_MAX) {
+	while (end < sender->packet_count && end - first < MCR_RUN_PACKETS_MAX) {
 		size_t bytes = sender->packets[end].iov_len;
 
-		if (bytes == 0 || bytes > segment_bytes || total + bytes > RUN_BYTES_MAX ||
+		if (bytes == 0 || bytes > segment_bytes || total + bytes > MCR_RUN_BYTES_MAX ||
 		    sender->ports[end] != sender->ports[first])
 			break;
 		total += bytes;
@@ -223,39 +204,6 @@ static void count_sent(struct mcr_worker *worker, struct mcr_egress_counters *co
 	}
 }
 
-bool mcr_is_full(int error)
-{
-	return error == EAGAIN || error == ENOBUFS || error == ENOMEM;
-}
-
-static void set_last_error(struct mcr_egress_counters *counters, int error)
-{
-	__atomic_store_n(&counters->last_errno, (uint64_t)error, __ATOMIC_RELAXED);
-}
-
-void mcr_count_dropped(struct mcr_egress_counters *counters, size_t packets, int error)
-{
-	set_last_error(counters, error);
-	if (mcr_is_full(error))
-		MCR_COUNT(counters->full_packets, packets);
-	else
-		MCR_COUNT(counters->error_packets, packets);
-}
-
-/* What a device or route answers that takes no super-frames; or not these datagrams. */
-bool mcr_refuses_run(int error)
-{
-	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
-}
-
-int64_t mcr_coarse_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-	return now.tv_sec * 1000000000ll + now.tv_nsec;
-}
-
 /*
  * Sends messages[first..end), each exactly once or into one drop counter.
  * An error that belongs to the socket may be the ICMP answer to an earlier
@@ -283,7 +231,7 @@ static uint32_t send_messages(struct mcr_worker *worker, int fd,
 			continue;
 		if (messages[first].msg_hdr.msg_iovlen > 1 && mcr_refuses_run(error))
 			return first;
-		set_last_error(counters, error);
+		mcr_set_last_error(counters, error);
 		if (!mcr_is_full(error) && error != EINVAL && tried != first) {
 			tried = first;
 			continue;
@@ -355,8 +303,8 @@ static void send_to_egress(const struct mcr_table *table, struct mcr_worker *wor
 	send_all(worker, egress->fd, counters, runs_refused_until_ns);
 }
 
-static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
-			    struct mcr_scratch *scratch, uint32_t flow)
+void mcr_flow_send_by_sockets(const struct mcr_table *table, struct mcr_worker *worker,
+			      struct mcr_scratch *scratch, uint32_t flow)
 {
 	const struct mcr_flow *spec = &table->flows[flow];
 	const struct mcr_action *actions = &table->actions[spec->action_first];
@@ -381,23 +329,4 @@ static void send_by_sockets(const struct mcr_table *table, struct mcr_worker *wo
 			if (actions[i].template == MCR_NONE)
 				send_to_egress(table, worker, scratch, &actions[i], &filled_for);
 	}
-}
-
-void mcr_flow_send(const struct mcr_table *table, struct mcr_worker *worker,
-		   struct mcr_scratch *scratch, uint32_t flow)
-{
-	const struct mcr_flow *spec = &table->flows[flow];
-	const struct mcr_packet_list *list = &scratch->lists[flow];
-	bool by_socket = false;
-
-	for (uint32_t i = 0; i < spec->action_count; i++) {
-		const struct mcr_action *action = &table->actions[spec->action_first + i];
-
-		if (action->template == MCR_NONE)
-			by_socket = true;
-		else
-			mcr_flow_queue(table, worker, list, action);
-	}
-	if (by_socket)
-		send_by_sockets(table, worker, scratch, flow);
 }

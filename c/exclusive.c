@@ -15,6 +15,8 @@
 #define _GNU_SOURCE
 #include "exclusive.h"
 
+#include "address.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <linux/bpf.h>
@@ -56,13 +58,12 @@ static void set_free(struct mcr_exclusive_keys *set)
 
 static int ipv4_of(uint32_t *ipv4, const uint8_t address[16], bool any_allowed)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	static const uint8_t any[16];
 
 	*ipv4 = 0;
 	if (any_allowed && memcmp(address, any, sizeof(any)) == 0)
 		return 0;
-	if (memcmp(address, mapped, sizeof(mapped)) != 0)
+	if (!mcr_is_mapped_ipv4(address))
 		return -EAFNOSUPPORT;
 	memcpy(ipv4, address + 12, sizeof(*ipv4));
 	return *ipv4 ? 0 : -EINVAL; /* 0 means any in a key */

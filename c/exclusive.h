@@ -26,7 +26,7 @@ struct mcr_exclusive_keys {
 
 /*
  * A datagram is looked up with its port, then without, each time with its
- * source, then without: the order of rules.c. A fragment has lookups of its
+ * source, then without: the order of table.c. A fragment has lookups of its
  * own. The first that finds an entry decides.
  */
 #define MCR_EXCLUSIVE_LOOKUPS 6

@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "option.h"
+
 struct writer {
 	struct sock_filter *program;
 	uint32_t length;
@@ -88,7 +90,7 @@ int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_address_range *r
 		return -ENOMEM;
 	length = mcr_filter_build(ranges, range_count, fprog.filter, MCR_FILTER_LENGTH_MAX);
 	fprog.len = (unsigned short)length;
-	error = length < 0 ? length : mcr_ring_filter_set(ring, &fprog);
+	error = length < 0 ? length : mcr_set_filter(ring->fd, &fprog);
 	free(fprog.filter);
 	return error;
 }

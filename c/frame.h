@@ -18,6 +18,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "address.h"
+
 enum mcr_verdict {
 	MCR_FRAME_OK,
 	MCR_FRAME_FRAGMENT,
@@ -45,23 +47,6 @@ struct mcr_datagram {
 static inline uint16_t mcr_get16(const uint8_t *bytes)
 {
 	return (uint16_t)(bytes[0] << 8 | bytes[1]);
-}
-
-/* An IPv4 address in network order as ::ffff:a.b.c.d, RFC 4291 2.5.5.2. */
-static inline void mcr_map_ipv4(uint64_t mapped[2], const uint8_t ipv4[4])
-{
-	uint8_t bytes[16] = { [10] = 0xff, [11] = 0xff };
-
-	memcpy(bytes + 12, ipv4, 4);
-	memcpy(mapped, bytes, sizeof(bytes));
-}
-
-static inline uint32_t mcr_ipv4(const uint64_t mapped[2])
-{
-	uint32_t ipv4;
-
-	memcpy(&ipv4, (const uint8_t *)mapped + 12, sizeof(ipv4));
-	return ipv4;
 }
 
 /*

@@ -16,7 +16,6 @@
 #define MCR_HEADER_H
 
 #include <linux/if_ether.h>
-#include <linux/virtio_net.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
 #include <netinet/udp.h>
@@ -25,10 +24,7 @@
 #include <string.h>
 
 #include "frame.h"
-
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* Linux 6.2 */
-#endif
+#include "offload.h"
 
 struct mcr_header {
 	struct virtio_net_hdr offload;

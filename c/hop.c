@@ -10,6 +10,14 @@
 #define TICK_SHIFT 20
 /* A row without a frame for so long, about 1 s, gives its place to whoever comes. */
 #define SILENT_TICKS 1000u
+/*
+ * Beginnings that a frame costs that is marked and not sound. The first piece of a super-frame may be
+ * lost, so it does not end a row; but where low bits are chance, few are beginnings and half are not
+ * sound.
+ */
+#define UNSOUND_COST 1u
+/* Beyond MCR_HOP_ROW, for those: a row that is known stays so. */
+#define FRAMES_MAX (MCR_HOP_ROW + 64)
 
 static uint32_t ticks_of(uint64_t received_ns)
 {
@@ -50,12 +58,25 @@ static uint32_t way_for_new(const struct mcr_hops *hops, uint32_t set, uint32_t 
 	return found;
 }
 
-/* As mcr sends them: a message begins at 0, and its pieces count up. */
-static bool is_sound(const struct mcr_hop_frame *frame, const struct mcr_hop_row *row)
+/*
+ * As mcr sends them: a message begins at 0, and its pieces have its number and count up. Some of
+ * them may be lost: a loop fills what it runs through.
+ */
+static bool is_sound(const struct mcr_hop_frame *frame, const struct mcr_hop_row *row,
+		     uint8_t number)
 {
 	const uint32_t low = frame->identification & MCR_HOP_LOW_MASK;
 
-	return low == 0 || (frame->segments == 1 && row && low == row->last + 1u);
+	return low == 0 ||
+	       (frame->segments == 1 && row && low > row->last && number == row->number_last);
+}
+
+/* The row without so much; false: nothing is left of it. */
+static bool row_discount(struct mcr_hop_row *row)
+{
+	row->frames = row->frames > UNSOUND_COST ? (uint16_t)(row->frames - UNSOUND_COST) : 0;
+
+	return row->frames > 0;
 }
 
 /* It has had the highest number, and two others. */
@@ -90,8 +111,10 @@ uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 	const uint32_t set = hash & (MCR_HOP_SETS - 1), ticks = ticks_of(received_ns);
 	uint32_t way = way_find(hops, set, &frame->key, mcr_hop_tag(hash));
 	struct mcr_hop_row *row = way < MCR_HOP_WAYS ? &hops->table->rows[set][way] : NULL;
+	const bool sound = number && is_sound(frame, row, number);
+	const bool begins = number && (frame->identification & MCR_HOP_LOW_MASK) == 0;
 
-	if (!number || !is_sound(frame, row)) {
+	if (!sound && (!row || !number || !row_discount(row))) {
 		if (row) {
 			hops->table->tags[set][way] = 0;
 			hops->row_count--;
@@ -108,12 +131,14 @@ uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 		hops->table->tags[set][way] = mcr_hop_tag(hash);
 	}
 	row->seen_ticks = ticks;
-	row->numbers |= (uint8_t)(1u << number);
 	/* Behind a super-frame a message begins. */
 	row->last = frame->segments > 1 ? MCR_HOP_LOW_MASK :
 					  frame->identification & MCR_HOP_LOW_MASK;
-	if (row->frames <= MCR_HOP_ROW)
-		row->frames++;
+	row->number_last = number;
+	if (begins) {
+		row->numbers |= (uint8_t)(1u << number);
+		row->frames += row->frames < FRAMES_MAX;
+	}
 	if (row->frames <= MCR_HOP_ROW)
 		return 1;
 	*is_looped = is_returned(row, number, received_ns);

@@ -7,8 +7,13 @@
  *
  * A mark is evidence, never a verdict: senders count their Identification up, keep it, or roll it,
  * and hit every mark now and then. So a relay goes by rows: frames of one flow without an exception
- * that are atomic, marked, and sound in their low bits. A counting sender makes rows of 448, since
- * so many numbers in a row are marks; MCR_HOP_ROW is more.
+ * that are atomic, marked, and sound in their low bits. Of these the row counts the beginnings of
+ * messages, whose low part is 0. Pieces that were lost leave gaps, so a low part that is higher than
+ * the last one of the same number is sound; one that is not takes a beginning from the row, and ends
+ * it when none is left. A counting sender makes rows of 448 frames, since so many numbers in a row
+ * are marks, with 7 beginnings. One whose super-frames are counted by one and arrive in pieces
+ * (UDP_SEGMENT of a connected socket) makes rows of 448 super-frames: each has a beginning at most
+ * where it has 64 pieces, and one that is not sound. MCR_HOP_ROW is more.
  *
  *   row <= MCR_HOP_ROW    the marks are taken for chance: what is relayed gets the number 1
  *   longer: known         a relay sent this: what is relayed gets its number + 1, 7 at most
@@ -24,8 +29,8 @@
  *     fragments, anything that rewrites the Identification. Every number behind it is 1;
  *   - a loop where marked and unmarked packets of one flow alternate: `source = "keep"` on links
  *     without MAC addresses, where the sender and the relay that repeats it look alike;
- *   - a loop whose frames are spread over workers (fanout cpu, qm, hash) in pieces of super-frames:
- *     a worker sees gaps in their low bits;
+ *   - a loop whose frames are spread over workers (fanout cpu, qm) in pieces of small super-frames:
+ *     a worker sees too few of them begin;
  *   - a chain of eight relays: the last takes it for a loop once the numbers have changed on the
  *     way, as when one of them begins anew. `plain = true` on one of them cures it;
  *   - senders with a constant Identification that happens to be a mark (7 of 65,536): two of them
@@ -72,16 +77,17 @@ struct mcr_hop_frame {
 	struct mcr_hop_key key;
 	uint32_t segments;
 	uint16_t identification; /* host order */
-	bool is_atomic;
+	bool is_atomic; /* DF set, MF not, offset 0 */
 };
 
 struct mcr_hop_row {
 	struct mcr_hop_key key;
 	uint64_t many_ns; /* suspected: when the last packet of many hops came */
 	uint32_t seen_ticks;
-	uint16_t frames; /* up to MCR_HOP_ROW + 1 */
+	uint16_t frames; /* that begin a message; more than MCR_HOP_ROW: known */
 	uint8_t numbers; /* bit n: the row has had the number n */
 	uint8_t last; /* low six bits of the last frame */
+	uint8_t number_last; /* of the last frame */
 	bool is_suspected;
 } __attribute__((aligned(64)));
 _Static_assert(sizeof(struct mcr_hop_row) == 64, "one cache line");
@@ -111,12 +117,6 @@ static inline uint8_t mcr_hop_number(uint16_t identification)
 	return identification >> MCR_HOP_SHIFT & MCR_HOP_MAX;
 }
 
-/* By the word of the IPv4 header that holds the flags, in host order: DF set, MF not, offset 0. */
-static inline bool mcr_hop_is_atomic(uint16_t flags_and_offset)
-{
-	return (flags_and_offset & 0x7fff) == 0x4000;
-}
-
 /* Every factor is odd and fixed, so there is no key that makes it zero. */
 static inline uint64_t mcr_hop_hash(const struct mcr_hop_key *key, uint64_t seed)
 {
@@ -133,9 +133,21 @@ static inline uint32_t mcr_hop_tag(uint64_t hash)
 	return (uint32_t)(hash >> 32) | 1;
 }
 
-/* The same for a frame that has a mark, or may belong to a flow with a row. hop.c */
+/* hop.c: mcr_hops_take below, for a frame that has a mark or may belong to a flow with a row. */
 uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame, uint64_t hash,
 		       uint64_t received_ns, bool *is_looped);
+
+static inline bool mcr_hop_is_marked(bool is_atomic, uint16_t identification)
+{
+	return is_atomic && mcr_hop_number(identification);
+}
+
+/* Nothing to look up for this frame: it would get the number 1. */
+static inline bool mcr_hops_idle(const struct mcr_hops *hops, bool is_atomic,
+				 uint16_t identification)
+{
+	return hops->row_count == 0 && !mcr_hop_is_marked(is_atomic, identification);
+}
 
 /*
  * Takes one frame, in the order of arrival: the number that its packets are to leave with, 1 to
@@ -144,7 +156,7 @@ uint8_t mcr_hops_judge(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 static inline uint8_t mcr_hops_take(struct mcr_hops *hops, const struct mcr_hop_frame *frame,
 				    uint64_t received_ns, bool *is_looped)
 {
-	const bool is_marked = frame->is_atomic && mcr_hop_number(frame->identification);
+	const bool is_marked = mcr_hop_is_marked(frame->is_atomic, frame->identification);
 	const uint32_t *tags;
 	uint64_t hash;
 	uint32_t tag;

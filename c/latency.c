@@ -7,7 +7,7 @@
 
 #include <time.h>
 
-#include "relay.h"
+#include "worker.h"
 
 static uint64_t realtime_ns(void)
 {

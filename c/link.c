@@ -16,8 +16,7 @@
  * it was too large, which is a matter of that frame and of the MTU just now.
  */
 #define _GNU_SOURCE
-#include "hop.h"
-#include "relay.h"
+#include "send.h"
 
 #include <errno.h>
 #include <linux/pkt_sched.h>
@@ -27,13 +26,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "option.h"
+#include "relay.h"
+
 /* Sent when it holds so much, at the latest; below UIO_MAXIOV. */
 #define MESSAGES_MAX 512
 #define IOVECS_MAX 2048
-/* UDP_MAX_SEGMENTS of the kernels before 6.9. */
-#define RUN_PACKETS_MAX 64
-/* Below 65,535 less the headers. */
-#define RUN_BYTES_MAX 65000
 /* A burst of several ms; what a device's queue takes is up to the device. */
 #define SEND_BUFFER_BYTES (16 << 20)
 
@@ -69,11 +67,6 @@ struct mcr_link {
 
 /* -- the sockets ---------------------------------------------------------------- */
 
-static int set_option(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
 /* Protocol 0 receives nothing. */
 static int queue_open(struct mcr_queue *queue, uint32_t ifindex)
 {
@@ -83,10 +76,10 @@ static int queue_open(struct mcr_queue *queue, uint32_t ifindex)
 	queue->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (queue->fd < 0)
 		return -errno;
-	error = set_option(queue->fd, SOL_PACKET, PACKET_VNET_HDR, 1);
+	error = mcr_set_option(queue->fd, SOL_PACKET, PACKET_VNET_HDR, 1);
 	/* All egresses of the interface share it: beyond net.core.wmem_max where we may. */
-	if (!error && set_option(queue->fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_BYTES))
-		error = set_option(queue->fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
+	if (!error && mcr_set_option(queue->fd, SOL_SOCKET, SO_SNDBUFFORCE, SEND_BUFFER_BYTES))
+		error = mcr_set_option(queue->fd, SOL_SOCKET, SO_SNDBUF, SEND_BUFFER_BYTES);
 	if (!error && bind(queue->fd, (const struct sockaddr *)&to, sizeof(to)) < 0)
 		error = -errno;
 	return error;
@@ -184,11 +177,6 @@ static int send_as_frame(int fd, const struct mcr_header *run, uint16_t number,
 	return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
-static bool refuses_frames(int error)
-{
-	return error == EINVAL || error == EIO || error == EOPNOTSUPP;
-}
-
 /* How sending one datagram of a message ended: 0 or an errno, and by which way. */
 struct outcome {
 	int error;
@@ -204,7 +192,7 @@ static struct outcome send_datagram(struct mcr_queue *queue, const struct mcr_eg
 
 	if (!queue->refusal)
 		outcome.error = send_as_frame(queue->fd, header, number, payload);
-	if (refuses_frames(outcome.error))
+	if (mcr_refuses_frames(outcome.error))
 		__atomic_store_n(&queue->refusal, outcome.error, __ATOMIC_RELAXED);
 	outcome.is_frame = !queue->refusal && outcome.error != EMSGSIZE;
 	if (!outcome.is_frame && !egress->keep)
@@ -308,11 +296,6 @@ static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
 	queue->iovec_count = 0;
 }
 
-void mcr_link_flush(struct mcr_worker *worker, struct mcr_link *link)
-{
-	queue_flush(worker, &link->queues[worker->index]);
-}
-
 void mcr_links_flush(struct mcr_worker *worker)
 {
 	while (worker->queues) {
@@ -377,7 +360,8 @@ struct run {
 static bool run_takes(const struct run *run, const struct mcr_packet *packet, uint32_t keep)
 {
 	return packet->bytes > 0 && packet->bytes <= run->first->bytes &&
-	       run->bytes + packet->bytes <= RUN_BYTES_MAX && is_alike(run->first, packet, keep);
+	       run->bytes + packet->bytes <= MCR_RUN_BYTES_MAX &&
+	       is_alike(run->first, packet, keep);
 }
 
 static void iovec_add(struct mcr_queue *queue, struct msghdr *message,
@@ -399,7 +383,7 @@ static void queue_reserve(struct mcr_worker *worker, struct mcr_queue *queue)
 		worker->queues = queue;
 	}
 	if (queue->message_count == MESSAGES_MAX ||
-	    queue->iovec_count + 1 + RUN_PACKETS_MAX > IOVECS_MAX)
+	    queue->iovec_count + 1 + MCR_RUN_PACKETS_MAX > IOVECS_MAX)
 		queue_flush(worker, queue);
 }
 
@@ -416,7 +400,8 @@ static int priority_of(uint8_t tos)
 static void queue_prioritize(struct mcr_worker *worker, struct mcr_queue *queue, int priority)
 {
 	queue_flush(worker, queue);
-	set_option(queue->fd, SOL_SOCKET, SO_PRIORITY, priority); /* at most 6: any process may */
+	mcr_set_option(queue->fd, SOL_SOCKET, SO_PRIORITY,
+		       priority); /* at most 6: any process may */
 	queue->priority = priority;
 }
 
@@ -454,7 +439,7 @@ void mcr_flow_queue(const struct mcr_table *table, struct mcr_worker *worker,
 	struct mcr_egress_counters *counters = &worker->egresses[egress->slot];
 	struct mcr_queue *queue = &egress->link->queues[worker->index];
 	const struct mcr_packet *packets = worker->packets;
-	uint32_t next = list->first, packets_max = RUN_PACKETS_MAX;
+	uint32_t next = list->first, packets_max = MCR_RUN_PACKETS_MAX;
 
 	if (egress->plain || queue->refusal || !mcr_takes_runs(&queue->runs_refused_until_ns))
 		packets_max = 1;

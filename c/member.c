@@ -2,36 +2,28 @@
  * Group membership: the kernel speaks IGMP, we hold sockets. RFC 3678 section 5.
  */
 #define _GNU_SOURCE
-#include "relay.h"
+#include "mcr.h"
 
 #include <errno.h>
-#include <linux/filter.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-int mcr_socket_receive_nothing(int fd)
-{
-	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
-	const struct sock_fprog program = { .len = 1, .filter = &reject };
-
-	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0 ?
-		       -errno :
-		       0;
-}
+#include "address.h"
+#include "option.h"
 
 int32_t mcr_member_open(void)
 {
-	const int off = 0;
 	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	int error;
 
 	if (fd < 0)
 		return -errno;
-	error = mcr_socket_receive_nothing(fd);
+	error = mcr_receive_nothing(fd);
 	/* Off: groups joined by other programs are none of this socket's business. */
-	if (!error && setsockopt(fd, IPPROTO_IP, IP_MULTICAST_ALL, &off, sizeof(off)) < 0)
-		error = -errno;
+	if (!error)
+		error = mcr_set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
 	if (error) {
 		close(fd);
 		return error;
@@ -41,10 +33,9 @@ int32_t mcr_member_open(void)
 
 static int ipv4_of(struct sockaddr_storage *storage, const uint8_t address[16])
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	struct sockaddr_in ipv4 = { .sin_family = AF_INET };
 
-	if (memcmp(address, mapped, sizeof(mapped)) != 0)
+	if (!mcr_is_mapped_ipv4(address))
 		return -EAFNOSUPPORT;
 	memcpy(&ipv4.sin_addr, address + 12, 4);
 	memset(storage, 0, sizeof(*storage));

@@ -25,6 +25,7 @@ struct metadata {
 };
 
 struct mcr_queue_messages {
+	uint32_t filled; /* by the last call, or all of them: to be made ready for the next */
 	struct mmsghdr headers[MCR_QUEUE_FRAMES_MAX];
 	struct iovec iovecs[MCR_QUEUE_FRAMES_MAX];
 	struct sockaddr_ll links[MCR_QUEUE_FRAMES_MAX];
@@ -49,6 +50,7 @@ struct mcr_queue_messages *mcr_queue_open(void)
 					 .msg_iovlen = 1,
 					 .msg_control = &messages->metadata[i] };
 	}
+	messages->filled = MCR_QUEUE_FRAMES_MAX;
 	return messages;
 }
 
@@ -70,7 +72,8 @@ uint32_t mcr_queue_take(struct mcr_ring *ring)
 	struct mcr_queue_messages *messages = ring->messages;
 	int count = -1;
 
-	for (uint32_t i = 0; i < MCR_QUEUE_FRAMES_MAX; i++) {
+	/* The kernel has written over those of the messages that it filled, or tried to. */
+	for (uint32_t i = 0; i < messages->filled; i++) {
 		messages->headers[i].msg_hdr.msg_namelen = sizeof(messages->links[i]);
 		messages->headers[i].msg_hdr.msg_controllen = sizeof(messages->metadata[i]);
 	}
@@ -84,12 +87,14 @@ uint32_t mcr_queue_take(struct mcr_ring *ring)
 		if (count < 0) /* ENETDOWN is told once, when the interface goes down: packet(7) */
 			mcr_queue_error(ring, errno);
 	}
+	messages->filled = count > 0 ? (uint32_t)count : 1;
 	if (count <= 0) {
 		__atomic_store_n(&ring->is_held, 0, __ATOMIC_RELEASE);
 		return 0;
 	}
-	__atomic_store_n(&ring->taken, ring->taken + (uint64_t)count, __ATOMIC_RELAXED);
-	return (uint32_t)count;
+	ring->is_empty = messages->filled < MCR_QUEUE_FRAMES_MAX;
+	__atomic_store_n(&ring->taken, ring->taken + messages->filled, __ATOMIC_RELAXED);
+	return messages->filled;
 }
 
 static uint64_t time_of(const struct cmsghdr *control)

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 
 #include "frame.h"
-#include "relay.h"
+#include "count.h"
 
 #define PACKET_BYTES_MAX 65535u
 #define MORE_FRAGMENTS 0x2000

@@ -3,6 +3,7 @@
  */
 #define _GNU_SOURCE
 #include "relay.h"
+#include "send.h"
 
 #include <errno.h>
 #include <sched.h>

@@ -16,6 +16,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "option.h"
+
 /* A length the kernel checks and TPACKET_V3 does not use. */
 #define FRAME_BYTES 2048u
 /*
@@ -36,11 +38,6 @@ int32_t mcr_ring_permitted(void)
 }
 
 /* -- setting up ---------------------------------------------------------------- */
-
-static int set_option(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
 
 /* Ring memory is the kernel's: mmap maps every page of it, and none is ever swapped. */
 static int blocks_map(struct mcr_ring *ring, const struct mcr_capture *capture)
@@ -63,7 +60,7 @@ static int blocks_map(struct mcr_ring *ring, const struct mcr_capture *capture)
 	ring->map_bytes = (size_t)capture->block_bytes * capture->block_count;
 	if (ring->block_count >= PAUSE_BLOCKS_MIN)
 		ring->pause_ns = PAUSE_TIMES * INT64_C(1000000) * capture->retire_ms;
-	error = set_option(ring->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3);
+	error = mcr_set_option(ring->fd, SOL_PACKET, PACKET_VERSION, TPACKET_V3);
 	if (error)
 		return error;
 	if (setsockopt(ring->fd, SOL_PACKET, PACKET_RX_RING, &request, sizeof(request)) < 0)
@@ -80,22 +77,15 @@ static int messages_open(struct mcr_ring *ring, const struct mcr_capture *captur
 {
 	const int bytes = capture->receive_bytes > INT32_MAX / 2 ? INT32_MAX / 2 :
 								   (int)capture->receive_bytes;
-	int error = set_option(ring->fd, SOL_PACKET, PACKET_AUXDATA, 1);
+	int error = mcr_set_option(ring->fd, SOL_PACKET, PACKET_AUXDATA, 1);
 
 	if (!error)
-		error = set_option(ring->fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
+		error = mcr_set_option(ring->fd, SOL_SOCKET, SO_TIMESTAMPNS, 1);
 	/* Beyond net.core.rmem_max where we may. */
-	if (!error && set_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes))
-		error = set_option(ring->fd, SOL_SOCKET, SO_RCVBUF, bytes);
+	if (!error && mcr_set_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes))
+		error = mcr_set_option(ring->fd, SOL_SOCKET, SO_RCVBUF, bytes);
 	ring->messages = error ? NULL : mcr_queue_open();
 	return error || ring->messages ? error : -ENOMEM;
-}
-
-int32_t mcr_ring_filter_set(struct mcr_ring *ring, const struct sock_fprog *filter)
-{
-	return setsockopt(ring->fd, SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter)) < 0 ?
-		       -errno :
-		       0;
 }
 
 static int ring_setup(struct mcr_ring *ring, const struct mcr_capture *capture)
@@ -104,11 +94,11 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_capture *capture)
 
 	ring->has_offload = capture->has_offload;
 	if (capture->has_offload)
-		error = set_option(ring->fd, SOL_PACKET, PACKET_VNET_HDR, 1);
+		error = mcr_set_option(ring->fd, SOL_PACKET, PACKET_VNET_HDR, 1);
 	if (!error && capture->ignores_outgoing)
-		error = set_option(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
+		error = mcr_set_option(ring->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1);
 	if (!error)
-		error = mcr_ring_filter_set(ring, capture->filter);
+		error = mcr_set_filter(ring->fd, capture->filter);
 	if (error)
 		return error;
 	return capture->block_bytes > 0 ? blocks_map(ring, capture) : messages_open(ring, capture);

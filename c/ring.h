@@ -19,7 +19,6 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <linux/virtio_net.h>
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -27,10 +26,7 @@
 #include <string.h>
 
 #include "mcr.h"
-
-#ifndef VIRTIO_NET_HDR_GSO_UDP_L4
-#define VIRTIO_NET_HDR_GSO_UDP_L4 5 /* Linux 6.2 */
-#endif
+#include "offload.h"
 
 /* In front of every frame of a block. */
 #define MCR_FRAME_HEADER_BYTES \
@@ -202,6 +198,7 @@ struct mcr_ring {
 	struct mcr_queue_messages *messages; /* NULL: by block */
 	uint32_t sleep_us;
 	uint32_t is_held; /* 1: frames were taken, or are about to be, and are not sent yet */
+	bool is_empty; /* the last look took all that was there: not worth another before a sleep */
 	uint64_t undescribed; /* frames that the kernel dropped since it could not describe them */
 	uint64_t undescribed_told; /* of these, by mcr_ring_drops */
 };
@@ -224,7 +221,6 @@ struct mcr_capture {
 struct mcr_ring *mcr_ring_prepare(const struct mcr_capture *capture, int32_t *error);
 /* 0 or -errno. */
 int32_t mcr_ring_start(struct mcr_ring *ring, const struct mcr_capture *capture);
-int32_t mcr_ring_filter_set(struct mcr_ring *ring, const struct sock_fprog *filter);
 
 /* queue.c: the messages of a ring by frame. */
 struct mcr_queue_messages *mcr_queue_open(void);

@@ -12,7 +12,8 @@
 //   stats/      the counters that the workers write and everybody reads, and the reasons of drops
 //   workers.ts  starts and ends the data-plane threads
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
-//   native/     the C shim of c/, and the only importer of bun:ffi
+//   native/     the C shim of c/, and the only importer of bun:ffi; native/measure/ the instruments of c/measure/, which
+//               send and receive map beside it; abi.ts of both is what `make abi` writes from their C headers
 //   clock.ts error.ts log.ts table.ts terminal.ts   time, trouble as a sentence with an exit code, log lines, columns of
 //               text, screens
 //

@@ -409,8 +409,7 @@ export class Relay {
   // -- time
 
   #tick(): void {
-    this.#ingresses.takeRingDrops();
-    const isStuck = this.#ingresses.lookForStuckRings();
+    const isStuck = this.#ingresses.look();
     this.#queriers.take();
     this.#ticks += 1;
     if (this.#ticks % ticksPerLook === 0) {

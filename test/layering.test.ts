@@ -64,6 +64,11 @@ describe("src/", () => {
     expect(sources.map(({ file }) => file).filter((file) => !alive.has(file))).toEqual([]);
   });
 
+  test("the relay reaches nothing of the instruments", () => {
+    const reached = [...reach(["commands/run.ts", "worker.ts"])];
+    expect(reached.filter((file) => file.startsWith("native/measure/"))).toEqual([]);
+  });
+
   test("only native/ imports bun:ffi", () => {
     const importers = sources.filter(({ packages }) => packages.includes("bun:ffi"));
     expect(importers.map(({ file }) => file).filter((file) => !mayImportFfi.test(file))).toEqual([]);

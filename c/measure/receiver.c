@@ -3,21 +3,19 @@
  * the kernel tells the streams apart and says for each what it dropped.
  */
 #define _GNU_SOURCE
-#include "measure.h"
+#include "stream.h"
 
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <linux/sock_diag.h>
 
-#ifndef SO_BINDTOIFINDEX
-#define SO_BINDTOIFINDEX 62
-#endif
+#include "endpoint.h"
+#include "option.h"
+#include "clock.h"
 
-#define NS_PER_S UINT64_C(1000000000)
 #define BATCH_PACKETS 64
 /* The largest datagram; the odd cache line keeps the buffers out of each other's sets. */
 #define BUFFER_BYTES (65536 + 64)
@@ -30,7 +28,7 @@ struct mcr_receiver {
 	int epoll_fd;
 	struct mcr_stream_counters *counters;
 	struct mcr_stream *streams;
-	struct mcr_latency latency;
+	struct mcr_latency_counters latency;
 	struct mcr_pid *pids; /* MCR_PIDS for each stream */
 	uint64_t *bits; /* MCR_SEQUENCE_WINDOW for each stream */
 	uint8_t *buffers;
@@ -38,50 +36,35 @@ struct mcr_receiver {
 	struct mmsghdr messages[BATCH_PACKETS];
 };
 
-static uint64_t now_ns(clockid_t clock)
+int32_t mcr_measure_abi(void)
 {
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+	return MCR_MEASURE_ABI;
 }
 
 /* -- the sockets -------------------------------------------------------------- */
-
-static int set_option(int fd, int level, int option, int value)
-{
-	return setsockopt(fd, level, option, &value, sizeof(value)) < 0 ? -errno : 0;
-}
-
-static int bind_to(int fd, const struct sockaddr_in *local)
-{
-	return bind(fd, (const struct sockaddr *)local, sizeof(*local)) < 0 ? -errno : 0;
-}
 
 static int socket_setup(int fd, const struct mcr_receiver_options *options,
 			const struct mcr_stream_spec *spec)
 {
 	struct sockaddr_in local;
-	int error = mcr_ipv4_of(&local, spec->address);
+	int error = mcr_stream_address(&local, spec);
 	bool is_group;
 
 	if (error)
 		return error;
-	local.sin_port = htons(spec->port);
 	is_group = IN_MULTICAST(ntohl(local.sin_addr.s_addr));
 	/* Off: groups that other programs joined, on other interfaces, are not ours. */
-	error = set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
-	if (!error && set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)options->buffer_bytes) < 0)
-		error = set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)options->buffer_bytes);
+	error = mcr_set_option(fd, IPPROTO_IP, IP_MULTICAST_ALL, 0);
+	if (!error &&
+	    mcr_set_option(fd, SOL_SOCKET, SO_RCVBUFFORCE, (int)options->buffer_bytes) < 0)
+		error = mcr_set_option(fd, SOL_SOCKET, SO_RCVBUF, (int)options->buffer_bytes);
 	/* Others may receive a group as well; a unicast datagram has one receiver. */
 	if (!error && is_group)
-		error = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1);
 	if (!error && !is_group)
-		error = set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)options->ifindex);
-	if (!error)
-		error = bind_to(fd, &local);
-	if (!error && is_group)
-		error = mcr_member_join(fd, options->ifindex, spec->address, spec->source);
+		error = mcr_set_option(fd, SOL_SOCKET, SO_BINDTOIFINDEX, (int)options->ifindex);
+	if (!error && bind(fd, (const struct sockaddr *)&local, sizeof(local)) < 0)
+		error = -errno;
 	return error;
 }
 
@@ -92,7 +75,7 @@ static int stream_open(struct mcr_receiver *receiver, uint32_t index)
 	int error;
 
 	stream->counters = &receiver->counters[index];
-	stream->pids = &receiver->pids[(size_t)index * MCR_PIDS];
+	stream->transport.pids = &receiver->pids[(size_t)index * MCR_PIDS];
 	stream->sequence.bits = &receiver->bits[(size_t)index * (MCR_SEQUENCE_WINDOW / 64)];
 	stream->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (stream->fd < 0)
@@ -194,6 +177,11 @@ void *mcr_receiver_latency(const struct mcr_receiver *receiver)
 	return (void *)(uintptr_t)&receiver->latency;
 }
 
+int32_t mcr_receiver_fd(const struct mcr_receiver *receiver, uint32_t stream)
+{
+	return stream < receiver->options.stream_count ? receiver->streams[stream].fd : -EINVAL;
+}
+
 int32_t mcr_receiver_buffer_bytes(const struct mcr_receiver *receiver)
 {
 	int bytes;
@@ -265,12 +253,12 @@ static bool has_expected(const struct mcr_receiver *receiver)
 
 int32_t mcr_receiver_run(struct mcr_receiver *receiver, int32_t budget_ms)
 {
-	uint64_t now = now_ns(CLOCK_MONOTONIC), end = now + (uint64_t)budget_ms * 1000000;
+	uint64_t now = now_ns(CLOCK_MONOTONIC), end = now + (uint64_t)budget_ms * NS_PER_MS;
 	struct epoll_event events[EVENTS_MAX];
 	int error = 0;
 
 	while (!error && now < end) {
-		int timeout_ms = (int)((end - now + 999999) / 1000000);
+		int timeout_ms = (int)((end - now + NS_PER_MS - 1) / NS_PER_MS);
 		int ready = epoll_wait(receiver->epoll_fd, events, EVENTS_MAX, timeout_ms);
 
 		if (ready < 0) {

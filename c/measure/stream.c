@@ -2,7 +2,8 @@
  * What a received datagram is worth: recognises what a stream carries, checks
  * each datagram of it, and counts. Datagrams come from anybody: lengths first.
  */
-#include "measure.h"
+#include "stream.h"
+
 #include "payload.h"
 
 /* Sequence numbers of 16 bits count on from here, so that one may go back. */
@@ -10,7 +11,7 @@
 /* Further back is no reordering, but a sender that began anew. */
 #define RTP_MISORDER_MAX 1000
 
-static void count_latency(struct mcr_latency *latency, uint64_t ns)
+static void count_latency(struct mcr_latency_counters *latency, uint64_t ns)
 {
 	uint32_t exponent = 0;
 
@@ -55,7 +56,7 @@ static bool is_restart(const struct mcr_stream *stream, const struct mcr_payload
 }
 
 static void count_mcr(struct mcr_stream *stream, const uint8_t *bytes, size_t length,
-		      uint64_t clock, uint64_t now_ns, struct mcr_latency *latency)
+		      uint64_t clock, uint64_t now_ns, struct mcr_latency_counters *latency)
 {
 	struct mcr_payload payload;
 
@@ -162,7 +163,7 @@ static void recognise(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 }
 
 void mcr_stream_count(struct mcr_stream *stream, const uint8_t *bytes, size_t length,
-		      uint64_t clock, uint64_t now_ns, struct mcr_latency *latency)
+		      uint64_t clock, uint64_t now_ns, struct mcr_latency_counters *latency)
 {
 	stream->counters->packets++;
 	stream->counters->bytes += length;
@@ -176,7 +177,7 @@ void mcr_stream_count(struct mcr_stream *stream, const uint8_t *bytes, size_t le
 		count_rtp(stream, bytes, length);
 		break;
 	case MCR_KIND_TS:
-		mcr_transport_count(stream, bytes, length);
+		mcr_transport_count(&stream->transport, stream->counters, bytes, length);
 		break;
 	}
 }

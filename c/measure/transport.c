@@ -5,7 +5,8 @@
  *
  *   | 0x47 | TEI .. PID (13 bits) | .. adaptation (2 bits), counter (4 bits) | ...
  */
-#include "measure.h"
+#include "transport.h"
+
 #include "payload.h"
 
 #define PACKET_BYTES 188
@@ -55,11 +56,11 @@ bool mcr_transport_is(const uint8_t *bytes, size_t length)
 }
 
 /* Judged by its first packet of a known PID; the others follow from it. */
-static bool continues(const struct mcr_stream *stream, const uint8_t *bytes, size_t length)
+static bool continues(const struct mcr_transport *transport, const uint8_t *bytes, size_t length)
 {
 	for (size_t at = 0; at < length; at += PACKET_BYTES) {
 		struct packet packet = read_packet(bytes + at);
-		const struct mcr_pid *pid = &stream->pids[packet.pid];
+		const struct mcr_pid *pid = &transport->pids[packet.pid];
 
 		if (is_counted(&packet) && pid->is_known)
 			return packet.is_discontinuous || packet.counter == after(pid->last, 1);
@@ -67,29 +68,30 @@ static bool continues(const struct mcr_stream *stream, const uint8_t *bytes, siz
 	return true;
 }
 
-static bool is_recent(const struct mcr_stream *stream, uint64_t hash)
+static bool is_recent(const struct mcr_transport *transport, uint64_t hash)
 {
 	for (uint32_t i = 0; i < MCR_RECENT_HASHES; i++)
-		if (stream->recent[i] == hash)
+		if (transport->recent[i] == hash)
 			return true;
 	return false;
 }
 
-static void open_hole(struct mcr_stream *stream, struct mcr_pid *pid, uint8_t counter)
+static void open_hole(struct mcr_pid *pid, struct mcr_stream_counters *counters, uint8_t counter)
 {
 	uint8_t missing = (counter - pid->last - 1) & 0xf;
 
 	/* A hole before this one stays lost: nobody could tell the two apart. */
 	pid->hole_first = after(pid->last, 1);
 	pid->hole_length = missing;
-	stream->counters->lost += missing;
+	counters->lost += missing;
 	pid->last = counter;
 }
 
 /* True when the packet was one that came late. */
-static bool count_packet(struct mcr_stream *stream, const struct packet *packet)
+static bool count_packet(struct mcr_transport *transport, struct mcr_stream_counters *counters,
+			 const struct packet *packet)
 {
-	struct mcr_pid *pid = &stream->pids[packet->pid];
+	struct mcr_pid *pid = &transport->pids[packet->pid];
 
 	if (!pid->is_known || packet->is_discontinuous || packet->counter == after(pid->last, 1)) {
 		pid->is_known = 1;
@@ -97,42 +99,43 @@ static bool count_packet(struct mcr_stream *stream, const struct packet *packet)
 	} else if (pid->hole_length > 0 && packet->counter == pid->hole_first) {
 		pid->hole_first = after(pid->hole_first, 1);
 		pid->hole_length--;
-		stream->counters->lost--;
+		counters->lost--;
 		return true;
 	} else if (packet->counter == pid->last && !pid->is_repeated) {
 		pid->is_repeated = 1;
 		return false;
 	} else {
-		open_hole(stream, pid, packet->counter);
+		open_hole(pid, counters, packet->counter);
 	}
 	pid->is_repeated = 0;
 	return false;
 }
 
-void mcr_transport_count(struct mcr_stream *stream, const uint8_t *bytes, size_t length)
+void mcr_transport_count(struct mcr_transport *transport, struct mcr_stream_counters *counters,
+			 const uint8_t *bytes, size_t length)
 {
 	uint64_t hash;
 	bool is_late = false, has_error = false;
 
 	if (!mcr_transport_is(bytes, length)) {
-		stream->counters->corrupt++;
+		counters->corrupt++;
 		return;
 	}
 	hash = mcr_hash(bytes, length);
 	/* Only what does not go on: stuffing repeats itself without being a copy. */
-	if (!continues(stream, bytes, length) && is_recent(stream, hash)) {
-		stream->counters->duplicated++;
+	if (!continues(transport, bytes, length) && is_recent(transport, hash)) {
+		counters->duplicated++;
 		return;
 	}
-	stream->recent[stream->recent_next++ % MCR_RECENT_HASHES] = hash;
+	transport->recent[transport->recent_next++ % MCR_RECENT_HASHES] = hash;
 	for (size_t at = 0; at < length; at += PACKET_BYTES) {
 		struct packet packet = read_packet(bytes + at);
 
 		if (packet.has_error)
 			has_error = true;
-		else if (is_counted(&packet) && count_packet(stream, &packet))
+		else if (is_counted(&packet) && count_packet(transport, counters, &packet))
 			is_late = true;
 	}
-	stream->counters->corrupt += has_error;
-	stream->counters->reordered += is_late;
+	counters->corrupt += has_error;
+	counters->reordered += is_late;
 }

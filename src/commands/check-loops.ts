@@ -9,6 +9,7 @@ import { type AttachmentReader, whyOneNetwork } from "../net/one-network.ts";
 
 /** One for each pair of interfaces, with the first rule that it is about. */
 export function loopWarnings(rules: readonly Rule[], attachmentOf: AttachmentReader): readonly string[] {
+  if (!mayHaveOneNetwork(rules, attachmentOf)) return [];
   const { returns } = findReturns(rules, (name) => attachmentOf(name).address);
   const pairs = new Map<string, { readonly first: string; others: number }>();
   for (const { taker, feeder, egress } of returns) {
@@ -36,3 +37,14 @@ export function loopWarnings(rules: readonly Rule[], attachmentOf: AttachmentRea
       return `${first}${more}; what comes back is dropped as looped: ${loopCures.returned}`;
     });
 }
+
+/** Most files name a few interfaces, and most hosts have a network for each: then their rules need not be compared. */
+function mayHaveOneNetwork(rules: readonly Rule[], attachmentOf: AttachmentReader): boolean {
+  const from = [...new Set(rules.map(({ ingress }) => ingress.interface))];
+  const to = [...new Set(rules.flatMap(({ egress }) => egress.map((each) => each.interface)))];
+  if (from.length * to.length > pairsMax) return true;
+  return from.some((a) => to.some((b) => a !== b && whyOneNetwork(a, b, attachmentOf) !== undefined));
+}
+
+/** As many interfaces on both sides as a relay captures from. */
+const pairsMax = 256 * 256;

@@ -4,6 +4,7 @@ import { ingressOf } from "../config/destination.ts";
 import { expandFlows } from "../config/flows.ts";
 import type { EgressSnapshot } from "../control/protocol.ts";
 import { isLinkLocalMulticast, isMulticast } from "../net/address.ts";
+import { undescribedFrames } from "../net/ingresses.ts";
 import { loopCures } from "../net/loops.ts";
 import { membershipMs } from "../net/queriers.ts";
 import { lossReasons } from "../stats/reasons.ts";
@@ -239,13 +240,23 @@ function nothing(evidence: Evidence): Found {
 
 function judgeMatch({ running, wire, rule }: Evidence): Found | undefined {
   if (!running || wire.failures.some((each) => each.interface === rule.ingress.interface)) return undefined;
+  const link = "match";
   const packets = running.after.packets - running.before.packets;
-  if (packets > 0) return { link: "match", verdict: "ok", text: `${packets} packets matched meanwhile` };
+  const passed = `${packets} packets matched meanwhile`;
   const why = grown(running)
+    .filter(([reason]) => packets === 0 || reason !== "ring") // judgeRing has that one
     .map(([reason, count]) => `${reason} ${count}`)
     .join(", ");
+  if (packets > 0 && why === "") return { link, verdict: "ok", text: passed };
+  if (packets > 0)
+    return {
+      link,
+      verdict: "warn",
+      text: `${passed}; on ${rule.ingress.interface} others were dropped, of this rule or of another: ${why}`,
+      cure: "mcr stats",
+    };
   return {
-    link: "match",
+    link,
     verdict: "broken",
     text:
       why === ""
@@ -267,13 +278,23 @@ function grown({ interfaceBefore, interfaceAfter }: Running): readonly (readonly
 
 function judgeRing({ running, rule }: Evidence): Found | undefined {
   if (!running) return undefined;
+  const link = "ring";
+  const { interface: name } = rule.ingress;
+  const { interfaceBefore: before, interfaceAfter: after } = running;
   const lost = grown(running).find(([reason]) => reason === "ring")?.[1] ?? 0;
-  if (lost === 0)
-    return { link: "ring", verdict: "ok", text: `no frame of ${rule.ingress.interface} found its ring full` };
+  const undescribed = Math.min(lost, (after?.undescribed ?? 0) - (before?.undescribed ?? 0));
+  if (lost === 0) return { link, verdict: "ok", text: `the kernel handed over every frame of ${name}` };
+  if (undescribed === lost)
+    return {
+      link,
+      verdict: "warn",
+      text: `${lost} frames of ${name} were lost: ${undescribedFrames.reason}`,
+      cure: undescribedFrames.cure,
+    };
   return {
-    link: "ring",
+    link,
     verdict: "warn",
-    text: `${lost} frames of ${rule.ingress.interface} found the ring full: the workers are too slow for them`,
+    text: `${lost - undescribed} frames of ${name} found the ring full: the workers are too slow for them`,
     cure: "more workers, or a larger ring ([relay] workers, ring_bytes)",
   };
 }
@@ -284,10 +305,14 @@ function judgeLoop({ running, rule }: Evidence): Found | undefined {
   if (!running || !now) return undefined;
   const { interface: name } = rule.ingress;
   if (now.looped === 0)
-    return { link: "loop", verdict: "ok", text: `nothing came back on ${name}${unmarked(now.egress)}` };
+    return {
+      link: "loop",
+      verdict: "ok",
+      text: `no packet on ${name} is known to have come back${unmarked(now.egress)}`,
+    };
   const what = `${now.looped} packets on ${name} had been here before and were dropped, ${now.looped - running.before.looped} of them meanwhile`;
   const own = now.egress.filter(({ returned_packets }) => returned_packets > 0);
-  // Of an egress of a rule that this one feeds, only the log knows.
+  // Only the log knows which egress of another rule sent them.
   if (own.length === 0)
     return {
       link: "loop",
@@ -306,10 +331,10 @@ function judgeLoop({ running, rule }: Evidence): Found | undefined {
 
 /** Where a circle of relays would not be recognised. */
 function unmarked(egresses: readonly EgressSnapshot[]): string {
-  const bySocket = egresses.filter(({ path }) => path === "socket");
-  if (bySocket.length === 0) return "";
-  const where = bySocket.map((egress) => `${egress.interface} ${egress.destination}`).join(", ");
-  return ` that could be told: what leaves by a socket (${where}) has no hop mark, so other relays that send it back are not recognised`;
+  const without = egresses.filter(({ path, plain }) => path === "socket" || plain);
+  if (without.length === 0) return "";
+  const where = without.map((egress) => `${egress.interface} ${egress.destination}`).join(", ");
+  return `; what leaves by a socket or plain (${where}) has no hop mark, so other relays that send it back are not recognised`;
 }
 
 /** Where it is, programs of this host receive nothing; where it could not be had, the rule is relayed all the same. */

@@ -3,8 +3,8 @@
 import { destinationOf } from "../config/destination.ts";
 import type { Egress, Rule } from "../config/schema.ts";
 import { isMulticast } from "../net/address.ts";
-import { isUnresolved } from "../net/hops.ts";
 import { isUsable } from "../net/interfaces.ts";
+import { isUnresolved } from "../net/next-hop.ts";
 import { type EgressReason, sumOfDrops } from "../stats/reasons.ts";
 import { type Evidence, type Found, interfaceFound, type Link, sift, withCure } from "./explain-evidence.ts";
 
@@ -14,7 +14,16 @@ export function explainEgress(evidence: Evidence, index: number): readonly Link[
   if (!egress) return [];
   const name = `${egress.interface} ${destinationOf(rule, egress)}`;
   const links: Link[] = [];
-  for (const judge of [judgeEgress, judgeRoute, judgeNeighbour, judgeTtl, judgeSent, judgeDevice, judgeMtu]) {
+  for (const judge of [
+    judgeEgress,
+    judgeRoute,
+    judgeNeighbour,
+    judgeTtl,
+    judgeSent,
+    judgeDevice,
+    judgeReader,
+    judgeMtu,
+  ]) {
     const found = judge(evidence, egress, index);
     if (!found) continue;
     links.push({ egress: name, cure: null, ...found });
@@ -186,6 +195,18 @@ function judgeDevice(evidence: Evidence, { interface: name }: Egress): Found | u
     verdict: "warn",
     text: `${name} itself ${what.join(" and ")} meanwhile of what was sent there; it may count a run of packets as one`,
     cure: `ip -s -s link show dev ${name}; ip -d link show dev ${name}`,
+  };
+}
+
+/** Behind a veth runs arrive as they left: one long frame. Only who reads raw packets notices, and takes nothing. */
+function judgeReader({ running }: Evidence, egress: Egress, index: number): Found | undefined {
+  const after = running?.after.egress[index];
+  const device = running?.devicesAfter.find((each) => each.interface === egress.interface);
+  if (device?.type !== "veth" || egress.plain || after?.path !== "frame") return undefined;
+  return {
+    link: "reader",
+    verdict: "ok",
+    text: `${egress.interface} is a veth: sockets behind it get every datagram, but a program there that reads raw packets may get several as one long frame (if receivers get nothing: plain = true on this egress)`,
   };
 }
 

@@ -29,6 +29,7 @@ export const linkNames = [
   "ttl",
   "sent",
   "device",
+  "reader",
   "mtu",
 ] as const;
 export type LinkName = (typeof linkNames)[number];

@@ -19,9 +19,9 @@ import {
 import { ExitCode, fail, McrError } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
-import { isCovered, readNeighbours, readRoute } from "../net/hops.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
 import { type InterfaceState, isUsable, readInterface, type Unusable } from "../net/interfaces.ts";
+import { isCovered, readNeighbours, readRoute } from "../net/next-hop.ts";
 import { watchWire } from "../net/watch.ts";
 import { type Colors, colorsFor } from "./color.ts";
 import { type Command, parseOptions } from "./command.ts";

@@ -20,8 +20,8 @@ export function usableInterface(shim: Shim, command: string, name: string): Inte
 }
 
 /**
- * Names the clock that the shim reads, CLOCK_MONOTONIC of this boot of this machine: only times of one clock can be
- * subtracted. Zero, which no receiver takes for its own, where /proc does not tell.
+ * Names the clock that the instruments read, CLOCK_MONOTONIC of this boot of this machine: only times of one clock can
+ * be subtracted. Zero, which no receiver takes for its own, where /proc does not tell.
  */
 export function clockName(): bigint {
   try {

@@ -3,8 +3,10 @@
 import { readFileSync } from "node:fs";
 import * as v from "valibot";
 import { ExitCode, fail } from "../error.ts";
-import { type ReceiverHandle, Shim, StreamError } from "../native/shim.ts";
+import { Instruments, type ReceiverHandle, StreamError } from "../native/measure/instruments.ts";
+import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
+import { addressBytes, anySource, isMulticast } from "../net/address.ts";
 import type { InterfaceState } from "../net/interfaces.ts";
 import { readLatency, readStream } from "../stats/instruments.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -47,32 +49,36 @@ export const receiveCommand: Command = {
     const link = usableInterface(shim, "receive", options.interface);
     const progress = new Progress(io, io.isTTY && !options.json);
     const checksumErrorsBefore = readChecksumErrors();
-    const receiver = openReceiver(shim, streams, link, options.expect ?? 0);
+    const instruments = new Instruments();
+    const receiver = openReceiver(instruments, streams, link, options.expect ?? 0);
     try {
+      streams.forEach((stream, i) => {
+        join(shim, instruments.receiverFd(receiver, i), stream, link);
+      });
       io.stderr(`mcr receive: ready, ${plural(streams.length, "stream")} on ${options.interface}\n`);
-      const words = shim.receiverCounters(receiver, streams.length);
+      const words = instruments.receiverCounters(receiver, streams.length);
       const read = (endedBy: Ending) =>
         resultOf({
           streams,
           counters: streams.map((_, i) => readStream(words, i)),
-          latency: readLatency(shim.receiverLatency(receiver)),
+          latency: readLatency(instruments.receiverLatency(receiver)),
           expected: options.expect,
           endedBy,
           checksumErrors: readChecksumErrors() - checksumErrorsBefore,
-          bufferBytes: shim.receiverBufferBytes(receiver),
+          bufferBytes: instruments.receiverBufferBytes(receiver),
         });
       const endedBy = await runSlices({
-        run: (budgetMs) => shim.runReceiver(receiver, budgetMs),
+        run: (budgetMs) => instruments.runReceiver(receiver, budgetMs),
         progress: () => progress.show(() => formatLive(read("signal"), io.columns)),
         deadlineMs: options.deadline,
       });
-      shim.runReceiver(receiver, endedBy === "done" ? lingerMs : 1);
+      instruments.runReceiver(receiver, endedBy === "done" ? lingerMs : 1);
       progress.clear();
       const result = read(endedBy);
       io.stdout(options.json ? formatJson(result) : formatResult(result, options.interface, io.columns));
       return faultsOf(result, options.interface).length === 0 ? ExitCode.ok : ExitCode.failed;
     } finally {
-      shim.closeReceiver(receiver);
+      instruments.closeReceiver(receiver);
     }
   },
 };
@@ -82,24 +88,37 @@ function formatJson(result: ReceiveResult): string {
 }
 
 function openReceiver(
-  shim: Shim,
+  instruments: Instruments,
   streams: readonly Stream[],
   { ifindex, name }: InterfaceState,
   expect: number,
 ): ReceiverHandle {
   const options = { ifindex, expect, clock: clockName(), buffer_bytes: bufferBytes };
   try {
-    return shim.openReceiver(options, streams.map(streamSpec));
+    return instruments.openReceiver(options, streams.map(streamSpec));
   } catch (error) {
-    if (!(error instanceof SystemError)) throw error;
     const stream = error instanceof StreamError ? streams[error.stream] : undefined;
-    const what = stream === undefined ? "" : ` ${formatStream(stream)} on ${name}`;
-    const isDenied = error.code === "EACCES" || error.code === "EPERM";
-    return fail(
-      `mcr receive: cannot receive${what}: ${error.message}${cureOf(error.code)}`,
-      isDenied ? ExitCode.noPermission : ExitCode.failed,
-    );
+    return refuse(error, stream === undefined ? "" : ` ${formatStream(stream)} on ${name}`);
   }
+}
+
+function join(shim: Shim, fd: number, stream: Stream, { ifindex, name }: InterfaceState): void {
+  const { address, source } = stream;
+  if (!isMulticast(address)) return;
+  try {
+    shim.join(fd, ifindex, addressBytes(address), source === undefined ? anySource : addressBytes(source));
+  } catch (error) {
+    refuse(error, ` ${formatStream(stream)} on ${name}`);
+  }
+}
+
+function refuse(error: unknown, what: string): never {
+  if (!(error instanceof SystemError)) throw error;
+  const isDenied = error.code === "EACCES" || error.code === "EPERM";
+  return fail(
+    `mcr receive: cannot receive${what}: ${error.message}${cureOf(error.code)}`,
+    isDenied ? ExitCode.noPermission : ExitCode.failed,
+  );
 }
 
 function cureOf(code: string): string {

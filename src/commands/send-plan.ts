@@ -2,6 +2,7 @@
 import { readFile } from "node:fs/promises";
 import * as v from "valibot";
 import { ExitCode, fail, messageOf } from "../error.ts";
+import { constants } from "../native/measure/abi.ts";
 import { Switch } from "./command.ts";
 import { Duration, Interface, whole, word } from "./values.ts";
 
@@ -9,14 +10,14 @@ export const SendOptionsSchema = v.object({
   interface: Interface,
   rate: v.optional(whole(0, 100_000_000)),
   totalRate: v.optional(whole(1, 100_000_000)),
-  size: v.optional(whole(36, 65_507), 1024),
+  size: v.optional(whole(36, constants.MCR_PAYLOAD_BYTES_MAX), 1024),
   count: v.optional(whole(1, 1_000_000_000_000)),
   duration: v.optional(Duration),
-  burst: v.optional(whole(1, 1024)),
+  burst: v.optional(whole(1, constants.MCR_BURST_MAX)),
   ttl: v.optional(whole(1, 255)),
   sourcePort: v.optional(whole(1, 65_535)),
   payload: v.optional(word("a text, or @FILE")),
-  gso: v.optional(whole(1, 64), 1),
+  gso: v.optional(whole(1, constants.MCR_SEGMENTS_MAX), 1),
   fragment: Switch,
   json: Switch,
 });

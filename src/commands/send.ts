@@ -1,6 +1,7 @@
 // `mcr send`: test traffic for one stream or many, and how well the rate was kept. Every payload carries stream,
-// sequence and send time, which `mcr receive` checks. The work is the shim's; this says what, and reads the counters.
+// sequence and send time, which `mcr receive` checks. The work is the instruments'; this says what, and reads the counters.
 import { ExitCode, fail } from "../error.ts";
+import { Instruments } from "../native/measure/instruments.ts";
 import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { isMulticast } from "../net/address.ts";
@@ -40,7 +41,8 @@ export const sendCommand: Command = {
     const plan = await planSend(options, streams.length, link.mtu);
     const progress = new Progress(io, io.isTTY && !options.json);
     const fd = openSocket(shim, options, link.ifindex);
-    const generator = shim.openGenerator(
+    const instruments = new Instruments();
+    const generator = instruments.openGenerator(
       {
         fd,
         clock: clockName(),
@@ -54,10 +56,10 @@ export const sendCommand: Command = {
       streams.map(streamSpec),
       plan.body,
     );
-    const words = shim.generatorCounters(generator, streams.length);
+    const words = instruments.generatorCounters(generator, streams.length);
     try {
       const ending = await runSlices({
-        run: (budgetMs) => shim.runGenerator(generator, budgetMs),
+        run: (budgetMs) => instruments.runGenerator(generator, budgetMs),
         progress: () =>
           progress.show(() => `${formatNumber(readGenerator(words).sent_packets)} packets sent`),
       });
@@ -70,7 +72,7 @@ export const sendCommand: Command = {
       if (!(error instanceof SystemError)) throw error;
       return fail(explain(error, options, readGenerator(words).sent_packets, streams), ExitCode.failed);
     } finally {
-      shim.closeGenerator(generator);
+      instruments.closeGenerator(generator);
       shim.close(fd);
     }
   },

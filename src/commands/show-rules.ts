@@ -100,7 +100,7 @@ function lineOf(egress: EgressSnapshot, nowMs: number, colors: Colors): Line {
 
 function loopRemark({ looped, interface: name, name: rule }: RuleSnapshot): readonly string[] {
   if (looped === 0) return [];
-  return [`looped ${looped}: came back on ${name}, and dropped (mcr explain ${rule} says from where)`];
+  return [`looped ${looped}: came back on ${name} and were dropped (mcr explain ${rule} says from where)`];
 }
 
 function exclusiveRemark(

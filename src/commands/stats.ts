@@ -50,13 +50,15 @@ function totalsTable(totals: Stats["totals"]): string {
 function interfacesTable(interfaces: Stats["interfaces"], columns: number): string {
   return table(
     ["INTERFACE", "PACKETS", "MATCHED", "BYTES", "DROPPED", "REASON"],
-    interfaces.map(({ interface: name, packets, matched, bytes, dropped }) => [
+    interfaces.map(({ interface: name, packets, matched, bytes, dropped, undescribed }) => [
       name,
       packets,
       matched,
       bytes,
       Object.values(dropped),
-      Object.keys(dropped),
+      Object.keys(dropped).map((reason) =>
+        reason === "ring" && undescribed > 0 ? `ring (${undescribed} undescribed)` : reason,
+      ),
     ]),
     columns,
   );

@@ -4,7 +4,7 @@
 import { pairedSize } from "../config/pairing.ts";
 import { parsePortRange, portMax } from "../config/range.ts";
 import { ExitCode, fail } from "../error.ts";
-import type { StreamSpec } from "../native/shim.ts";
+import type { StreamSpec } from "../native/measure/instruments.ts";
 import {
   type Address,
   addressBytes,
@@ -48,12 +48,8 @@ export function formatStream({ address, port, source }: Stream): string {
   return `${source === undefined ? "" : `${source},`}${address}:${port}`;
 }
 
-export function streamSpec({ address, port, source }: Stream): StreamSpec {
-  return {
-    address: addressBytes(address),
-    source: source === undefined ? new Uint8Array(16) : addressBytes(source),
-    port,
-  };
+export function streamSpec({ address, port }: Stream): StreamSpec {
+  return { address: addressBytes(address), port };
 }
 
 function parseStream(word: string, rules: StreamRules): Stream[] {

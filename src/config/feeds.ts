@@ -60,7 +60,14 @@ export class Feeds {
     const isOpen = new Set<number>();
     const groups: number[][] = [];
     for (const root of this.#fed.keys()) {
-      if (order.has(root)) continue;
+      const fed = this.from(root);
+      if (order.has(root) || fed.size === 0) continue;
+      if (fed.size === 1 && fed.has(root)) {
+        // Thousands of rules feed nobody, or themselves only: they need no search.
+        order.set(root, order.size);
+        groups.push([root]);
+        continue;
+      }
       const walk = [this.#enter(root, order, lowest, open, isOpen)];
       for (let step = walk.at(-1); step; step = walk.at(-1)) {
         const { rule, next } = step;

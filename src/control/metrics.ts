@@ -102,7 +102,7 @@ const families = {
   ],
   mcr_ring_dropped_packets_total: [
     "counter",
-    "Frames that found the ring full, or lay in it unread when it had to go.",
+    "Frames that found the ring full, lay in it unread when it had to go, or that the kernel could not describe.",
   ],
   mcr_worker_cpu_seconds_total: ["counter", "CPU time of the worker's thread, system calls included."],
   mcr_worker_gather_seconds_total: ["counter", "Time that the worker spent on reading packets."],

@@ -177,6 +177,8 @@ export const InterfaceStatsSchema = v.object({
 /** Of an interface that egresses send out of: what the kernel dropped of what all of this host sent there. */
 export const DeviceSchema = v.object({
   interface: v.string(),
+  /** veth, vxlan, tun …, as `ip -d link show` says it; null for a network card. */
+  type: v.optional(v.nullable(v.string()), null),
   /** As `ip -s link show` counts since the interface was made: TX dropped, and TX errors. */
   dropped: count,
   errors: count,

@@ -197,7 +197,7 @@ export interface DropPlace {
   readonly reason: string;
 }
 
-/** Every counter of what should not be: packets that no rule wants are none of them, those that go round are. */
+/** Every counter of what should not be: looped packets included, packets that no rule wants not. */
 export function* dropCounters(
   rules: readonly RunningRule[],
   interfaces: Source["interfaces"],
@@ -213,7 +213,7 @@ export function* dropCounters(
       };
   }
   for (const { rule, slot: ruleSlot, egresses } of rules) {
-    // Told, though it is no loss: what goes round takes the place of what does not.
+    // Looped packets are no loss, but they fill the network: an operator has to hear of them.
     const ingress = { rule: rule.name, interface: rule.ingress.interface, destination: null };
     const total = counters.looped(ruleSlot);
     yield { key: `rule ${ruleSlot} ${rule.name} looped`, place: { ...ingress, reason: "looped" }, total };

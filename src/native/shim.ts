@@ -3,11 +3,12 @@
 import { type Pointer, ptr, read, toArrayBuffer } from "bun:ffi";
 import { randomBytes } from "node:crypto";
 import { constants as osConstants } from "node:os";
+import { constants } from "./abi.ts";
+import { type Handle, opened } from "./handle.ts";
 import {
   type Decoded,
   decode,
   encode,
-  instrumentCounters,
   layouts,
   queriesMax,
   rawPacketBytes,
@@ -17,8 +18,6 @@ import {
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
 import { checked, SystemError } from "./system-error.ts";
 
-declare const kind: unique symbol;
-type Handle<Kind extends string> = Pointer & { readonly [kind]: Kind };
 export type RelayHandle = Handle<"relay">;
 export type RingHandle = Handle<"ring">;
 export type TableHandle = Handle<"table">;
@@ -32,19 +31,13 @@ export type ExclusiveEntry = Struct<"mcr_exclusive_entry">;
 /** In the order of enum mcr_exclusive_method: the first that works is taken. */
 export const exclusiveMethods = ["tcx", "nft"] as const;
 export type ExclusiveMethod = (typeof exclusiveMethods)[number];
-/** In the order of enum mcr_exclusive_kind. */
-export const exclusiveKinds = { port: 0, anyPort: 1, fragment: 2 } as const;
+export const exclusiveKinds = {
+  port: constants.MCR_EXCLUSIVE_PORT,
+  anyPort: constants.MCR_EXCLUSIVE_ANY_PORT,
+  fragment: constants.MCR_EXCLUSIVE_FRAGMENT,
+} as const;
 export type QueryRingHandle = Handle<"query ring">;
-export type GeneratorHandle = Handle<"generator">;
-export type ReceiverHandle = Handle<"receiver">;
-export type StreamSpec = Struct<"mcr_stream_spec">;
-/** Without what points into memory: that is given beside it. */
-export type GeneratorOptions = Omit<
-  Struct<"mcr_generator_options">,
-  "streams" | "stream_count" | "body" | "body_bytes"
->;
-export type ReceiverOptions = Omit<Struct<"mcr_receiver_options">, "streams" | "stream_count">;
-export type Interface = Struct<"mcr_interface"> & { readonly mac: number };
+export type Interface = Decoded<"mcr_interface">;
 export type ScanHandle = Handle<"scan">;
 export type ScanState = Decoded<"mcr_scan_state">;
 export type CountedFlow = Decoded<"mcr_scan_flow">;
@@ -76,16 +69,6 @@ export interface TableParts {
   readonly origins: readonly Struct<"mcr_origin_spec">[];
 }
 
-/** A stream that could not be opened: which one, and the kernel's reason. */
-export class StreamError extends SystemError {
-  constructor(
-    errno: number,
-    readonly stream: number,
-  ) {
-    super(errno);
-  }
-}
-
 /** An interface that could not be listened on: its position in the list, and the kernel's reason. */
 export class ListenError extends SystemError {
   constructor(
@@ -109,13 +92,6 @@ const netlinkBytesMax = 8_388_608;
 
 function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
-}
-
-function opened<H extends Pointer>(open: (error: Int32Array) => Pointer | bigint | null): H {
-  const error = new Int32Array(1);
-  const handle = open(error) as H | null;
-  if (handle === null) throw new SystemError(-(error[0] ?? 0));
-  return handle;
 }
 
 /** A copy: the memory goes on changing. */
@@ -264,7 +240,7 @@ export class Shim {
     this.#c.mcr_exclusive_close(exclusive);
   }
 
-  // -- rules.c
+  // -- table.c
 
   buildTable(relay: RelayHandle, parts: TableParts): TableHandle {
     const rings = encode("mcr_ring_spec", parts.rings);
@@ -360,86 +336,6 @@ export class Shim {
     this.#c.mcr_ring_close(ring);
   }
 
-  // -- generator.c
-
-  openGenerator(
-    options: GeneratorOptions,
-    streams: readonly StreamSpec[],
-    body: Uint8Array,
-  ): GeneratorHandle {
-    const specs = encode("mcr_stream_spec", streams);
-    const bodyBytes = body.length === 0 ? new Uint8Array(1) : body;
-    const pointers = { streams: ptr(specs), body: ptr(bodyBytes) };
-    const counts = { stream_count: streams.length, body_bytes: body.length };
-    const spec = encode("mcr_generator_options", [{ ...options, ...pointers, ...counts }]);
-    const generator = opened<GeneratorHandle>((error) => this.#c.mcr_generator_open(spec, error));
-    // As in buildTable: alive until here.
-    [specs, bodyBytes].forEach((part) => void part.byteLength);
-    return generator;
-  }
-
-  /** Blocks for about budgetMs. True when all is sent. */
-  runGenerator(generator: GeneratorHandle, budgetMs: number): boolean {
-    return checked(this.#c.mcr_generator_run(generator, budgetMs)) === 1;
-  }
-
-  /** Live: the counters of layouts.ts, then the packets sent of each stream. */
-  generatorCounters(generator: GeneratorHandle, streams: number): BigUint64Array {
-    const bytes = instrumentCounters.bytes.generator + 8 * streams;
-    return this.#words(this.#c.mcr_generator_counters(generator), bytes);
-  }
-
-  closeGenerator(generator: GeneratorHandle): void {
-    this.#c.mcr_generator_close(generator);
-  }
-
-  // -- receiver.c
-
-  /** Throws StreamError where one stream is to blame. */
-  openReceiver(options: ReceiverOptions, streams: readonly StreamSpec[]): ReceiverHandle {
-    const specs = encode("mcr_stream_spec", streams);
-    const counts = { streams: ptr(specs), stream_count: streams.length };
-    const spec = encode("mcr_receiver_options", [{ ...options, ...counts }]);
-    const failed = new Uint32Array(1);
-    try {
-      return opened((error) => this.#c.mcr_receiver_open(spec, failed, error));
-    } catch (error) {
-      const stream = failed[0] ?? streams.length;
-      if (!(error instanceof SystemError) || stream >= streams.length) throw error;
-      throw new StreamError(error.errno, stream);
-    } finally {
-      void specs.byteLength;
-    }
-  }
-
-  /** Blocks for about budgetMs. True when what was expected came. */
-  runReceiver(receiver: ReceiverHandle, budgetMs: number): boolean {
-    return checked(this.#c.mcr_receiver_run(receiver, budgetMs)) === 1;
-  }
-
-  /** Live: the counters of layouts.ts for each stream in turn. */
-  receiverCounters(receiver: ReceiverHandle, streams: number): BigUint64Array {
-    return this.#words(this.#c.mcr_receiver_counters(receiver), instrumentCounters.bytes.stream * streams);
-  }
-
-  /** Live: the head and the buckets of layouts.ts. */
-  receiverLatency(receiver: ReceiverHandle): BigUint64Array {
-    const { bytes, latencyBuckets } = instrumentCounters;
-    return this.#words(this.#c.mcr_receiver_latency(receiver), bytes.latency + 8 * latencyBuckets);
-  }
-
-  receiverBufferBytes(receiver: ReceiverHandle): number {
-    return checked(this.#c.mcr_receiver_buffer_bytes(receiver));
-  }
-
-  closeReceiver(receiver: ReceiverHandle): void {
-    this.#c.mcr_receiver_close(receiver);
-  }
-
-  #words(start: Pointer | bigint | null, bytes: number): BigUint64Array {
-    return new BigUint64Array(toArrayBuffer(start as Pointer, 0, bytes));
-  }
-
   // -- scan.c
 
   /** Listens from now on. Throws ListenError where one interface is to blame. */
@@ -521,10 +417,9 @@ export class Shim {
 
   /** The interface as it is now, or undefined when there is none of this name. */
   readInterface(name: string): Interface | undefined {
-    const out = new Uint32Array(8);
+    const out = new Uint8Array(layouts.mcr_interface.size);
     if (this.#c.mcr_interface_read(cString(name), out) < 0) return undefined;
-    const [ifindex = 0, flags = 0, mtu = 0, address = 0, macLow = 0, macHigh = 0, type = 0] = out;
-    return { ifindex, flags, mtu, address, mac: macHigh * 2 ** 32 + macLow, type };
+    return decode("mcr_interface", new DataView(out.buffer));
   }
 
   /** One datagram to a Unix socket, "@name" being an abstract one. Never blocks: EAGAIN when the reader is behind. */
@@ -547,10 +442,10 @@ export class Shim {
     fd: number,
     gid: number,
   ): { readonly pid: number; readonly uid: number; readonly isInGroup: boolean } {
-    const out = new Uint32Array(4);
+    const out = new Uint8Array(layouts.mcr_peer.size);
     checked(this.#c.mcr_peer_read(fd, gid, out));
-    const [pid = 0, uid = 0, , inGroup = 0] = out;
-    return { pid, uid, isInGroup: inGroup === 1 };
+    const { pid, uid, in_group } = decode("mcr_peer", new DataView(out.buffer));
+    return { pid, uid, isInGroup: in_group === 1 };
   }
 
   // -- netlink.c

@@ -44,6 +44,9 @@ export function addressFamily(address: Address): 4 | 6 {
   return address.includes(":") ? 6 : 4;
 }
 
+/** As the shim wants it where every source will do. */
+export const anySource = new Uint8Array(16);
+
 /** 224.0.0.0/4 (RFC 5771) and ff00::/8 (RFC 4291). */
 export function isMulticast(address: Address): boolean {
   if (addressFamily(address) === 6) return address.startsWith("ff") && address.indexOf(":") === 4;

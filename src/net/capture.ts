@@ -2,13 +2,12 @@
 // Opened and closed by the relay on the main thread; the workers read the rings through the rule table.
 
 import { assert } from "../error.ts";
+import { constants } from "../native/abi.ts";
 import type { AddressRange, RingHandle, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { parseAddressRange } from "./address.ts";
 import type { InterfaceState } from "./interfaces.ts";
 import { fanoutOfOne, type RingShape } from "./profile.ts";
-
-const newFanoutGroup = 0xffff_ffff; // MCR_FANOUT_NEW
 
 /** More ranges than this are merged with their neighbours, so that two filters fit the 20 KiB that older kernels allow
  * a socket (net.core.optmem_max): the filter may admit more than the rules want. */
@@ -39,7 +38,12 @@ export function openCaptures(
 ): readonly (Capture | SystemError)[] {
   const fanout = workerCount === 1 ? fanoutOfOne : shape.fanout;
   const options = states.flatMap(({ ifindex }) =>
-    Array.from({ length: workerCount }, () => ({ ...shape, fanout, ifindex, fanout_id: newFanoutGroup })),
+    Array.from({ length: workerCount }, () => ({
+      ...shape,
+      fanout,
+      ifindex,
+      fanout_id: constants.MCR_FANOUT_NEW,
+    })),
   );
   const opened = shim.openRings(options);
   return states.map((state, i) => {

@@ -6,6 +6,7 @@ import { SystemError } from "../native/system-error.ts";
 import {
   ask,
   decodeAttributes,
+  linkBody,
   type Message,
   messageTypes,
   type NetlinkShim,
@@ -26,6 +27,8 @@ export interface QueueDrops {
 
 export interface DeviceDrops {
   readonly interface: string;
+  /** veth, vxlan, tun …, as `ip -d link` shows it; null for a network card. */
+  readonly type: string | null;
   /** tx_dropped of rtnl_link_stats64: thrown away without a fault of the device. */
   readonly dropped: number;
   /** tx_errors: not sent because the device, or a tunnel's route, failed. */
@@ -43,7 +46,7 @@ export interface Device {
 const readMs = 1_000;
 
 /** linux/if_link.h, linux/pkt_sched.h, linux/gen_stats.h */
-const link = { bodyBytes: 16, stats64: 23, txErrors: 40, txDropped: 56 } as const;
+const link = { bodyBytes: 16, info: 18, kind: 1, stats64: 23, txErrors: 40, txDropped: 56 } as const;
 const queue = { bodyBytes: 20, kind: 1, stats2: 7, queueStats: 3 } as const;
 const rootParent = 0xffff_ffff;
 
@@ -93,13 +96,6 @@ function readQueue(shim: NetlinkShim, ifindex: number): QueueDrops | undefined {
   }
 }
 
-/** struct ifinfomsg */
-function linkBody(ifindex: number): Uint8Array {
-  const body = new Uint8Array(link.bodyBytes);
-  new DataView(body.buffer).setUint32(4, ifindex, true);
-  return body;
-}
-
 /** struct tcmsg */
 function queueBody(ifindex: number): Uint8Array {
   const body = new Uint8Array(queue.bodyBytes);
@@ -112,13 +108,15 @@ function queueBody(ifindex: number): Uint8Array {
 export function decodeLink(
   messages: readonly Message[],
   ifindex: number,
-): Pick<DeviceDrops, "dropped" | "errors"> | undefined {
+): Pick<DeviceDrops, "type" | "dropped" | "errors"> | undefined {
   for (const { type, payload } of messages) {
     if (type !== messageTypes.newLink || wordAt(payload, 4, 4) !== ifindex) continue;
-    const stats = decodeAttributes(payload, link.bodyBytes).get(link.stats64);
+    const attributes = decodeAttributes(payload, link.bodyBytes);
+    const kind = decodeAttributes(attributes.get(link.info) ?? new Uint8Array()).get(link.kind);
+    const stats = attributes.get(link.stats64);
     const errors = wordAt(stats, link.txErrors, 8);
     const dropped = wordAt(stats, link.txDropped, 8);
-    if (errors !== undefined && dropped !== undefined) return { dropped, errors };
+    if (errors !== undefined && dropped !== undefined) return { type: textOf(kind) || null, dropped, errors };
   }
   return undefined;
 }

@@ -12,11 +12,9 @@ import {
   type Shim,
 } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
-import { addressBytes } from "./address.ts";
+import { addressBytes, anySource } from "./address.ts";
 import type { RunningRule } from "./running.ts";
 import type { ExclusiveState } from "./state.ts";
-
-const anySource = new Uint8Array(16);
 
 export type ExclusiveShim = Pick<Shim, "openExclusive" | "setExclusive" | "closeExclusive">;
 

@@ -16,12 +16,22 @@ interface Ingress {
   hasCaptured: boolean;
   failure: string | undefined;
   ringDropped: number;
-  /** Of these, so many had an offload type that the kernel cannot describe, and the log has said so. */
+  /** At the last look. */
+  droppedAtLook: number;
+  /** Of these, so many found the ring full or had an offload type that the kernel cannot describe, and the log has said so. */
+  fullTold: number;
   undescribedTold: number;
   isStuck: boolean;
   /** How often its rings were opened anew because they only dropped. */
   reopened: number;
 }
+
+/** Why the kernel drops frames that are no matter of a ring's size, and what ends it; `mcr explain` says the same. */
+export const undescribedFrames = {
+  reason:
+    "they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest)",
+  cure: "in the guest: ethtool -K eth0 ufo off; or host_ufo=off for its network card in QEMU",
+} as const;
 
 export class Ingresses {
   readonly #ingresses = new Map<string, Ingress>();
@@ -105,33 +115,45 @@ export class Ingresses {
 
   /** Adds the kernel's ring drops to ours. */
   takeRingDrops(): void {
-    for (const [name, ingress] of this.#ingresses) {
-      const dropped = ingress.capture?.takeDrops() ?? 0;
-      if (dropped === 0) continue;
-      ingress.ringDropped += dropped;
-      const undescribed = this.undescribedOf(ingress.slot) - ingress.undescribedTold;
-      ingress.undescribedTold += undescribed;
-      if (undescribed > 0)
-        this.log.writeRepeating(
-          `offload ${name}`,
-          "Ingress",
-          "warning",
-          `${undescribed} frames on ${name} were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest; there: ethtool -K eth0 ufo off, or host_ufo=off of its network card in QEMU)`,
-        );
-      if (dropped > undescribed)
-        this.log.writeRepeating(
-          `ring ${name}`,
-          "Ingress",
-          "warning",
-          `${dropped - undescribed} frames on ${name} found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)`,
-        );
-    }
+    for (const ingress of this.#ingresses.values()) ingress.ringDropped += ingress.capture?.takeDrops() ?? 0;
   }
 
-  /** Looks, at regular times, for rings that only drop. True when some are to be opened anew: `refresh` does. */
-  lookForStuckRings(): boolean {
-    for (const ingress of this.#ingresses.values()) if (ingress.capture?.isStuck()) ingress.isStuck = true;
-    return [...this.#ingresses.values()].some(({ isStuck }) => isStuck);
+  /**
+   * Looks, at regular times: tells what was dropped, and finds rings that only drop. True when some are to be opened
+   * anew: `refresh` does.
+   */
+  look(): boolean {
+    this.takeRingDrops();
+    let hasStuck = false;
+    for (const [name, ingress] of this.#ingresses) {
+      this.#tellDrops(name, ingress);
+      ingress.isStuck = ingress.capture?.isStuck() ?? false;
+      hasStuck ||= ingress.isStuck;
+    }
+    return hasStuck;
+  }
+
+  /** A worker finds out what the kernel could not describe after the kernel has dropped it: what is full is told a look later. */
+  #tellDrops(name: string, ingress: Ingress): void {
+    const undescribed = this.undescribedOf(ingress.slot);
+    const full = Math.max(0, ingress.droppedAtLook - undescribed);
+    ingress.droppedAtLook = ingress.ringDropped;
+    if (undescribed > ingress.undescribedTold)
+      this.log.writeRepeating(
+        `offload ${name}`,
+        "Ingress",
+        "warning",
+        `${undescribed - ingress.undescribedTold} frames on ${name} were lost: ${undescribedFrames.reason}; ${undescribedFrames.cure}`,
+      );
+    if (full > ingress.fullTold)
+      this.log.writeRepeating(
+        `ring ${name}`,
+        "Ingress",
+        "warning",
+        `${full - ingress.fullTold} frames on ${name} found the ring full: this host is too slow for the traffic (mcr stats shows the load of each worker)`,
+      );
+    ingress.undescribedTold = Math.max(ingress.undescribedTold, undescribed);
+    ingress.fullTold = Math.max(ingress.fullTold, full);
   }
 
   #tellStuck(name: string, ingress: Ingress): void {
@@ -207,6 +229,8 @@ export class Ingresses {
       hasCaptured: false,
       failure: undefined,
       ringDropped: 0,
+      droppedAtLook: 0,
+      fullTold: 0,
       undescribedTold: 0,
       isStuck: false,
       reopened: 0,

@@ -120,7 +120,7 @@ function wayOf({ taker, feeder, egress }: Return, rules: readonly RunningRule[])
 export const loopCures = {
   returned:
     "separate the two networks, send to another group or port, or name the real senders in ingress.source; where a router joins them, lower egress.ttl",
-  hops: "of the relays in the circle let one send to another group or port, or name the real senders in its ingress.source; where routers join them, lower egress.ttl",
+  hops: "let one relay of the circle send to another group or port, or name the real senders in its ingress.source; where routers join them, lower egress.ttl",
 } as const;
 
 function describeReturn({ taker, feeder, egress }: Way, packets: number): string {

@@ -6,7 +6,7 @@ import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
 import type { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
-import { type Address, addressBytes } from "./address.ts";
+import { type Address, addressBytes, anySource } from "./address.ts";
 
 /** net.ipv4.igmp_max_memberships and igmp_max_msf as kernels ship them. */
 const groupsPerSocketMax = 20;
@@ -15,8 +15,6 @@ const sourcesPerGroupMax = 10;
 const joinsPerPause = 50;
 const retryMsMin = 1_000;
 const retryMsMax = 60_000;
-
-const anySource = new Uint8Array(16);
 
 export interface Membership {
   readonly interface: string;

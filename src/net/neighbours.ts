@@ -5,9 +5,9 @@
 // neither are devices without neighbours, as tun and WireGuard.
 import { SystemError } from "../native/system-error.ts";
 import { type Address, addressFamily } from "./address.ts";
-import { isUnresolved, readNeighbours, readRoute } from "./hops.ts";
 import { isUsable } from "./interfaces.ts";
 import type { NetlinkShim } from "./netlink.ts";
+import { isUnresolved, readNeighbours, readRoute } from "./next-hop.ts";
 import type { RunningEgress, RunningRule } from "./running.ts";
 import type { Interfaces } from "./wanted.ts";
 

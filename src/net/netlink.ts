@@ -1,6 +1,6 @@
 // NETLINK_ROUTE as bytes: requests are put together, answers taken apart into messages and attributes; netlink(7),
-// rtnetlink(7). Used by device-drops.ts and hops.ts, which know what the messages mean. Little-endian machines only, as
-// all of mcr. No byte of an answer is believed: what is cut short or lies about its length ends the list.
+// rtnetlink(7). Used by device-drops.ts and next-hop.ts, which know what the messages mean. Little-endian
+// machines only, as all of mcr. No byte of an answer is believed: what is cut short or lies about its length ends the list.
 import type { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 
@@ -73,6 +73,13 @@ export function encodeRequest({ type, body, attributes = [], isDump = false }: R
     at += part.length;
   }
   return bytes;
+}
+
+/** struct ifinfomsg: the question for one interface. */
+export function linkBody(ifindex: number): Uint8Array {
+  const body = new Uint8Array(16);
+  new DataView(body.buffer).setUint32(4, ifindex, true);
+  return body;
 }
 
 function encodeAttribute(type: number, value: Uint8Array): Uint8Array {

@@ -1,6 +1,7 @@
 // What a profile means for the rings: one slider, latency against CPU. Called when rings are opened, and by
 // `mcr check` and the start log, which say it.
 import type { RelaySettings } from "../config/schema.ts";
+import { constants } from "../native/abi.ts";
 import type { RingOptions } from "../native/shim.ts";
 
 export type RingSettings = Pick<RelaySettings, "profile" | "fanout" | "ring_bytes" | "latency_sleep_us">;
@@ -20,11 +21,15 @@ const handovers = {
   latency: { block_bytes: 0, retire_ms: 0 },
 } as const satisfies Record<RingSettings["profile"], Partial<RingShape>>;
 
-/** enum mcr_fanout */
-const fanouts = { flow: 0, hash: 1, cpu: 2, qm: 3 } as const satisfies Record<RingSettings["fanout"], number>;
+const fanouts = {
+  flow: constants.MCR_FANOUT_FLOW,
+  hash: constants.MCR_FANOUT_HASH,
+  cpu: constants.MCR_FANOUT_CPU,
+  qm: constants.MCR_FANOUT_QM,
+} as const satisfies Record<RingSettings["fanout"], number>;
 
 /** One worker gets every frame whatever the mode; this one costs the kernel 0.1 µs a packet less than `flow`. */
-export const fanoutOfOne = 4;
+export const fanoutOfOne = constants.MCR_FANOUT_SINGLE;
 
 /** The most that the kernel lets a socket queue: SO_RCVBUF is an int, and doubled. */
 const receiveBytesMax = (2 ** 31 - 1) >> 1;

@@ -1,9 +1,7 @@
-// Running rules → the parts of one immutable rule table (c/mcr.h, rules.c). Pure: indices in, indices out.
+// Running rules → the parts of one immutable rule table (c/mcr.h, table.c). Pure: indices in, indices out.
 import type { RingHandle, TableParts } from "../native/shim.ts";
-import { addressBytes } from "./address.ts";
+import { addressBytes, anySource } from "./address.ts";
 import type { RunningRule } from "./running.ts";
-
-const anySource = new Uint8Array(16);
 
 /** One ingress interface: its counter slot, and its captures, each with a ring for every worker. */
 export interface TableInterface {

@@ -1,6 +1,7 @@
 // Which way an egress sends: frames of its own, made by the shim, or a UDP socket of the kernel. Pure. Frames are for
 // groups out of Ethernet-like interfaces; the kernel's sockets do all that needs routes, neighbours or fragments.
 import type { Egress } from "../config/schema.ts";
+import { constants } from "../native/abi.ts";
 import type { LinkHandle } from "../native/shim.ts";
 import type { InterfaceState } from "./interfaces.ts";
 
@@ -14,8 +15,14 @@ export type SendPath =
 
 const etherType = 1; // ARPHRD_ETHER, linux/if_arp.h
 
-/** What a rule may take from the packet: `keep` of c/mcr.h. */
-export const keepFlags = { source: 1, sourcePort: 2, ttl: 4, ttlLessOne: 8, dscp: 16 } as const;
+/** What a rule may take from the packet. */
+export const keepFlags = {
+  source: constants.MCR_KEEP_SOURCE,
+  sourcePort: constants.MCR_KEEP_SOURCE_PORT,
+  ttl: constants.MCR_KEEP_TTL,
+  ttlLessOne: constants.MCR_KEEP_TTL_LESS_ONE,
+  dscp: constants.MCR_KEEP_DSCP,
+} as const;
 
 export function keepOf({ source, source_port, ttl, dscp }: Egress): number {
   return (

@@ -1,14 +1,14 @@
 // What the instruments counted, read out of the shim's memory. Called by `mcr send` and `mcr receive`; live while they
 // run. Times of day are nanoseconds since 1970 as numbers: exact to a quarter of a microsecond, shown to the
 // millisecond.
-import { instrumentCounters } from "../native/layouts.ts";
+import { instrumentCounters } from "../native/measure/layouts.ts";
 
 const { bytes, generator, stream, latencyBuckets } = instrumentCounters;
 
 export type GeneratorCounters = Readonly<Record<(typeof generator)[number], number>>;
 export type StreamCounters = Readonly<Record<(typeof stream)[number], number>>;
 
-/** In the order of c/mcr.h. */
+/** In the order of c/measure/measure.h. */
 export const kinds = ["unknown", "mcr", "rtp", "ts"] as const;
 export type Kind = (typeof kinds)[number];
 
@@ -23,16 +23,7 @@ export interface Latency {
 }
 
 export function readGenerator(words: BigUint64Array): GeneratorCounters {
-  return {
-    sent_packets: at(words, 0),
-    retries: at(words, 1),
-    errors: at(words, 2),
-    skipped_ns: at(words, 3),
-    first_ns: at(words, 4),
-    last_ns: at(words, 5),
-    last_packets: at(words, 6),
-    end_ns: at(words, 7),
-  };
+  return named(generator, words, 0);
 }
 
 export function readSentByStream(words: BigUint64Array): readonly number[] {
@@ -40,21 +31,7 @@ export function readSentByStream(words: BigUint64Array): readonly number[] {
 }
 
 export function readStream(words: BigUint64Array, index: number): StreamCounters {
-  const start = (index * bytes.stream) / 8;
-  return {
-    kind: at(words, start),
-    packets: at(words, start + 1),
-    bytes: at(words, start + 2),
-    lost: at(words, start + 3),
-    duplicated: at(words, start + 4),
-    reordered: at(words, start + 5),
-    corrupt: at(words, start + 6),
-    foreign: at(words, start + 7),
-    restarts: at(words, start + 8),
-    first_ns: at(words, start + 9),
-    last_ns: at(words, start + 10),
-    socket_drops: at(words, start + 11),
-  };
+  return named(stream, words, (index * bytes.stream) / 8);
 }
 
 /** Undefined when no packet of this machine's clock came. */
@@ -74,6 +51,15 @@ export function readLatency(words: BigUint64Array): Latency | undefined {
   };
 }
 
+function named<Name extends string>(
+  names: readonly Name[],
+  words: BigUint64Array,
+  start: number,
+): Readonly<Record<Name, number>> {
+  const entries = names.map((name, index) => [name, at(words, start + index)]);
+  return Object.fromEntries(entries);
+}
+
 /** The largest value of the bucket that holds the packet of this rank. */
 function quantileOf(buckets: BigUint64Array, rank: number): number {
   let seen = 0;
@@ -84,7 +70,7 @@ function quantileOf(buckets: BigUint64Array, rank: number): number {
   return Infinity;
 }
 
-/** As c/mcr.h draws the buckets. */
+/** As c/measure/measure.h draws the buckets. */
 export function bucketEnd(bucket: number): number {
   if (bucket < 64) return bucket;
   const exponent = Math.floor(bucket / 32) - 1;

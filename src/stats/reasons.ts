@@ -32,7 +32,7 @@ export const egressReasons = ["full", "error", "unavailable", "expired"] as cons
 export type EgressReason = (typeof egressReasons)[number];
 export type EgressDrops = Readonly<Record<EgressReason, number>>;
 
-/** @param ring frames that found the ring full or were left unread in it: the workers never saw them. */
+/** @param ring frames that found the ring full, were left unread in it, or could not be described: no worker saw them. */
 export function ingressDrops(counts: InterfaceCounts, ring: number): IngressDrops {
   const dropped = ingressReasons.map((reason) => [reason, reason === "ring" ? ring : counts[reason]]);
   return Object.fromEntries(dropped);

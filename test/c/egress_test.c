@@ -4,6 +4,7 @@
  */
 #define _GNU_SOURCE
 #include "relay.h"
+#include "send.h"
 
 #include <netinet/in.h>
 

@@ -28,7 +28,6 @@
 #define LINK_AT 48u
 #define MAC_AT 92u
 #define NET_AT 106u
-#define GSO_UDP_L4 5 /* linux/virtio_net.h since 6.2 */
 
 static bool network_is_own;
 static struct mcr_relay *relay;
@@ -209,7 +208,9 @@ static struct tpacket3_hdr *put(struct frame frame)
 	const uint32_t captured = NET_AT - MAC_AT + 28 + frame.payload_bytes;
 	const uint32_t bytes = (MAC_AT + captured + 7) / 8 * 8;
 	struct writer *writer = &writers[ring];
-	const struct virtio_net_hdr offload = { .gso_type = frame.gso_bytes ? GSO_UDP_L4 : 0,
+	const struct virtio_net_hdr offload = { .gso_type = frame.gso_bytes ?
+								    VIRTIO_NET_HDR_GSO_UDP_L4 :
+								    0,
 						.gso_size = frame.gso_bytes };
 	struct sockaddr_ll link = { .sll_family = AF_PACKET,
 				    .sll_pkttype = frame.packet_type,

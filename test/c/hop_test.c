@@ -64,15 +64,22 @@ struct loop_result {
 	uint32_t relayed; /* packets of the sender that the first relay has sent on */
 };
 
+/* What lies between the relays. */
+struct wire {
+	uint32_t pieces; /* super-frames of so many are cut on the way; 1: none */
+	uint32_t loss_percent;
+};
+
 /*
  * Relay i takes what is sent on link i and sends it on link i + 1, the last one on link 0. A sender
  * on link 0 sends per_round packets in each of the first rounds.
  */
 static struct loop_result loop_run(uint32_t relay_count, uint32_t rounds, uint32_t per_round,
-				   uint32_t rounds_max)
+				   uint32_t rounds_max, struct wire wire)
 {
 	struct loop_result result = { 0 };
 	uint16_t identification = 0;
+	uint64_t state = relay_count;
 	uint32_t at = 0;
 
 	memset(queued, 0, sizeof(queued));
@@ -85,6 +92,7 @@ static struct loop_result loop_run(uint32_t relay_count, uint32_t rounds, uint32
 				(struct sent){ .from = SENDER, .identification = identification++ };
 		for (uint32_t relay = 0; relay < relay_count; relay++) {
 			const uint32_t next = (relay + 1) % relay_count;
+			uint32_t piece = 0, run_number = 0;
 
 			for (uint32_t i = 0; i < queued[at][relay]; i++) {
 				const struct sent *sent = &queues[at][relay][i];
@@ -98,9 +106,17 @@ static struct loop_result loop_run(uint32_t relay_count, uint32_t rounds, uint32
 				need(queued[at ^ 1][next] < QUEUE_MAX / 2, "a loop that is "
 									   "bounded");
 				result.relayed += sent->from == SENDER;
-				queues[at ^ 1][next][queued[at ^ 1][next]++] =
-					(struct sent){ .from = relay,
-						       .identification = mcr_hop_mark(number) };
+				/* A run holds one number only: is_alike() of link.c. */
+				piece = number == run_number && piece + 1 < wire.pieces ?
+						piece + 1 :
+						0;
+				run_number = number;
+				if (random32(&state) % 100 < wire.loss_percent)
+					continue;
+				queues[at ^ 1][next][queued[at ^ 1][next]++] = (struct sent){
+					.from = relay,
+					.identification = (uint16_t)(mcr_hop_mark(number) + piece)
+				};
 			}
 			queued[at][relay] = 0;
 		}
@@ -115,31 +131,54 @@ static struct loop_result loop_run(uint32_t relay_count, uint32_t rounds, uint32
 
 static void test_loops(void)
 {
+	const struct wire whole = { .pieces = 1 };
+
 	for (uint32_t relays = 1; relays <= 5; relays++) {
 		struct loop_result result;
 
 		begin("one packet in a loop of %u relays", relays);
 		relays_reset();
-		result = loop_run(relays, 1, 1, 100000);
+		result = loop_run(relays, 1, 1, 100000, whole);
 		/* A round of the loop takes as many rounds here as it has relays. */
 		EXPECT_TRUE(result.rounds > relays * MCR_HOP_ROW);
 		EXPECT_TRUE(result.rounds <= relays * (MCR_HOP_ROW + 8));
 		EXPECT(result.relayed, 1);
 
 		begin("the next packet in a loop of %u relays that is known", relays);
-		result = loop_run(relays, 1, 1, 100000);
+		result = loop_run(relays, 1, 1, 100000, whole);
 		EXPECT_TRUE(result.rounds <= 8);
 		EXPECT(result.relayed, 1);
 
 		for (uint32_t per_round = 1; per_round <= 8; per_round *= 2) {
 			begin("%u packets a round into a loop of %u relays", per_round, relays);
 			relays_reset();
-			result = loop_run(relays, 5000, per_round, 100000);
+			result = loop_run(relays, 5000, per_round, 100000, whole);
 			EXPECT(result.relayed, 5000 * per_round);
 			EXPECT_TRUE(result.rounds <= 5008);
 			EXPECT_TRUE(result.copies_most <= MCR_HOP_MANY * per_round);
 		}
 	}
+}
+
+/* A loop fills links and rings until it is recognised, so frames are lost on the way. */
+static void test_lossy_loops(void)
+{
+	static const struct wire wires[] = {
+		{ 8, 0 }, { 1, 10 }, { 8, 10 }, { 64, 10 }, { 64, 30 }
+	};
+
+	for (uint32_t i = 0; i < COUNT(wires); i++)
+		for (uint32_t relays = 1; relays <= 5; relays++) {
+			struct loop_result result;
+
+			begin("a loop of %u relays, runs of %u cut, %u %% lost", relays,
+			      wires[i].pieces, wires[i].loss_percent);
+			relays_reset();
+			result = loop_run(relays, 5000, 20, 10000, wires[i]);
+			EXPECT(result.relayed, 5000 * 20);
+			EXPECT_TRUE(result.rounds <= 5008);
+			EXPECT_TRUE(result.copies_most <= MCR_HOP_MANY * 20);
+		}
 }
 
 static void test_calm(void)
@@ -323,6 +362,27 @@ static void test_senders(void)
 		senders_expect(constant, sender);
 	}
 
+	begin("where low bits are chance, no row is ever known, even if all packets are marked");
+	relays_reset();
+	for (uint32_t i = 0; i < 100000; i++) {
+		static uint64_t state;
+		struct mcr_hop_frame frame =
+			frame_from(1, (uint16_t)(mcr_hop_mark(1) + random32(&state) % 448));
+		uint8_t number;
+
+		EXPECT_TRUE(take(0, &frame, &number));
+		EXPECT(number, 1);
+	}
+
+	begin("counting down is no row either");
+	for (uint32_t id = 3 * 65536; id > 0; id--) {
+		struct mcr_hop_frame frame = frame_from(1, (uint16_t)id);
+		uint8_t number;
+
+		EXPECT_TRUE(take(0, &frame, &number));
+		EXPECT(number, 1);
+	}
+
 	begin("a counting sender goes through the marks without ever being a known row");
 	relays_reset();
 	for (uint32_t id = 0; id < 3 * 65536; id++) {
@@ -334,17 +394,37 @@ static void test_senders(void)
 	}
 }
 
-static void test_atomic(void)
+/*
+ * Linux gives a super-frame of UDP_SEGMENT one number of a connected socket's count, and the pieces
+ * that the sender's device cuts it into count on from there: so each super-frame begins one higher
+ * than the one before, and all of its pieces are marked while it goes through the marks.
+ */
+static void test_cut_senders(void)
 {
-	begin("atomic is what may not be fragmented and is no fragment");
-	EXPECT_TRUE(mcr_hop_is_atomic(0x4000));
-	EXPECT_TRUE(mcr_hop_is_atomic(0xc000)); /* the reserved bit says nothing */
-	EXPECT_TRUE(!mcr_hop_is_atomic(0));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x6000));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x2000));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x4001));
-	EXPECT_TRUE(!mcr_hop_is_atomic(0x5fff));
+	begin("super-frames that are counted by one and arrive in pieces");
+	for (uint32_t pieces = 2; pieces <= 128; pieces++) {
+		uint32_t dropped = 0, changed = 0;
 
+		relays_reset();
+		for (uint32_t message = MCR_HOP_SIGNATURE - 256; message < MCR_HOP_SIGNATURE + 768;
+		     message++)
+			for (uint32_t i = 0; i < pieces; i++) {
+				struct mcr_hop_frame frame = frame_from(1, (uint16_t)(message + i));
+				uint8_t number;
+
+				dropped += !take(0, &frame, &number);
+				changed += number != 1;
+			}
+		if (!expect_equal(__FILE__, __LINE__, "dropped", dropped, 0) ||
+		    !expect_equal(__FILE__, __LINE__, "known", changed, 0)) {
+			begin("(%u pieces)", pieces);
+			return;
+		}
+	}
+}
+
+static void test_marks(void)
+{
 	begin("a number that mcr never writes is no mark");
 	EXPECT(mcr_hop_number(0xb400), 0);
 	EXPECT(mcr_hop_number(0xb43f), 0);
@@ -410,9 +490,11 @@ static void test_table(void)
 int main(void)
 {
 	test_loops();
+	test_lossy_loops();
 	test_calm();
 	test_senders();
-	test_atomic();
+	test_cut_senders();
+	test_marks();
 	test_table();
 	for (uint32_t i = 0; i < RELAYS_MAX; i++)
 		free(hops[i].table);

@@ -2,15 +2,15 @@
  * The counting side of the instruments: payload, sequence window, RTP, MPEG-TS
  * and latency buckets, with input that is short, spoilt or hostile.
  */
-#include "measure.h"
-#include "payload.h"
+#include "measure/stream.h"
+#include "measure/payload.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define CLOCK 7
 
-static struct mcr_latency latency;
+static struct mcr_latency_counters latency;
 static struct mcr_stream_counters counters;
 static struct mcr_pid pids[MCR_PIDS];
 static uint64_t bits[MCR_SEQUENCE_WINDOW / 64];
@@ -22,7 +22,9 @@ static void start(void)
 	memset(&latency, 0, sizeof(latency));
 	memset(&counters, 0, sizeof(counters));
 	memset(pids, 0, sizeof(pids));
-	stream = (struct mcr_stream){ .counters = &counters, .pids = pids, .sequence.bits = bits };
+	stream = (struct mcr_stream){ .counters = &counters,
+				      .transport.pids = pids,
+				      .sequence.bits = bits };
 }
 
 static void expect(const char *what, uint64_t found, uint64_t wanted)

@@ -8,6 +8,7 @@
 #define _GNU_SOURCE
 #include "hop.h"
 #include "relay.h"
+#include "send.h"
 
 #include <fcntl.h>
 #include <net/if_arp.h>

@@ -16,7 +16,6 @@
 #define FRAME_BYTES 4096u
 #define SEGMENTS_MAX 16u
 #define PAYLOAD_BYTES 172u /* G.711, 20 ms */
-#define GSO_UDP_L4 5
 #define PROBATION MCR_HEALTH_PROBATION
 #define WINDOW MCR_HEALTH_WINDOW
 #define GROUP 0xef010101u /* 239.1.1.1 */
@@ -119,7 +118,9 @@ static void gather(const uint8_t *payload, uint32_t payload_bytes, uint32_t segm
 					     .tp_sec = (uint32_t)(now_ns / SECOND),
 					     .tp_nsec = (uint32_t)(now_ns % SECOND) };
 	const struct sockaddr_ll link = { .sll_protocol = htons(ETH_P_IP) };
-	const struct virtio_net_hdr offload = { .gso_type = segment_bytes ? GSO_UDP_L4 : 0,
+	const struct virtio_net_hdr offload = { .gso_type = segment_bytes ?
+								    VIRTIO_NET_HDR_GSO_UDP_L4 :
+								    0,
 						.gso_size = (uint16_t)segment_bytes };
 	uint8_t *ip = frame + NET_AT;
 	uint16_t sum;

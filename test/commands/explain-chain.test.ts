@@ -4,8 +4,8 @@
 import { describe, expect, test } from "bun:test";
 import { explain, firstTrouble } from "../../src/commands/explain-chain.ts";
 import { type Evidence, interfaceFound, type Running } from "../../src/commands/explain-evidence.ts";
-import type { DeviceStats, EgressSnapshot, Flows } from "../../src/control/protocol.ts";
-import { egress as egressSnapshot, flows, now, rule } from "../control/fake-relay.ts";
+import type { DeviceStats, EgressSnapshot, Flows, InterfaceStats } from "../../src/control/protocol.ts";
+import { egress as egressSnapshot, flows, now, rule, stats } from "../control/fake-relay.ts";
 import { interfaceState, ruleOf } from "../support/fakes.ts";
 
 const group = "239.1.1.1";
@@ -29,6 +29,7 @@ function links(
     after = {},
     looped = 0,
     devices = [],
+    ingress = [],
     paths = [undefined],
   }: {
     readonly wire?: Flows;
@@ -37,6 +38,8 @@ function links(
     readonly looped?: number;
     /** Of veth2, before and after. */
     readonly devices?: readonly DeviceStats[];
+    /** Of veth1, before and after. */
+    readonly ingress?: readonly InterfaceStats[];
     readonly paths?: Evidence["paths"];
   } = {},
 ) {
@@ -44,8 +47,8 @@ function links(
     ...heard,
     before: rule,
     after: { ...rule, looped, packets: rule.packets + 1000, egress: [{ ...egressSnapshot, ...after }] },
-    interfaceBefore: undefined,
-    interfaceAfter: undefined,
+    interfaceBefore: ingress[0],
+    interfaceAfter: ingress[1],
     devicesBefore: devices[0] ? [devices[0]] : [],
     devicesAfter: devices[1] ? [devices[1]] : [],
     memberships: [],
@@ -161,6 +164,44 @@ describe("where nothing arrives", () => {
   });
 });
 
+describe("frames that the kernel could not hand over", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const ring = (lost: number, undescribed: number) => {
+    const counted = (times: number) =>
+      stats.interfaces.map((each) => ({
+        ...each,
+        dropped: { ...each.dropped, ring: 7 + times * lost },
+        undescribed: 3 + times * undescribed,
+      }));
+    return links(heard, { ingress: [0, 1].flatMap(counted) }).find(({ link }) => link === "ring");
+  };
+
+  test("are the guest's to cure where the kernel cannot describe them, and no fault of the workers", () => {
+    expect(ring(5, 5)).toMatchObject({
+      verdict: "warn",
+      text: "5 frames of veth1 were lost: they have an offload type that the kernel cannot hand over (UDP fragmentation offload of an old guest)",
+      cure: expect.stringContaining("ethtool -K eth0 ufo off"),
+    });
+  });
+
+  test("are the workers' where the ring was full", () => {
+    expect(ring(5, 2)?.text).toStartWith("3 frames of veth1 found the ring full");
+    expect(ring(0, 0)).toMatchObject({ verdict: "ok", text: "the kernel handed over every frame of veth1" });
+  });
+});
+
+test("what the relay dropped beside packets that matched is worth a look", () => {
+  const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
+  const ingress = [1, 21].flatMap((late) =>
+    stats.interfaces.map((each) => ({ ...each, dropped: { ...each.dropped, fragment_late: late } })),
+  );
+  expect(links(heard, { ingress }).find(({ link }) => link === "match")).toMatchObject({
+    verdict: "warn",
+    text: "1000 packets matched meanwhile; on veth1 others were dropped, of this rule or of another: fragment_late 20",
+    cure: "mcr stats",
+  });
+});
+
 describe("what came back", () => {
   const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
   const loop = (options: Parameters<typeof links>[1]) =>
@@ -178,14 +219,16 @@ describe("what came back", () => {
     const found = loop({ looped: 5 });
     expect(found?.verdict).toBe("warn");
     expect(found?.text).toContain("they came back through other relays");
-    expect(found?.cure).toStartWith("of the relays in the circle let one send to another group");
+    expect(found?.cure).toStartWith("let one relay of the circle send to another group");
   });
 
-  test("is nothing, as far as can be told: sockets carry no hop mark", () => {
-    expect(loop({})).toMatchObject({ verdict: "ok", text: "nothing came back on veth1", cure: null });
-    expect(loop({ after: { path: "socket" } })?.text).toBe(
-      "nothing came back on veth1 that could be told: what leaves by a socket (eth1 239.10.1.1:6001) has no hop mark, so other relays that send it back are not recognised",
-    );
+  test("is nothing as far as is known: sockets and plain egresses carry no hop mark", () => {
+    const nothing = "no packet on veth1 is known to have come back";
+    expect(loop({})).toMatchObject({ verdict: "ok", text: nothing, cure: null });
+    for (const after of [{ path: "socket" }, { plain: true }] as const)
+      expect(loop({ after })?.text).toBe(
+        `${nothing}; what leaves by a socket or plain (eth1 239.10.1.1:6001) has no hop mark, so other relays that send it back are not recognised`,
+      );
   });
 
   test("keeps the conclusion from saying that no link is broken", () => {
@@ -269,11 +312,22 @@ describe("the cure is the command that the reason names", () => {
 describe("what the kernel drops behind an egress", () => {
   const heard = { lastQuery: query(34_000), listeningSince: ago(60_000) };
   const none = { kind: "tbf", dropped: 10, overlimits: 0, requeues: 0, backlog_packets: 0, backlog_bytes: 0 };
-  const quiet: DeviceStats = { interface: "veth2", dropped: 5, errors: 5, qdisc: none };
+  const quiet: DeviceStats = { interface: "veth2", type: "veth", dropped: 5, errors: 5, qdisc: none };
   const device = (...devices: readonly DeviceStats[]) =>
     links(heard, { devices })
       .filter(({ link }) => link === "device")
       .map(({ verdict, text, cure }) => [verdict, text, cure]);
+
+  test("is a veth's business as well: who reads raw packets there gets runs as one frame, unless the egress is plain", () => {
+    const reader = (devices: readonly DeviceStats[], after: Partial<EgressSnapshot>) =>
+      links(heard, { devices, after }).filter(({ link }) => link === "reader");
+    expect(reader([quiet, quiet], { path: "frame" })).toMatchObject([
+      { verdict: "ok", text: expect.stringContaining("plain = true on this egress") },
+    ]);
+    expect(reader([quiet, quiet], { path: "socket" })).toEqual([]);
+    expect(reader([quiet, { ...quiet, type: "vxlan" }], { path: "frame" })).toEqual([]);
+    expect(reader([], { path: "frame" })).toEqual([]);
+  });
 
   test("before the wire was watched is no news, and nothing is said of what is not known", () => {
     expect(device(quiet, quiet)).toEqual([]);

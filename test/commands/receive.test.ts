@@ -100,7 +100,7 @@ test("the table, the latency and the verdict", () => {
 });
 
 describe("latency", () => {
-  test("has its percentiles from the buckets of c/mcr.h", () => {
+  test("has its percentiles from the buckets of c/measure/measure.h", () => {
     const words = new BigUint64Array(8 + 1920);
     words.set([100n, 10n, 1000n]);
     words[8 + 10] = 50n;

@@ -62,7 +62,7 @@ describe("mcr show", () => {
     const looping = { ...rule, looped: 20, egress: [{ ...egress, returned_packets: 15 }] };
     const text = formatShow(status, [looping], now.getTime(), 100);
     expect(text).toMatch(
-      /\nstudio-a .*\n +looped 20: came back on eth0, and dropped \(mcr explain studio-a says from where\)\n/,
+      /\nstudio-a .*\n +looped 20: came back on eth0 and were dropped \(mcr explain studio-a says from where\)\n/,
     );
     expect(text).toMatch(/→ eth1 .*\n +15 of the packets sent came back\n/);
     expect(formatShow(status, [rule], now.getTime(), 100)).not.toContain("came back");

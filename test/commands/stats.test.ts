@@ -60,6 +60,11 @@ describe("mcr stats", () => {
     `);
   });
 
+  test("tells how many of the ring's drops the kernel could not describe", () => {
+    const interfaces = stats.interfaces.map((each) => ({ ...each, undescribed: 1 }));
+    expect(formatStats({ ...stats, interfaces })).toMatch(/^eth0 .* 1 {2}ring \(1 undescribed\)$/m);
+  });
+
   test("fits 100 columns with ranges and large counters", () => {
     const [first, ...others] = stats.rules;
     const [interfaceStats] = stats.interfaces;

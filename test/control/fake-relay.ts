@@ -186,6 +186,7 @@ export const stats: Stats = {
   devices: [
     {
       interface: "eth1",
+      type: "veth",
       dropped: 3,
       errors: 0,
       qdisc: {
@@ -193,7 +194,7 @@ export const stats: Stats = {
         ...{ backlog_packets: 12, backlog_bytes: 12_504 },
       },
     },
-    { interface: "wg0", dropped: 0, errors: 0, qdisc: null },
+    { interface: "wg0", type: null, dropped: 0, errors: 0, qdisc: null },
   ],
   latency: { samples: 1300, p50_ns: 600_000, p99_ns: 1_040_000, max_ns: 2_345_678 },
   igmp: { attempted: 5, succeeded: 5, failed: 0, active_groups: 5 },

@@ -85,7 +85,9 @@ function relaying() {
     counters,
     rules: [running],
     interfaces: [{ name: "veth1", slot: 0, ringDropped: 9, reopened: 1 }],
-    devices: [{ interface: "veth2", dropped: 3, errors: 2, qdisc: { ...queue, dropped: 7991 } }],
+    devices: [
+      { interface: "veth2", type: "veth", dropped: 3, errors: 2, qdisc: { ...queue, dropped: 7991 } },
+    ],
     leaving: [],
     retired: [],
     cpus: [0, 3],

@@ -22,21 +22,18 @@ import {
   write16,
   writeHeaderChecksum,
 } from "./packet.ts";
-import { type RelayRule, strangeGroup, wantedSources } from "./rules.ts";
+import { type RelayRule, rules, strangeGroup, wantedSources } from "./rules.ts";
 
 export interface LabelledFrame extends Frame {
   readonly kind: Kind;
 }
 
 export interface GeneratorOptions {
-  readonly rules: readonly [RelayRule, ...RelayRule[]];
   /** Of the relay's ingress interface. */
   readonly mac: Uint8Array;
   readonly isTap: boolean;
-  /** Left out, such as what the relay cannot do yet. */
-  readonly without: ReadonlySet<Kind>;
-  /** Also super-frames that no rule takes. */
-  readonly hasDroppedSuperFrames: boolean;
+  /** One has all fragments; of several nobody outside knows which has what. */
+  readonly workers: number;
 }
 
 /** How often each comes, among the others. */
@@ -45,6 +42,7 @@ const weights = {
   tiny: 15,
   burst: 10,
   superFrame: 24,
+  badSuperFrame: 8,
   options: 15,
   padded: 10,
   badUdpChecksum: 12,
@@ -53,6 +51,8 @@ const weights = {
   tag: 10,
   serviceTag: 6,
   twoTags: 4,
+  badTagged: 6,
+  badElsewhere: 6,
   lyingTotal: 8,
   shortTotal: 6,
   lyingUdp: 10,
@@ -83,6 +83,7 @@ const weights = {
   lone: 5,
   late: 3,
   flood: 1,
+  crowd: 1,
   // Only a tap lets it through whole.
   oldOffload: 4,
 } as const;
@@ -96,6 +97,7 @@ export const incompleteKinds: readonly Kind[] = [
   "lone",
   "late",
   "flood",
+  "crowd",
 ];
 export const fragmentKinds: readonly Kind[] = [
   "fragments",
@@ -119,11 +121,8 @@ export class Generator {
   readonly #complete: readonly Kind[];
   readonly #all: readonly Kind[];
   readonly #bytes: Uint8Array;
-  /**
-   * What is beyond the MTU takes its neighbours to the socket, and a socket refuses port 0, which the frame path sends:
-   * there the outcome depends on who is near.
-   */
-  readonly #large: readonly RelayRule[];
+  /** The rules that get datagrams beyond the MTU. */
+  readonly #large: readonly [RelayRule, ...RelayRule[]];
   /** Fragments of open datagrams: each list goes out in its order, other frames between. */
   readonly #open: LabelledFrame[][] = [];
   #payloads = 0;
@@ -132,12 +131,13 @@ export class Generator {
   constructor(random: Random, options: GeneratorOptions) {
     this.#random = random;
     this.#options = options;
-    this.#large = options.rules.filter(({ egress }) =>
-      egress.every(({ port, path }) => port !== undefined || path === "socket"),
-    );
+    const [first, ...more] = rules.filter(({ takesLarge }) => takesLarge);
+    if (first === undefined) throw new Error("no rule takes datagrams beyond the MTU");
+    this.#large = [first, ...more];
     this.#bytes = Uint8Array.from({ length: filler }, () => random.below(256));
-    const without = new Set<Kind>([...options.without, ...(options.isTap ? [] : ["oldOffload" as const])]);
-    const weighed = kinds.filter((kind) => !without.has(kind));
+    const weighed = kinds.filter(
+      (kind) => (options.isTap || kind !== "oldOffload") && (options.workers === 1 || kind !== "crowd"),
+    );
     const weigh = (list: readonly Kind[]) =>
       list.flatMap((kind) => new Array<Kind>(weights[kind]).fill(kind));
     this.#all = weigh(weighed);
@@ -183,6 +183,12 @@ export class Generator {
         return this.#burst();
       case "superFrame":
         return [this.#superFrame()];
+      case "badSuperFrame":
+        return [this.#bad(this.#superFrame({}), ethernetBytes)];
+      case "badTagged":
+        return [this.#bad(this.#orSuper({ tags: [this.#tag(etherType.vlan)] }), ethernetBytes + 4)];
+      case "badElsewhere":
+        return [this.#bad(this.#orSuper({ destination: foreignMac }), ethernetBytes)];
       case "options":
         return [this.#whole(this.#datagram({ options: this.#optionBytes() }))];
       case "padded":
@@ -334,6 +340,8 @@ export class Generator {
       }
       case "flood":
         return this.#flood();
+      case "crowd":
+        return this.#crowd();
       case "oldOffload":
         return [this.#oldOffload()];
       default:
@@ -344,7 +352,7 @@ export class Generator {
   /** Of a stream that some rule takes, unless told otherwise. */
   #datagram(more: Partial<Datagram> = {}): Datagram {
     const random = this.#random;
-    const rule = random.pick(this.#options.rules);
+    const rule = random.pick(rules);
     const stream = random.pick(rule.streams);
     const source = rule.sources.length > 0 ? random.pick(wantedSources) : this.#source();
     return {
@@ -424,19 +432,20 @@ export class Generator {
 
   /** A single datagram or a super-frame. */
   #orSuper(frame: FrameOptions, more: Partial<Datagram> = {}): Frame {
-    if (this.#options.hasDroppedSuperFrames && this.#random.below(3) === 0)
-      return this.#superFrame(frame, more);
+    if (this.#random.below(3) === 0) return this.#superFrame(frame, more);
     return this.#whole(this.#datagram(more), frame);
   }
 
-  /** One flow, sizes equal but for the last, and now and then one between. */
+  /** One flow, or two in turns; sizes equal but for the last, and now and then one between. */
   #burst(): readonly Frame[] {
     const random = this.#random;
     const { payload: _, ...flow } = this.#datagram();
     const length = 8 + random.below(1_400);
-    return Array.from({ length: 2 + random.below(40) }, () =>
+    const flows = 1 + random.below(2);
+    return Array.from({ length: 2 + random.below(40) }, (_, i) =>
       this.#whole({
         ...flow,
+        sourcePort: flow.sourcePort + (i % flows),
         payload: this.#payload(random.below(10) === 0 ? 8 + random.below(length) : length),
       }),
     );
@@ -452,6 +461,25 @@ export class Generator {
     if (!isSumSpoiled && ((packet[0] ?? 0) & 15) >= 5 && ((packet[0] ?? 0) & 15) * 4 <= packet.length)
       writeHeaderChecksum(packet);
     return frameOf(groupMac(datagram.destination), senderMac, [], packet, noOffload, padding);
+  }
+
+  /** A wrong version, header length, total length, header checksum or UDP length; `at`: where IPv4 begins. */
+  #bad({ bytes, offload }: Frame, at: number): Frame {
+    const packet = bytes.subarray(at);
+    const headerBytes = ((packet[0] ?? 0) & 15) * 4;
+    const field = this.#random.below(5);
+    if (field === 0) packet[0] = 0x60 | (headerBytes / 4);
+    else if (field === 1) packet[0] = 0x44;
+    else if (field === 2) write16(packet, 2, Math.min(packet.length + 1 + this.#random.below(99), 0xffff));
+    else if (field === 3) packet[10] = (packet[10] ?? 0) ^ 1;
+    else
+      write16(
+        packet,
+        headerBytes + 4,
+        Math.min(packet.length - headerBytes + 1 + this.#random.below(99), 0xffff),
+      );
+    if (field === 0 || field === 2) writeHeaderChecksum(packet);
+    return { bytes, offload };
   }
 
   #tag(type: number, isPriority = false): Tag {
@@ -471,9 +499,12 @@ export class Generator {
   }
 
   /** To be sent in pieces: a source and an Identification of its own. */
-  #fragmented(length = 1_600 + this.#random.below(6_000)): Datagram {
+  #fragmented(large?: number): Datagram {
+    const random = this.#random;
     this.#identification = (this.#identification + 1) & 0xffff;
-    const rule = this.#large[this.#random.below(this.#large.length)] ?? this.#options.rules[0];
+    const isLarge = large !== undefined || random.below(2) === 0;
+    const rule = isLarge ? random.pick(this.#large) : random.pick(rules);
+    const length = isLarge ? (large ?? 1_600 + random.below(6_000)) : 600 + random.below(873);
     return this.#datagram({
       payload: this.#payload(length),
       source:
@@ -489,15 +520,17 @@ export class Generator {
   }
 
   #fragments(datagram: Datagram): readonly Frame[] {
-    const mtu = datagram.payload.length > 10_000 ? 1_480 : this.#random.pick([64, 256, 552, 1_480]);
-    return cut(udpOf(datagram), mtu).map((piece) => this.#piece(datagram, piece));
+    const { length } = datagram.payload;
+    const pieceBytes =
+      length > 10_000 ? 1_480 : this.#random.pick(length > 1_480 ? [64, 256, 1_480] : [64, 256, 552]);
+    return cut(udpOf(datagram), pieceBytes).map((piece) => this.#piece(datagram, piece));
   }
 
   #piece(datagram: Datagram, piece: Piece, { tags = [], protocol: number }: FrameOptions = {}): Frame {
     return frameOf(groupMac(datagram.destination), senderMac, tags, packetOf(datagram, piece, number));
   }
 
-  /** Fragments with the same Identification that belong elsewhere: another VLAN, source, protocol. */
+  /** Fragments with the same Identification that belong elsewhere: another VLAN, source, group, protocol. */
   #withImpostors(): readonly Frame[] {
     const datagram = this.#fragmented();
     const other = {
@@ -507,8 +540,15 @@ export class Generator {
     };
     const pieces = cut(udpOf(datagram), 552);
     const otherPieces = cut(udpOf(other), 552);
+    const elsewhere = {
+      ...datagram,
+      destination: this.#random.pick(this.#large).streams[0].group,
+      payload: this.#payload(datagram.payload.length),
+    };
+    const elsewherePieces = cut(udpOf(elsewhere), 552);
     return pieces.flatMap((piece, i) => {
       const otherPiece = otherPieces[i];
+      const elsewherePiece = elsewherePieces[i];
       return [
         this.#piece({ ...datagram, payload: this.#payload(8) }, piece, {
           tags: [{ type: etherType.vlan, control: 99 }],
@@ -519,6 +559,7 @@ export class Generator {
           { protocol: protocol.tcp },
         ),
         ...(otherPiece ? [this.#piece(other, otherPiece)] : []),
+        ...(elsewherePiece ? [this.#piece(elsewhere, elsewherePiece)] : []),
         this.#piece(datagram, piece),
       ];
     });
@@ -541,12 +582,23 @@ export class Generator {
 
   /** More open datagrams of one source than are kept; the oldest give way. */
   #flood(): readonly Frame[] {
-    const datagram = { ...this.#fragmented(), destination: this.#options.rules[0].streams[0].group };
+    // From nobody else to nowhere else, so that one worker has them all.
+    const source = addressNumber("10.8.0.0") + this.#random.below(0xffff);
+    const datagram = { ...this.#fragmented(), source, destination: rules[0].streams[0].group };
     return Array.from({ length: 70 + this.#random.below(60) }, (_, i) =>
       this.#piece(
         { ...datagram, identification: (datagram.identification + 0x8000 + i) & 0xffff },
         { offset: 0, hasMore: true, bytes: this.#payload(48) },
       ),
+    );
+  }
+
+  /** More open datagrams than a worker keeps, of as many sources. */
+  #crowd(): readonly Frame[] {
+    const datagram = this.#fragmented();
+    const first = addressNumber("10.9.0.0") + this.#random.below(0xf000);
+    return Array.from({ length: 1_000 + this.#random.below(300) }, (_, i) =>
+      this.#piece({ ...datagram, source: first + i }, { offset: 0, hasMore: true, bytes: this.#payload(48) }),
     );
   }
 

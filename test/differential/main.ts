@@ -3,7 +3,6 @@
 
 import { parseArgs } from "node:util";
 import * as v from "valibot";
-import { current } from "./expects.ts";
 import { disturbances, profiles, type RunOptions } from "./run.ts";
 import { runAndTell } from "./tell.ts";
 
@@ -69,7 +68,6 @@ function* combinations(): Generator<RunOptions> {
               framesPerRound: given.frames,
               heldEvery: given["held-every"],
               ...(given.only ? { only: given.only } : {}),
-              expects: current,
             };
             seed += 1;
           }

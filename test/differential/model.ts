@@ -17,7 +17,8 @@
 //   TTL 0 on arrival                                     | relayed with a TTL of its own, `expired` with keep, decrement
 //   a reassembled datagram's TTL, DSCP                   | of the fragment with offset 0
 //   what remains of a datagram that was refused          | begins a new one
-//   a fragment with a contradicting end                  | its datagram is refused: all its frames are malformed
+//   a fragment with a contradicting end                  | is malformed alone; the datagram goes on
+//   Identification of a plain egress                     | counts on by itself in each worker
 //   a kept packet beyond the MTU                         | `error`
 //   a datagram beside one beyond the MTU                 | either path, as long as the order is kept
 //   port 0 where the egress has no port of its own       | relayed on frames; a socket refuses it: `error`
@@ -192,7 +193,7 @@ export class Model {
       this.#groups.has(read32(packet, 16));
     if (!isAdmitted) return "never reaches mcr";
     const headerBytes = ((packet[0] ?? 0) & 15) * 4;
-    const behindHeaders = packet.length - headerBytes - udpBytes;
+    const behindHeaders = packet.length - Math.max(headerBytes, ipv4Bytes) - udpBytes;
     // A frame no longer than one segment is not a super-frame for the kernel either.
     const segmentBytes =
       offload.gsoType !== gso.none && behindHeaders > offload.gsoSize ? offload.gsoSize : 0;
@@ -336,10 +337,7 @@ export class Model {
     const contradicts =
       (held.end !== undefined && (to > held.end || (!hasMore && to !== held.end))) ||
       (!hasMore && held.pieces.some((piece) => piece.to > to));
-    if (contradicts) {
-      this.#drop("fragment_malformed");
-      return this.#refuse(held, "fragment_malformed");
-    }
+    if (contradicts) return this.#drop("fragment_malformed");
     const covered = held.pieces.reduce(
       (total, piece) => total + Math.max(0, Math.min(piece.to, to) - Math.max(piece.from, offset)),
       0,

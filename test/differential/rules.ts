@@ -29,6 +29,11 @@ export interface RelayRule {
   /** Empty: any. */
   readonly sources: readonly number[];
   readonly egress: readonly EgressRule[];
+  /**
+   * Gets datagrams beyond the MTU as well. They take their neighbours to the socket, so the path of the others depends on
+   * who is near, and with it what is tested of frames.
+   */
+  readonly takesLarge: boolean;
 }
 
 export const egressInterface = { name: "veth2", address: addressNumber("10.0.1.1"), mtu: 1500 } as const;
@@ -55,78 +60,98 @@ function to(text: string, port: number | undefined, more: Partial<EgressRule> = 
   };
 }
 
-export function rulesOf({ hasPlain }: { readonly hasPlain: boolean }): readonly [RelayRule, ...RelayRule[]] {
-  return [
-    { name: "single", streams: [group("239.1.0.1", 5001)], sources: [], egress: [to("239.10.0.1", 6001)] },
-    {
-      name: "range",
-      streams: [
-        group("239.1.1.1", 5001),
-        group("239.1.1.2", 5002),
-        group("239.1.1.3", 5003),
-        group("239.1.1.4", 5004),
-      ],
-      sources: [],
-      egress: [to("239.10.1.1", 6001, { ttl: 8 })],
-    },
-    { name: "any-port", streams: [group("239.1.2.1")], sources: [], egress: [to("239.10.2.1", undefined)] },
-    { name: "any-to-one", streams: [group("239.1.2.2")], sources: [], egress: [to("239.10.2.2", 6001)] },
-    {
-      name: "one-of-any",
-      streams: [group("239.1.2.1", 7001)],
-      sources: [],
-      egress: [to("239.10.2.3", 6001)],
-    },
-    {
-      name: "sources",
-      streams: [group("239.1.3.1", 5001)],
-      sources: wantedSources,
-      egress: [to("239.10.3.1", 6001, { ttl: 255, dscp: 46 })],
-    },
-    {
-      name: "many",
-      streams: [group("239.1.4.1", 5001)],
-      sources: [],
-      egress: [
-        to("239.10.4.1", 6001, { ttl: "keep" }),
-        to("239.10.4.2", 6002, { ttl: "decrement", source: "keep", sourcePort: "keep", dscp: "keep" }),
-        to("239.10.4.3", 6003, { path: "socket", ttl: 5 }),
-        to("10.0.1.2", 6004),
-      ],
-    },
-    {
-      name: "keep",
-      streams: [group("239.1.5.1", 5001)],
-      sources: [],
-      egress: [to("239.10.5.1", 6001, { source: "keep", sourcePort: 7777, dscp: 8 })],
-    },
-    {
-      name: "socket",
-      streams: [group("239.1.6.1", 5001), group("239.1.6.2", 5001)],
-      sources: [],
-      egress: [to("239.10.6.1", 6001, { path: "socket" })],
-    },
-    {
-      name: "any-socket",
-      streams: [group("239.1.6.9")],
-      sources: [],
-      egress: [to("239.10.6.9", undefined, { path: "socket", ttl: 3, dscp: 34 })],
-    },
-    ...(hasPlain
-      ? [
-          {
-            name: "plain",
-            streams: [group("239.1.7.1", 5001)] as const,
-            sources: [],
-            egress: [to("239.10.7.1", 6001, { plain: true })],
-          },
-        ]
-      : []),
-  ];
-}
+export const rules: readonly [RelayRule, ...RelayRule[]] = [
+  {
+    name: "single",
+    takesLarge: false,
+    streams: [group("239.1.0.1", 5001)],
+    sources: [],
+    egress: [to("239.10.0.1", 6001)],
+  },
+  {
+    name: "range",
+    takesLarge: false,
+    streams: [
+      group("239.1.1.1", 5001),
+      group("239.1.1.2", 5002),
+      group("239.1.1.3", 5003),
+      group("239.1.1.4", 5004),
+    ],
+    sources: [],
+    egress: [to("239.10.1.1", 6001, { ttl: 8 })],
+  },
+  {
+    name: "any-port",
+    takesLarge: false,
+    streams: [group("239.1.2.1")],
+    sources: [],
+    egress: [to("239.10.2.1", undefined)],
+  },
+  {
+    name: "any-to-one",
+    takesLarge: true,
+    streams: [group("239.1.2.2")],
+    sources: [],
+    egress: [to("239.10.2.2", 6001)],
+  },
+  {
+    name: "one-of-any",
+    takesLarge: false,
+    streams: [group("239.1.2.1", 7001)],
+    sources: [],
+    egress: [to("239.10.2.3", 6001)],
+  },
+  {
+    name: "sources",
+    takesLarge: false,
+    streams: [group("239.1.3.1", 5001)],
+    sources: wantedSources,
+    egress: [to("239.10.3.1", 6001, { ttl: 255, dscp: 46 })],
+  },
+  {
+    name: "many",
+    takesLarge: true,
+    streams: [group("239.1.4.1", 5001)],
+    sources: [],
+    egress: [
+      to("239.10.4.1", 6001, { ttl: "keep" }),
+      to("239.10.4.2", 6002, { ttl: "decrement", source: "keep", sourcePort: "keep", dscp: "keep" }),
+      to("239.10.4.3", 6003, { path: "socket", ttl: 5 }),
+      to("10.0.1.2", 6004),
+    ],
+  },
+  {
+    name: "keep",
+    takesLarge: true,
+    streams: [group("239.1.5.1", 5001)],
+    sources: [],
+    egress: [to("239.10.5.1", 6001, { source: "keep", sourcePort: 7777, dscp: 8 })],
+  },
+  {
+    name: "socket",
+    takesLarge: true,
+    streams: [group("239.1.6.1", 5001), group("239.1.6.2", 5001)],
+    sources: [],
+    egress: [to("239.10.6.1", 6001, { path: "socket" })],
+  },
+  {
+    name: "any-socket",
+    takesLarge: true,
+    streams: [group("239.1.6.9")],
+    sources: [],
+    egress: [to("239.10.6.9", undefined, { path: "socket", ttl: 3, dscp: 34 })],
+  },
+  {
+    name: "plain",
+    takesLarge: false,
+    streams: [group("239.1.7.1", 5001)],
+    sources: [],
+    egress: [to("239.10.7.1", 6001, { plain: true })],
+  },
+];
 
 /** The `[[rule]]`s of the file. */
-export function textOf(rules: readonly RelayRule[], ingress: string): string {
+export function textOf(ingress: string): string {
   return rules
     .map(({ name, streams, sources, egress }) => {
       const list = sources.map((source) => `"${addressText(source)}"`).join(", ");

@@ -144,6 +144,38 @@ test(
   timeoutMs,
 );
 
+const places = { dropped: "device", errors: "errors" } as const;
+
+/** Under traffic explain says it, and then mcr and its metric count what ip(8) counts. */
+async function expectLost(
+  topology: Topology,
+  relay: RelayUnderTest,
+  name: string,
+  kind: keyof typeof places,
+  text: RegExp,
+): Promise<void> {
+  const sender = await sending(topology, { ratePps: 2_000 });
+  const links = await waitFor(
+    () => explained(relay),
+    (all) => all.some(({ link }) => link === "device"),
+    { what: "explain to tell of the device", deadlineMs: 20_000 },
+  );
+  await sender.stop();
+  expect(links.find(({ link }) => link === "device")).toMatchObject({
+    verdict: "warn",
+    text: expect.stringMatching(text),
+    cure: expect.stringContaining(`ip -s -s link show dev ${name}`),
+  });
+  await waitFor(
+    async () => [(await deviceOf(relay, name)).device?.[kind], (await deviceCounts(topology, name))[kind]],
+    ([shown, counted]) => shown !== undefined && shown > 0 && shown === counted,
+    { what: "mcr to show what ip(8) shows", intervalMs: 200 },
+  );
+  const counted = (await deviceCounts(topology, name))[kind];
+  const series = `mcr_interface_device_dropped_total{iface="${name}",where="${places[kind]}"}`;
+  expect(await metric(topology, series)).toBe(counted);
+}
+
 test(
   "a tun device that nobody reads: what it drops is counted, and explain says so",
   async () => {
@@ -160,29 +192,12 @@ test(
     );
     holder.kill("SIGSTOP");
     await using relay = await startRelay(topology, ruleTo("tun0"), { workers: 1, settings });
-    const sender = await sending(topology, { ratePps: 2_000 });
-    const links = await waitFor(
-      () => explained(relay),
-      (all) => all.some(({ link }) => link === "device"),
-      { what: "explain to tell of the device", deadlineMs: 20_000 },
-    );
-    await sender.stop();
-    expect(links.find(({ link }) => link === "device")).toMatchObject({
-      verdict: "warn",
-      text: expect.stringMatching(/^tun0 itself dropped \d+ \(a tun or tap that nobody reads/),
-      cure: expect.stringContaining("ip -s -s link show dev tun0"),
-    });
-    await waitFor(
-      async () => [
-        (await deviceOf(relay, "tun0")).device?.dropped,
-        (await deviceCounts(topology, "tun0")).dropped,
-      ],
-      ([shown, counted]) => shown !== undefined && shown > 1_000 && shown === counted,
-      { what: "mcr to show what ip(8) shows", intervalMs: 200 },
-    );
-    const { dropped } = await deviceCounts(topology, "tun0");
-    expect(await metric(topology, 'mcr_interface_device_dropped_total{iface="tun0",where="device"}')).toBe(
-      dropped,
+    await expectLost(
+      topology,
+      relay,
+      "tun0",
+      "dropped",
+      /^tun0 itself dropped \d+ \(a tun or tap that nobody reads/,
     );
     holder.kill("SIGCONT");
   },
@@ -197,29 +212,12 @@ test(
     await run(topology, "ip address add 10.50.0.1/24 dev vxlan0");
     await run(topology, "ip link set vxlan0 up");
     await using relay = await startRelay(topology, ruleTo("vxlan0"), { workers: 1, settings });
-    const sender = await sending(topology, { ratePps: 2_000 });
-    const links = await waitFor(
-      () => explained(relay),
-      (all) => all.some(({ link }) => link === "device"),
-      { what: "explain to tell of the device", deadlineMs: 20_000 },
-    );
-    await sender.stop();
-    expect(links.find(({ link }) => link === "device")).toMatchObject({
-      verdict: "warn",
-      text: expect.stringMatching(/^vxlan0 itself failed to send \d+ \(a tunnel without a route/),
-      cure: expect.stringContaining("ip -s -s link show dev vxlan0"),
-    });
-    await waitFor(
-      async () => [
-        (await deviceOf(relay, "vxlan0")).device?.errors,
-        (await deviceCounts(topology, "vxlan0")).errors,
-      ],
-      ([shown, counted]) => shown !== undefined && shown > 0 && shown === counted,
-      { what: "mcr to show what ip(8) shows", intervalMs: 200 },
-    );
-    const { errors } = await deviceCounts(topology, "vxlan0");
-    expect(await metric(topology, 'mcr_interface_device_dropped_total{iface="vxlan0",where="errors"}')).toBe(
-      errors,
+    await expectLost(
+      topology,
+      relay,
+      "vxlan0",
+      "errors",
+      /^vxlan0 itself failed to send \d+ \(a tunnel without a route/,
     );
   },
   timeoutMs,

@@ -18,12 +18,16 @@ const timeoutMs = 60_000;
 const headerBytes = 42;
 const destinationAt = 30;
 
-function rule(name: string, from: string, to: string, takes: string = group, sends: string = takes): string {
+function rule(name: string, from: string, to: string, takes = group, sends = takes, more = ""): string {
   return ruleText({
     name,
     ingress: `interface = "${from}", group = "${takes}", port = ${stream.port}`,
-    egress: [`interface = "${to}", group = "${sends}"`],
+    egress: [`interface = "${to}", group = "${sends}"${more}`],
   });
+}
+/** Only frames carry a hop mark. */
+function frameRule(name: string, from: string, to: string): string {
+  return rule(name, from, to, group, group, ', path = "frame"');
 }
 
 /** The two networks of topo/loop.sh as one: a cable from switch to switch. */
@@ -47,8 +51,8 @@ async function openOneNetwork(): Promise<Topology> {
 
 /** Two relays side by side, one for each direction. */
 async function startFacing(topology: Topology, settings = "") {
-  const there = rule("there", "veth1", "veth2");
-  const back = rule("back", "veth2", "veth1");
+  const there = frameRule("there", "veth1", "veth2");
+  const back = frameRule("back", "veth2", "veth1");
   return [
     await startRelay(topology, there, { namespace: "relay-1-ns", settings }),
     await startRelay(topology, back, { namespace: "relay-2-ns", settings }),
@@ -284,7 +288,7 @@ test.each(senders)(
   "a sender that %s loses nothing through two relays in a row",
   async (_, identificationOf, segments) => {
     await using topology = await openTopology("hops", "2");
-    const rules = rule("pass", "veth1", "veth2");
+    const rules = frameRule("pass", "veth1", "veth2");
     await using first = await startRelay(topology, rules, { namespace: "relay-1-ns" });
     await using second = await startRelay(topology, rules, { namespace: "relay-2-ns" });
     const receiver = await startReceiver(topology, "sink-ns", {

@@ -12,6 +12,7 @@
 #include "fuzz.h"
 #include "hop.h"
 #include "relay.h"
+#include "send.h"
 
 #include <errno.h>
 #include <sys/syscall.h>

@@ -9,8 +9,8 @@
  * packet its sync bytes: else hardly an input would come behind them.
  */
 #include "fuzz.h"
-#include "measure.h"
-#include "payload.h"
+#include "measure/stream.h"
+#include "measure/payload.h"
 
 #define TS_PACKET_BYTES 188
 #define CLOCK 7
@@ -20,7 +20,7 @@ enum {
 	MEND_TRANSPORT = 2,
 };
 
-static struct mcr_latency latency;
+static struct mcr_latency_counters latency;
 static struct mcr_stream_counters counters;
 static struct mcr_pid pids[MCR_PIDS];
 static uint64_t bits[MCR_SEQUENCE_WINDOW / 64];
@@ -58,7 +58,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
 {
-	struct mcr_stream stream = { .counters = &counters, .pids = pids, .sequence.bits = bits };
+	struct mcr_stream stream = { .counters = &counters,
+				     .transport.pids = pids,
+				     .sequence.bits = bits };
 	uint64_t packets = 0, bytes = 0;
 
 	memset(&latency, 0, sizeof(latency));

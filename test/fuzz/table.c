@@ -1,5 +1,5 @@
 /*
- * Fuzzes c/rules.c: tables of arbitrary arrays, each in memory of exactly its
+ * Fuzzes c/table.c: tables of arbitrary arrays, each in memory of exactly its
  * size. What cannot be built is refused; in what is built, every match is
  * found, and whatever is found lies inside the table.
  *

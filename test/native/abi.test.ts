@@ -1,192 +1,131 @@
-// The ABI, three times told and compared: c/mcr.h as the compiler sees it, what the shared object exports, and the
-// tables in src/native/. A field, function or constant that only one of them knows fails here.
+// The ABI, three times told and compared, for the relay's shim and for the instruments: the header as the compiler sees
+// it, what the shared object exports, and the tables in src/native/, which abi.ts writes from the header. A field,
+// function or constant that only one of them knows fails here.
 
-import { FFIType as T } from "bun:ffi";
+import { dlopen } from "bun:ffi";
 import { describe, expect, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import {
-  counterArea,
-  instrumentCounters,
-  layouts,
-  queriesMax,
-  rawPacketBytes,
-  scanFlowsMax,
-  scanInterfacesMax,
-} from "../../src/native/layouts.ts";
-import { symbols } from "../../src/native/symbols.ts";
+import * as shim from "../../src/native/abi.ts";
+import * as measure from "../../src/native/measure/abi.ts";
+import { exclusiveMethods } from "../../src/native/shim.ts";
+import { kinds } from "../../src/stats/instruments.ts";
+import { generate, parts, root, run } from "./abi.ts";
 
-const root = join(import.meta.dir, "../..");
 const read = (path: string) => readFileSync(join(root, path), "utf8");
-const header = read("c/mcr.h").replace(/\/\*[\s\S]*?\*\//g, "");
+const [relayPart, measurePart] = parts;
 
-/** Declared with MCR_EXPORT: name → result and parameters, as C writes them. */
-const prototypes = new Map(
-  [...header.matchAll(/^MCR_EXPORT ([^(;]*?)(\w+)\s*\(([^)]*)\);/gm)].map(
-    ([, result = "", name = "", parameters = ""]) => [name, { result, parameters }],
-  ),
-);
-/** Defined structs: name → fields in order, without the reserved ones. */
-const structs = new Map(
-  [...header.matchAll(/^struct (\w+) \{([^}]*)\};/gm)].map(([, name = "", body = ""]) => [
-    name,
-    [...body.matchAll(/(\w+)(?:\[\w+\])?;/g)]
-      .map(([, field = ""]) => field)
-      .filter((field) => !field.startsWith("reserved")),
-  ]),
-);
-const isCounters = (name: string) => name.endsWith("_counters") || name === "mcr_latency";
-
-describe("the functions of c/mcr.h", () => {
-  test("are exactly what dist/libmcr.so exports", () => {
-    const nm = run(["nm", "-D", "--defined-only", join(root, "dist/libmcr.so")]);
-    const exported = [...nm.matchAll(/^\w+ \w (\S+)$/gm)].map(([, name = ""]) => name);
-    expect(exported.sort()).toEqual([...prototypes.keys()].sort());
+describe.each([
+  { ...relayPart, table: shim, object: "dist/libmcr.so" },
+  { ...measurePart, table: measure, object: "dist/libmcr-measure.so" },
+])("$header", ({ header, file, table, object }) => {
+  test("is what its TypeScript was written from", () => {
+    const isCurrent = read(file) === generate(header);
+    expect(isCurrent ? "" : `${header} has changed, or ${file} was edited: run make abi`).toBe("");
   });
 
-  test("are exactly what the binding table calls", () => {
-    expect(Object.keys(symbols).sort()).toEqual([...prototypes.keys()].sort());
+  test("declares exactly the functions that its object exports", () => {
+    expect(symbolsOf(object, "--defined-only")).toEqual(Object.keys(table.symbols).sort());
   });
 
-  test("have the argument and result types that the binding table says", () => {
-    const bindings = [...prototypes].map(([name, { result, parameters }]) => [
-      name,
-      {
-        args: parameters === "void" ? [] : parameters.split(",").map(ffiType),
-        returns: ffiType(result),
-      },
-    ]);
-    expect<unknown>(Object.fromEntries(bindings)).toEqual(symbols);
+  test("has an object that needs nothing of the other one", () => {
+    expect(symbolsOf(object, "--undefined-only").filter((name) => name.startsWith("mcr_"))).toEqual([]);
+  });
+
+  test("asserts the size of every struct, and TypeScript has them all", () => {
+    const asserted = [...read(header).matchAll(/^_Static_assert\(sizeof\(struct (\w+)\)/gm)];
+    const known = Object.keys({ ...table.layouts, ...table.counters });
+    expect(asserted.map(([, name = ""]) => name).sort()).toEqual(known.sort());
   });
 });
 
-describe("the structs of c/mcr.h", () => {
-  const compiled = compileLayouts();
-
-  test("have the sizes, fields, offsets and types of layouts.ts", () => {
-    const plain = Object.entries(compiled.structs).filter(([name]) => !isCounters(name));
-    expect<unknown>(Object.fromEntries(plain)).toEqual(layouts);
+describe("the ABI version that library.ts asks for", () => {
+  test("is that of the shim", () => {
+    const { mcr_abi } = dlopen(join(root, "dist/libmcr.so"), shim.symbols).symbols;
+    expect<number>(mcr_abi()).toBe(shim.constants.MCR_ABI);
   });
 
-  test.each(["worker", "interface", "rule", "egress"] as const)(
-    "mcr_%s_counters has the words of counterArea, in order",
-    (kind) => {
-      const words = counterArea[kind].map((name, index) => [name, [index * 8, "u64"]]);
-      expect(compiled.structs[`mcr_${kind}_counters`]).toEqual({
-        size: counterArea.bytes[kind],
-        fields: Object.fromEntries(words),
-      });
-    },
-  );
-
-  test.each(["generator", "stream"] as const)(
-    "mcr_%s_counters has the words of instrumentCounters, in order",
-    (kind) => {
-      const words = instrumentCounters[kind].map((name, index) => [name, [index * 8, "u64"]]);
-      expect(compiled.structs[`mcr_${kind}_counters`]).toEqual({
-        size: instrumentCounters.bytes[kind],
-        fields: Object.fromEntries(words),
-      });
-    },
-  );
-
-  test("mcr_latency is three words, and then its buckets", () => {
-    const { latency, latencyBuckets, bytes } = instrumentCounters;
-    const words = latency.map((name, index) => [name, [index * 8, "u64"]]);
-    expect(compiled.structs["mcr_latency"]).toEqual({
-      size: bytes.latency + latencyBuckets * 8,
-      fields: { ...Object.fromEntries(words), buckets: [bytes.latency, "unknown"] },
-    });
-  });
-
-  test("mcr_added_latency_counters is three words, and then its buckets", () => {
-    const { addedLatency, addedLatencyBuckets, bytes } = counterArea;
-    const words = addedLatency.map((name, index) => [name, [index * 8, "u64"]]);
-    expect(compiled.structs["mcr_added_latency_counters"]).toEqual({
-      size: bytes.addedLatency,
-      fields: { ...Object.fromEntries(words), buckets: [addedLatency.length * 8, "unknown"] },
-    });
-    expect((addedLatency.length + addedLatencyBuckets) * 8).toBe(bytes.addedLatency);
-  });
-
-  test("of counters are these eight", () => {
-    expect([...structs.keys()].filter(isCounters)).toHaveLength(8);
-  });
-
-  test("are counted by the same limits", () => {
-    const { interfacesMax, rulesMax, egressesMax } = counterArea;
-    const scan = [scanInterfacesMax, scanFlowsMax, rawPacketBytes, queriesMax];
-    expect(compiled.limits).toEqual([interfacesMax, rulesMax, egressesMax, ...scan]);
-  });
-
-  test("belong to the ABI version that library.ts asks for", () => {
-    const asked = /const abiVersion = (\d+);/.exec(read("src/native/library.ts"))?.[1];
-    expect(asked).toBe(String(compiled.abi));
+  test("is that of the instruments", () => {
+    const { mcr_measure_abi } = dlopen(join(root, "dist/libmcr-measure.so"), measure.symbols).symbols;
+    expect<number>(mcr_measure_abi()).toBe(measure.constants.MCR_MEASURE_ABI);
   });
 });
 
-/** `const struct mcr_relay *relay` → T.ptr, `uint32_t worker` → T.u32. */
-function ffiType(declaration: string): T {
-  if (/[*[]/.test(declaration)) return T.ptr;
-  const name = /\b(?:u?int\d+_t|void)\b/.exec(declaration)?.[0];
-  const types: Record<string, T> = {
-    void: T.void,
-    int32_t: T.i32,
-    uint32_t: T.u32,
-    int64_t: T.i64_fast, // a Number, not a BigInt, below 2^53
-  };
-  const type = types[name ?? ""];
-  if (type === undefined) throw new Error(`no FFI type for "${declaration}"`);
-  return type;
-}
+/** These lists are typed by hand: C knows a name by its position. */
+describe("in the order of their enum are", () => {
+  test.each([
+    { list: "exclusiveMethods", names: exclusiveMethods, prefix: "MCR_EXCLUSIVE_", table: shim },
+    { list: "kinds of streams", names: kinds, prefix: "MCR_KIND_", table: measure },
+  ])("$list", ({ names, prefix, table }) => {
+    const numbers = new Map<string, number>(Object.entries(table.constants));
+    const found = names.map((name) => numbers.get(`${prefix}${name.toUpperCase()}`));
+    expect(found).toEqual([...names.keys()]);
+  });
+});
 
-interface Compiled {
-  readonly abi: number;
-  readonly limits: readonly number[];
-  readonly structs: Readonly<Record<string, { size: number; fields: Record<string, [number, string]> }>>;
-}
+describe("the generator", () => {
+  test("translates what C may hold", () => {
+    const typescript = generateFrom(`
+#define MCR_A 4
+#define MCR_B (MCR_A * 2) /* a comment; with { signs } */
+#define MCR_EXPORT __attribute__((visibility("default")))
+enum mcr_kind { MCR_FIRST = 3, MCR_SECOND };
+struct mcr_spec {
+	const struct mcr_spec *next;
+	uint8_t address[16];
+	int32_t fd;
+	uint8_t reserved[4];
+};
+struct mcr_a_counters {
+	uint64_t packets;
+	uint64_t reserved;
+	uint64_t buckets[MCR_B];
+};
+MCR_EXPORT int64_t mcr_call(const uint8_t group[16],
+			    uint32_t count);
+`);
+    for (const line of [
+      "export const constants = { MCR_A: 4, MCR_B: 8, MCR_FIRST: 3, MCR_SECOND: 4 } as const;",
+      'mcr_spec: { size: 32, fields: { next: [0, "u64"], address: [8, "bytes16"], fd: [24, "i32"] } },',
+      'mcr_a_counters: { size: 80, words: ["packets"], buckets: { offset: 16, count: 8 } },',
+      "export const symbols = { mcr_call: { args: [T.ptr, T.u32], returns: T.i64_fast } } as const;",
+    ])
+      expect(typescript).toContain(line);
+  });
 
-/** Asks the compiler: a generated program prints every struct as JSON. */
-function compileLayouts(): Compiled {
+  test.each([
+    [
+      "two fields in one line",
+      "struct mcr_a {\n\tuint32_t a, b;\n};",
+      'cannot read the field "uint32_t a, b"',
+    ],
+    ["an array that is no address", "struct mcr_a {\n\tuint8_t a[8];\n};", "mcr_a.a has a type"],
+    ["a floating-point field", "struct mcr_a {\n\tdouble a;\n};", "mcr_a.a has a type"],
+    ["a counter of 32 bits", "struct mcr_a_counters {\n\tuint32_t a;\n};", "mcr_a_counters.a is no uint64_t"],
+    [
+      "counters with a gap",
+      "struct mcr_a_counters {\n\tuint64_t reserved;\n\tuint64_t a;\n};",
+      "mcr_a_counters.a is not the next word",
+    ],
+    ["a parameter of 16 bits", "MCR_EXPORT void mcr_a(uint16_t a);", 'no FFI type for "uint16_t a"'],
+  ])("refuses %s", (_, header, message) => {
+    expect(() => generateFrom(header)).toThrow(message);
+  });
+});
+
+function generateFrom(header: string): string {
   const folder = mkdtempSync(join(tmpdir(), "mcr-abi-"));
   try {
-    writeFileSync(join(folder, "layouts.c"), layoutProgram());
-    const program = join(folder, "layouts");
-    run(["cc", "-std=gnu11", "-Wall", "-Werror", "-I", join(root, "c"), "-o", program, `${program}.c`]);
-    return JSON.parse(run([program]));
+    const path = join(folder, "header.h");
+    writeFileSync(path, `#include <stdint.h>\n${header}\n`);
+    return generate(path);
   } finally {
     rmSync(folder, { recursive: true });
   }
 }
 
-function layoutProgram(): string {
-  const prints = [...structs].map(([name, fields]) => {
-    const lines = fields.map((field) => `FIELD(${name}, ${field});`);
-    return `OPEN(${name});\n${lines.join('\nprintf(",");\n')}\nprintf("}}");`;
-  });
-  return `
-#include <stddef.h>
-#include <stdio.h>
-#include "mcr.h"
-#define TYPE(value) _Generic((value), uint8_t: "u8", uint16_t: "u16", uint32_t: "u32", int32_t: "i32", \\
-	uint64_t: "u64", uint8_t *: "bytes16", default: sizeof(value) == 8 ? "u64" : "unknown")
-#define OPEN(name) printf("\\"" #name "\\":{\\"size\\":%zu,\\"fields\\":{", sizeof(struct name))
-#define FIELD(name, field) printf("\\"" #field "\\":[%zu,\\"%s\\"]", offsetof(struct name, field), \\
-	TYPE(((struct name *)0)->field))
-int main(void)
-{
-	printf("{\\"abi\\":%d,\\"limits\\":[%d,%d,%d,%d,%d,%d,%d],\\"structs\\":{", MCR_ABI, MCR_INTERFACES_MAX,
-	       MCR_RULES_MAX, MCR_EGRESSES_MAX, MCR_SCAN_INTERFACES_MAX, MCR_SCAN_FLOWS_MAX,
-	       MCR_RAW_PACKET_BYTES, MCR_QUERIES_MAX);
-${prints.join('\nprintf(",");\n')}
-	printf("}}");
-}
-`;
-}
-
-function run(command: string[]): string {
-  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { env: { ...process.env, LC_ALL: "C" } });
-  if (exitCode !== 0) throw new Error(`${command.join(" ")}: exit code ${exitCode}\n${stderr}`);
-  return stdout.toString();
+function symbolsOf(object: string, which: "--defined-only" | "--undefined-only"): readonly string[] {
+  const nm = run(["nm", "-D", which, join(root, object)]);
+  return [...nm.matchAll(/^[\w ]* \w ([^@\s]+).*$/gm)].map(([, name = ""]) => name).sort();
 }

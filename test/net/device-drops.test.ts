@@ -17,7 +17,7 @@ function reading() {
 
 test("a device and its queue are counted each by itself", () => {
   expect(reading().reader.of([veth2])).toEqual([
-    { interface: "veth2", dropped: 3, errors: 2, qdisc: { kind: "tbf", dropped: 7991, ...none } },
+    { interface: "veth2", type: null, dropped: 3, errors: 2, qdisc: { kind: "tbf", dropped: 7991, ...none } },
   ]);
 });
 
@@ -25,7 +25,7 @@ test("a device without a queue has its own counts", () => {
   const { kernel, reader } = reading();
   kernel.devices.set(5, { dropped: 1, errors: 0 });
   expect(reader.of([{ name: "tun0", ifindex: 5 }])).toEqual([
-    { interface: "tun0", dropped: 1, errors: 0, qdisc: null },
+    { interface: "tun0", type: null, dropped: 1, errors: 0, qdisc: null },
   ]);
 });
 

@@ -108,7 +108,7 @@ describe("the log", () => {
     area.set("interface", 0, { looped: 5 }).set("rule", 3, { looped: 5 });
     warn();
     expect(lines).toEqual([
-      '<4>[Ingress] rule "pass": 5 packets on veth1 had gone round through other relays, and were dropped as looped: of the relays in the circle let one send to another group or port, or name the real senders in its ingress.source; where routers join them, lower egress.ttl',
+      '<4>[Ingress] rule "pass": 5 packets on veth1 had gone round through other relays, and were dropped as looped: let one relay of the circle send to another group or port, or name the real senders in its ingress.source; where routers join them, lower egress.ttl',
     ]);
   });
 });

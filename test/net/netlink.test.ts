@@ -4,8 +4,15 @@
 import { describe, expect, test } from "bun:test";
 import { Shim } from "../../src/native/shim.ts";
 import { decodeLink, decodeQueue } from "../../src/net/device-drops.ts";
-import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/hops.ts";
-import { ask, decodeAttributes, decodeMessages, encodeRequest, messageTypes } from "../../src/net/netlink.ts";
+import {
+  ask,
+  decodeAttributes,
+  decodeMessages,
+  encodeRequest,
+  linkBody,
+  messageTypes,
+} from "../../src/net/netlink.ts";
+import { decodeNeighbours, decodeRoute, readNeighbours, readRoute } from "../../src/net/next-hop.ts";
 import { systemError } from "../support/fakes.ts";
 import * as answers from "./netlink-answers.ts";
 
@@ -47,7 +54,7 @@ describe("a request", () => {
 
 describe("a real answer says", () => {
   test("what a device dropped and failed to send", () => {
-    expect(decodeLink(decodeMessages(answers.link), veth2)).toEqual({ dropped: 0, errors: 0 });
+    expect(decodeLink(decodeMessages(answers.link), veth2)).toEqual({ type: "veth", dropped: 0, errors: 0 });
     expect(decodeLink(decodeMessages(answers.link), veth2 + 1)).toBeUndefined();
   });
 
@@ -85,6 +92,7 @@ describe("a real answer says", () => {
     view.setBigUint64(stats + 40, 5_000_000_001n, true);
     view.setBigUint64(stats + 56, 5_000_000_002n, true);
     expect(decodeLink(decodeMessages(large), veth2)).toEqual({
+      type: "veth",
       dropped: 5_000_000_002,
       errors: 5_000_000_001,
     });
@@ -168,8 +176,6 @@ describe("the kernel of this host", () => {
   });
 
   test("refuses in its own words", () => {
-    const body = new Uint8Array(16);
-    new DataView(body.buffer).setUint32(4, 0x7fff_fff0, true);
-    expect(() => ask(shim, { type: messageTypes.getLink, body })).toThrow(/ENODEV/);
+    expect(() => ask(shim, { type: messageTypes.getLink, body: linkBody(0x7fff_fff0) })).toThrow(/ENODEV/);
   });
 });

@@ -143,11 +143,12 @@ export async function startInjector(
   };
 }
 
-/** Resolves when everything that arrives from now on is recorded. */
+/** Resolves when everything that arrives from now on is recorded; without offload, as a plain reader gets it. */
 export async function startRecorder(
   topology: Topology,
   namespace: string,
   interfaceName: string,
+  options: { readonly withoutOffload?: boolean } = {},
 ): Promise<Recorder> {
   const { record } = await buildTraffic();
   const frames: RecordedFrame[] = [];
@@ -155,7 +156,8 @@ export async function startRecorder(
   const onBytes = (bytes: Uint8Array) => {
     rest = decodeRecords(rest.length === 0 ? bytes : Buffer.concat([rest, bytes]), frames);
   };
-  const child = topology.spawn(namespace, [record, "--interface", interfaceName], { onBytes });
+  const plain = options.withoutOffload ? ["--without-offload"] : [];
+  const child = topology.spawn(namespace, [record, "--interface", interfaceName, ...plain], { onBytes });
   await child.waitForOutput('"event":"ready"');
   return {
     process: child,

@@ -3,6 +3,9 @@
  * records (record.h) with the offload header the kernel gives. What the host
  * itself sends is left out. Nothing is joined and nothing is cut.
  *
+ * With --without-offload it reads as a program that knows nothing of offloads:
+ * a super-frame is one long frame to it, and the header is zero.
+ *
  * Prints JSON lines on stderr: ready; at a signal, after everything that had
  * arrived is written, result. `dropped` is what its own socket lost and
  * `undescribed` what the kernel could not hand over; both are 0 in a run that
@@ -26,6 +29,7 @@
 
 struct recorder {
 	int fd;
+	bool without_offload;
 	uint8_t *slots; /* where the kernel writes: one record each */
 	uint8_t *batch; /* the same records without gaps, for one write */
 	uint64_t recorded, undescribed;
@@ -35,14 +39,15 @@ static void open_socket(struct recorder *recorder, const char *name)
 {
 	struct sockaddr_ll address = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP) };
 	const struct timeval wait = { .tv_usec = WAIT_MS * 1000 };
-	int on = 1, bytes = BUFFER_BYTES;
+	int on = 1, has_offload = !recorder->without_offload, bytes = BUFFER_BYTES;
 
 	address.sll_ifindex = (int)if_nametoindex(name);
 	if (!address.sll_ifindex)
 		die(EXIT_FAILED, "no interface %s", name);
 	recorder->fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
 	if (recorder->fd < 0 ||
-	    setsockopt(recorder->fd, SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on)) < 0 ||
+	    setsockopt(recorder->fd, SOL_PACKET, PACKET_VNET_HDR, &has_offload,
+		       sizeof(has_offload)) < 0 ||
 	    setsockopt(recorder->fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof(on)) < 0 ||
 	    setsockopt(recorder->fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0)
 		die(EXIT_FAILED, "packet socket: %s", strerror(errno));
@@ -72,6 +77,7 @@ static bool record_batch(struct recorder *recorder, int flags)
 	struct mmsghdr messages[RECORD_BATCH];
 	struct sockaddr_ll from[RECORD_BATCH];
 	struct iovec vectors[RECORD_BATCH][2];
+	const int skip = recorder->without_offload;
 	size_t filled = 0;
 	int count;
 
@@ -82,8 +88,8 @@ static bool record_batch(struct recorder *recorder, int flags)
 		vectors[i][0] = (struct iovec){ slot + offsetof(struct record, offload),
 						sizeof(struct virtio_net_hdr) };
 		vectors[i][1] = (struct iovec){ slot + sizeof(struct record), FRAME_BYTES_MAX };
-		messages[i].msg_hdr = (struct msghdr){ .msg_iov = vectors[i],
-						       .msg_iovlen = 2,
+		messages[i].msg_hdr = (struct msghdr){ .msg_iov = &vectors[i][skip],
+						       .msg_iovlen = (size_t)(2 - skip),
 						       .msg_name = &from[i],
 						       .msg_namelen = sizeof(from[i]) };
 	}
@@ -101,7 +107,8 @@ static bool record_batch(struct recorder *recorder, int flags)
 		if (messages[i].msg_hdr.msg_flags & MSG_TRUNC)
 			die(EXIT_FAILED, "a frame of more than %d bytes", FRAME_BYTES_MAX);
 		memcpy(&record, slot, sizeof(record));
-		record.frame_bytes = messages[i].msg_len - (uint32_t)sizeof(record.offload);
+		record.frame_bytes =
+			messages[i].msg_len - (skip ? 0 : (uint32_t)sizeof(record.offload));
 		record.packet_type = from[i].sll_pkttype;
 		memcpy(slot, &record, sizeof(record));
 		memcpy(recorder->batch + filled, slot, sizeof(record) + record.frame_bytes);
@@ -128,6 +135,8 @@ int main(int argc, char **argv)
 	const char *interface = NULL;
 	const struct option_row rows[] = {
 		{ "interface", "NAME", "captures here", parse_text, &interface, 0, 0 },
+		{ "without-offload", NULL, "takes frames as a plain reader gets them", parse_flag,
+		  &recorder.without_offload, 0, 0 },
 		{ 0 },
 	};
 

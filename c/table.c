@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include "relay.h"
+#include "send.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -288,13 +289,12 @@ static void fill_template(struct mcr_template *template, const struct mcr_egress
 
 static int fill_actions(struct mcr_table *table, const struct mcr_table_spec *spec)
 {
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	uint32_t used = 0;
 
 	for (uint32_t i = 0; i < spec->action_count; i++) {
 		const struct mcr_action_spec *action = &spec->actions[i];
 
-		if (memcmp(action->address, mapped, sizeof(mapped)) != 0)
+		if (!mcr_is_mapped_ipv4(action->address))
 			return -EINVAL;
 		table->actions[i].egress = action->egress;
 		table->actions[i].to.sin_family = AF_INET;

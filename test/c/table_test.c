@@ -1,5 +1,5 @@
 /*
- * c/rules.c: what a table refuses to be built of, which flow a datagram
+ * c/table.c: what a table refuses to be built of, which flow a datagram
  * belongs to, and which has come back.
  */
 #define _GNU_SOURCE
