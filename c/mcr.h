@@ -502,123 +502,103 @@ MCR_EXPORT int32_t mcr_member_join(int32_t fd, uint32_t ifindex, const uint8_t g
 MCR_EXPORT int32_t mcr_member_leave(int32_t fd, uint32_t ifindex, const uint8_t group[16],
 				    const uint8_t source[16]);
 
+/* -- raw_packet.h: packets as they came, for TypeScript to read --------------- */
+
+#define MCR_RAW_OTHER UINT32_MAX
+
+/* Followed by the packet itself from its network header on, in a slot of MCR_RAW_PACKET_BYTES. */
+struct mcr_raw_packet {
+	uint64_t time_ns; /* kernel receive time, CLOCK_REALTIME */
+	uint32_t flow; /* of a scan: its position; MCR_RAW_OTHER: C knows none */
+	uint32_t interface; /* of a scan: position in ifindexes */
+	uint32_t payload_bytes; /* UDP of a flow, of a super-frame the first datagram's */
+	uint16_t payload; /* and where it begins */
+	uint16_t captured; /* so many bytes follow */
+	uint16_t vlan; /* as that of mcr_scan_flow */
+	uint8_t is_egress; /* this host sent it */
+	uint8_t checksum_known; /* verified by the kernel, or left to a device by the sender's */
+	uint8_t reserved[4];
+};
+_Static_assert(sizeof(struct mcr_raw_packet) == 32, "ABI");
+#define MCR_RAW_PACKET_BYTES 1568
+#define MCR_RAW_CAPTURED_MAX (MCR_RAW_PACKET_BYTES - 32)
+
 /* -- query.c: who keeps the memberships of a network alive ------------------- */
 
-/* An IGMP query, of any group. */
-struct mcr_query {
-	uint8_t source[16];
-	uint64_t time_ns; /* kernel receive time, CLOCK_REALTIME */
-	uint8_t version; /* of IGMP: 1, 2 or 3 */
-	uint8_t reserved[7];
-};
-_Static_assert(sizeof(struct mcr_query) == 32, "ABI");
+#define MCR_QUERIES_MAX 16
 
 /*
- * A ring that hears the queries which reach this host on the interface,
+ * A ring that hears the IGMP queries which reach this host on the interface,
  * untagged. NULL and *error: -EPERM without CAP_NET_RAW, -ENODEV, -ENETDOWN,
  * -ENOMEM.
  */
 MCR_EXPORT struct mcr_ring *mcr_query_ring_open(uint32_t ifindex, int32_t *error);
-/* How many came since the last call, and the newest of them; no system call. */
-MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_ring *ring, struct mcr_query *newest);
+/*
+ * How many came since the last call; no system call. Number n, counted from 0,
+ * is in slot n % MCR_QUERIES_MAX of packets, unless a later one is.
+ */
+MCR_EXPORT int32_t mcr_query_ring_read(struct mcr_ring *ring, uint8_t *packets);
 
-/* -- scan.c, heard.c: what flows on a link, for scan, init, show flows and explain -- */
+/* -- scan.c, flow_table.c: what flows on a link, for scan, init, show flows and explain -- */
 
 #define MCR_SCAN_INTERFACES_MAX 64
 #define MCR_SCAN_FLOWS_MAX 16384
-#define MCR_SCAN_MEMBERS_MAX 4096
-#define MCR_SCAN_ANNOUNCEMENTS_MAX 512
-
-enum mcr_scan_kind {
-	MCR_SCAN_UNKNOWN,
-	MCR_SCAN_MCR, /* of `mcr send` */
-	MCR_SCAN_RTP,
-	MCR_SCAN_RTCP,
-	MCR_SCAN_TS, /* MPEG transport stream, bare */
-	MCR_SCAN_SAP,
-	MCR_SCAN_MDNS,
-	MCR_SCAN_PTP,
-};
+#define MCR_SCAN_PACKETS_MAX 1024 /* kept for TypeScript until mcr_scan_release */
 
 struct mcr_scan_options {
 	const uint32_t *ifindexes;
-	uint64_t seed; /* random: keeps senders from choosing what collides in the tables */
+	uint64_t seed; /* random: keeps senders from choosing what collides in the table */
 	uint32_t interface_count; /* 1..MCR_SCAN_INTERFACES_MAX */
 	uint32_t flows_max; /* 1..MCR_SCAN_FLOWS_MAX */
-	/* 1: counts what arrives here anyway. Nothing that this host sends, no groups that the
-	   interface does not pass by itself, no payloads: kinds and announcements stay unknown. */
+	/* 1: counts the IPv4 that arrives here anyway. Nothing that this host sends, no groups
+	   that the interface does not pass by itself, and of each packet the beginning only. */
 	uint32_t ingress_only;
-	uint32_t reserved;
+	uint16_t samples; /* the first packets of each flow that are kept */
+	uint16_t whole_port; /* packets to this port are all kept; 0: none */
 };
 _Static_assert(sizeof(struct mcr_scan_options) == 32, "ABI");
 
 struct mcr_scan_state {
 	uint64_t frames;
 	uint64_t flow_count;
-	uint64_t member_count;
-	uint64_t announcement_count;
+	uint64_t packet_count; /* kept now */
 	uint64_t flows_refused; /* packets of flows that found no room */
-	uint64_t members_refused;
-	uint64_t announcements_refused;
+	uint64_t packets_refused; /* that were to be kept whoever they are of, and found no room */
 	uint64_t malformed;
 	uint64_t ring_drops; /* frames not heard: the ring was full */
 };
-_Static_assert(sizeof(struct mcr_scan_state) == 72, "ABI");
+_Static_assert(sizeof(struct mcr_scan_state) == 56, "ABI");
 
-/* One (interface, VLAN, source, group, port), of one direction. */
+/* UDP of one (interface, VLAN, source, group, port), of one direction. */
 struct mcr_scan_flow {
 	uint8_t group[16];
 	uint8_t source[16];
+	uint32_t interface; /* position in ifindexes */
+	uint16_t vlan; /* 0: untagged; an 802.1Q id, or 0x1000 and that of another tag */
+	uint16_t port;
+	uint64_t is_egress; /* this host sends it */
 	uint64_t packets;
 	uint64_t bytes; /* UDP payload */
 	uint64_t first_ns; /* CLOCK_REALTIME */
 	uint64_t last_ns;
 	uint32_t bytes_min; /* of one datagram's payload */
 	uint32_t bytes_max;
-	uint32_t interface; /* position in ifindexes */
-	uint32_t ssrc; /* RTP */
-	uint16_t port;
-	uint16_t vlan; /* 0: untagged */
-	uint16_t programs; /* MPEG-TS, also inside RTP; 0: no table seen */
-	uint8_t kind; /* enum mcr_scan_kind */
-	uint8_t payload_type; /* RTP */
-	uint8_t is_egress; /* this host sends it */
-	uint8_t reserved[7];
 };
-_Static_assert(sizeof(struct mcr_scan_flow) == 96, "ABI");
+_Static_assert(sizeof(struct mcr_scan_flow) == 88, "ABI");
 
-enum mcr_scan_member_kind {
-	MCR_SCAN_QUERY,
-	MCR_SCAN_REPORT,
-	MCR_SCAN_LEAVE,
+/*
+ * More packets of a flow to keep: those with this word (network order) in the
+ * payload at offset, or any number of steps behind it.
+ */
+struct mcr_scan_wish {
+	uint32_t flow;
+	uint32_t packets; /* so many; 0: no more */
+	uint32_t offset;
+	uint32_t step; /* 4 or more */
+	uint32_t word;
+	uint32_t mask; /* 0: any packet */
 };
-
-/* Who asks for members (group: which it asked for, all zero: any), or is one. */
-struct mcr_scan_member {
-	uint8_t address[16];
-	uint8_t group[16];
-	uint64_t packets;
-	uint64_t last_ns;
-	uint32_t interface;
-	uint16_t vlan;
-	uint8_t kind; /* enum mcr_scan_member_kind, the last one heard */
-	uint8_t version; /* of IGMP, or of MLD where the addresses are IPv6 */
-	uint8_t is_egress; /* this host is it */
-	uint8_t reserved[7];
-};
-_Static_assert(sizeof(struct mcr_scan_member) == 64, "ABI");
-
-/* Followed by MCR_SCAN_TEXT_BYTES for the datagram, RFC 2974. */
-struct mcr_scan_announcement {
-	uint8_t source[16];
-	uint64_t last_ns;
-	uint32_t interface;
-	uint16_t vlan;
-	uint16_t bytes; /* of the datagram that are here */
-};
-_Static_assert(sizeof(struct mcr_scan_announcement) == 32, "ABI");
-#define MCR_SCAN_ANNOUNCEMENT_BYTES 1536
-#define MCR_SCAN_TEXT_BYTES (MCR_SCAN_ANNOUNCEMENT_BYTES - 32)
+_Static_assert(sizeof(struct mcr_scan_wish) == 24, "ABI");
 
 struct mcr_scan;
 
@@ -635,8 +615,14 @@ MCR_EXPORT int32_t mcr_scan_run(struct mcr_scan *scan, int32_t budget_ms);
 /* What was heard so far: the state, and arrays of as many as it counts. */
 MCR_EXPORT void *mcr_scan_state(const struct mcr_scan *scan);
 MCR_EXPORT void *mcr_scan_flows(const struct mcr_scan *scan);
-MCR_EXPORT void *mcr_scan_members(const struct mcr_scan *scan);
-MCR_EXPORT void *mcr_scan_announcements(const struct mcr_scan *scan);
+/* Slots: the first packets of flows, those that were wished for, and all that C cannot read (IGMP, ICMPv6, IPv6
+   behind more headers). */
+MCR_EXPORT void *mcr_scan_packets(const struct mcr_scan *scan);
+/* The packets were read: there is room again. */
+MCR_EXPORT void mcr_scan_release(struct mcr_scan *scan);
+/* Each stands for the earlier ones of its flow. 0 or -EINVAL: nothing was changed. */
+MCR_EXPORT int32_t mcr_scan_wish(struct mcr_scan *scan, const struct mcr_scan_wish *wishes,
+				 uint32_t wish_count);
 MCR_EXPORT void mcr_scan_close(struct mcr_scan *scan);
 
 /* -- system.c: what Bun does not offer -------------------------------------- */

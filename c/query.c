@@ -5,11 +5,9 @@
  * of its own, without a system call; nothing is ever woken. packet(7).
  */
 #define _GNU_SOURCE
-#include "igmp.h"
+#include "raw_packet.h"
 
 #include <sys/socket.h>
-
-#include "ring.h"
 
 /* Of a page of every machine, and enough that a flood costs a reader no more than it holds. */
 #define BLOCK_BYTES (64u << 10)
@@ -17,7 +15,8 @@
 /* Whoever reads looks twice a second. */
 #define RETIRE_MS 250u
 /* What Ethernet carries. */
-#define SNAP_BYTES 1600u
+#define SNAP_BYTES MCR_RAW_CAPTURED_MAX
+#define IGMP_QUERY 0x11
 #define FILTER_LENGTH 11
 
 /*
@@ -35,7 +34,7 @@ static void filter_fill(struct sock_filter filter[FILTER_LENGTH], uint32_t ifind
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, IPPROTO_IGMP, 0, 8),
 		BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
 		BPF_STMT(BPF_LD | BPF_B | BPF_IND, 0),
-		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, MCR_IGMP_QUERY, 0, 5),
+		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, IGMP_QUERY, 0, 5),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_IFINDEX)),
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, ifindex, 0, 3),
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
@@ -72,8 +71,9 @@ struct mcr_ring *mcr_query_ring_open(uint32_t ifindex, int32_t *error)
 	return NULL;
 }
 
-int32_t mcr_query_ring_read(struct mcr_ring *ring, struct mcr_query *newest)
+int32_t mcr_query_ring_read(struct mcr_ring *ring, uint8_t *packets)
 {
+	const struct mcr_raw_packet head = { .flow = MCR_RAW_OTHER };
 	int32_t count = 0;
 
 	for (uint32_t blocks = 0; blocks < BLOCK_COUNT; blocks++) {
@@ -85,10 +85,11 @@ int32_t mcr_query_ring_read(struct mcr_ring *ring, struct mcr_query *newest)
 			break;
 		reader = mcr_block_read(block, ring->block_bytes, ring->has_offload);
 		while (reader.left > 0) {
-			if (mcr_block_next(&reader, &frame) != MCR_READ_FRAME ||
-			    !mcr_igmp_query_read(frame.network, frame.captured, newest))
+			size_t slot = (size_t)count % MCR_QUERIES_MAX;
+
+			if (mcr_block_next(&reader, &frame) != MCR_READ_FRAME)
 				continue;
-			newest->time_ns = frame.received_ns;
+			mcr_raw_packet_keep(packets + slot * MCR_RAW_PACKET_BYTES, head, &frame);
 			count++;
 		}
 		mcr_ring_release(ring);

@@ -1,12 +1,12 @@
 /*
  * Listening beside the workers: on each interface one AF_PACKET ring that takes
- * multicast of any group and the beginning of each frame; heard.c keeps what it
- * means. Joins nothing: PACKET_MR_ALLMULTI lets the interface pass groups that
+ * multicast of any group and the beginning of each frame; flow_table.c keeps what
+ * is in them. Joins nothing: PACKET_MR_ALLMULTI lets the interface pass groups that
  * nobody here has joined, and says nothing on the wire. A running mcr looks at
  * what arrives anyway (ingress_only), and leaves the interface alone. packet(7).
  */
 #define _GNU_SOURCE
-#include "heard.h"
+#include "flow_table.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -22,13 +22,13 @@
 #define BLOCKS_PER_INTERFACE_MAX 32u
 /* So much of what came last is not heard: 1 % of a second. */
 #define RETIRE_MS 10u
-/* Of each frame: every header and what announcements are long (RFC 2974 wants 1 KiB at most). */
-#define SNAP_BYTES 1600u
+/* Of each frame: its link header and all that a kept packet has room for. */
+#define SNAP_BYTES (MCR_RAW_CAPTURED_MAX + 64u)
 /* For counting: link, longest IPv4 and UDP header, and of IGMPv3 the first 20 groups. */
 #define SNAP_BYTES_INGRESS_ONLY 256u
 
 struct mcr_scan {
-	struct mcr_heard *heard;
+	struct mcr_flow_table *table;
 	struct mcr_ring **rings; /* by interface */
 	uint32_t interface_count;
 };
@@ -37,13 +37,18 @@ struct mcr_scan {
 
 #define FILTER_LENGTH 13
 
-/* IPv4 UDP and IGMP to 224.0.0.0/4, IPv6 to ff00::/8; the metadata's protocol, so link headers do not matter. */
-static void filter_fill(struct sock_filter filter[FILTER_LENGTH], uint32_t snap_bytes)
+/*
+ * IPv4 UDP and IGMP to 224.0.0.0/4, IPv6 to ff00::/8 unless ingress_only; the
+ * metadata's protocol, so link headers do not matter.
+ */
+static void filter_fill(struct sock_filter filter[FILTER_LENGTH], bool ingress_only)
 {
+	const uint32_t snap_bytes = ingress_only ? SNAP_BYTES_INGRESS_ONLY : SNAP_BYTES;
+	const uint8_t ipv6 = ingress_only ? 9 : 0;
 	const struct sock_filter program[FILTER_LENGTH] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PROTOCOL)),
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, ETH_P_IP, 3, 0),
-		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, ETH_P_IPV6, 0, 9),
+		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, ETH_P_IPV6, ipv6, 9),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_NET_OFF + 24)),
 		BPF_JUMP(BPF_JMP | BPF_K | BPF_JEQ, 0xff, 6, 7),
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_NET_OFF + 16)),
@@ -85,7 +90,7 @@ static int listen_on(struct mcr_ring **ring, uint32_t ifindex, uint32_t block_co
 					     .filter = &fprog };
 	int32_t error;
 
-	filter_fill(filter, ingress_only ? SNAP_BYTES_INGRESS_ONLY : SNAP_BYTES);
+	filter_fill(filter, ingress_only);
 	*ring = mcr_ring_prepare(&capture, &error);
 	if (!*ring)
 		return error;
@@ -107,7 +112,7 @@ static int scan_setup(struct mcr_scan *scan, const struct mcr_scan_options *opti
 {
 	int32_t error;
 
-	scan->heard = mcr_heard_open(options->flows_max, options->seed, &error);
+	scan->table = mcr_flow_table_open(options, &error);
 	if (error)
 		return error;
 	scan->rings = calloc(options->interface_count, sizeof(struct mcr_ring *));
@@ -150,48 +155,38 @@ void mcr_scan_close(struct mcr_scan *scan)
 	for (uint32_t i = 0; i < scan->interface_count; i++)
 		mcr_ring_close(scan->rings[i]);
 	free(scan->rings);
-	if (scan->heard)
-		mcr_heard_close(scan->heard);
+	if (scan->table)
+		mcr_flow_table_close(scan->table);
 	free(scan);
 }
 
 void *mcr_scan_state(const struct mcr_scan *scan)
 {
-	return mcr_heard_state(scan->heard);
+	return mcr_flow_table_state(scan->table);
 }
 
 void *mcr_scan_flows(const struct mcr_scan *scan)
 {
-	return mcr_heard_flows(scan->heard);
+	return mcr_flow_table_flows(scan->table);
 }
 
-void *mcr_scan_members(const struct mcr_scan *scan)
+void *mcr_scan_packets(const struct mcr_scan *scan)
 {
-	return mcr_heard_members(scan->heard);
+	return mcr_flow_table_packets(scan->table);
 }
 
-void *mcr_scan_announcements(const struct mcr_scan *scan)
+void mcr_scan_release(struct mcr_scan *scan)
 {
-	return mcr_heard_announcements(scan->heard);
+	mcr_flow_table_release(scan->table);
+}
+
+int32_t mcr_scan_wish(struct mcr_scan *scan, const struct mcr_scan_wish *wishes,
+		      uint32_t wish_count)
+{
+	return mcr_flow_table_wish(scan->table, wishes, wish_count);
 }
 
 /* -- listening -------------------------------------------------------------------------- */
-
-static void hear_frame(struct mcr_scan *scan, uint32_t interface, const struct mcr_frame *frame)
-{
-	const struct mcr_heard_frame heard = {
-		.network = frame->network,
-		.captured = frame->captured,
-		.segment_bytes = frame->segment_bytes,
-		.interface = interface,
-		.protocol = frame->protocol,
-		.vlan = frame->vlan & 0xfff, /* of whatever tag */
-		.is_egress = frame->packet_type == PACKET_OUTGOING,
-		.time_ns = frame->received_ns,
-	};
-
-	mcr_hear_frame(scan->heard, &heard);
-}
 
 static bool hear_blocks(struct mcr_scan *scan, uint32_t interface)
 {
@@ -209,7 +204,7 @@ static bool hear_blocks(struct mcr_scan *scan, uint32_t interface)
 		reader = mcr_block_read(block, ring->block_bytes, ring->has_offload);
 		while (reader.left > 0)
 			if (mcr_block_next(&reader, &frame) == MCR_READ_FRAME)
-				hear_frame(scan, interface, &frame);
+				mcr_flow_table_hear(scan->table, interface, &frame);
 		mcr_ring_release(ring);
 		has_heard = true;
 	}
@@ -222,7 +217,7 @@ static void count_drops(struct mcr_scan *scan)
 		int64_t drops = mcr_ring_drops(scan->rings[i]);
 
 		if (drops > 0)
-			mcr_heard_state(scan->heard)->ring_drops += (uint64_t)drops;
+			mcr_flow_table_state(scan->table)->ring_drops += (uint64_t)drops;
 	}
 }
 

@@ -12,7 +12,7 @@ const rows: readonly (readonly string[])[] = [
   ["edits.ts"],
   ["relay.ts", "workers.ts"],
   ["control/"],
-  ["config/", "net/", "stats/"],
+  ["config/", "net/", "stats/", "wire/"],
   ["worker.ts"],
   ["native/"],
   ["clock.ts", "error.ts", "log.ts", "table.ts", "terminal.ts"],

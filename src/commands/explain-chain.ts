@@ -18,7 +18,7 @@ import {
   type SeenFlow,
   sift,
 } from "./explain-evidence.ts";
-import { formatAge, formatNumber } from "./figures.ts";
+import { formatAge, formatNumber, formatVlan } from "./figures.ts";
 
 export function explain(evidence: Evidence): readonly Link[] {
   const links: Link[] = [];
@@ -180,7 +180,7 @@ function judgeWire(evidence: Evidence): Found {
   const miss = (flow: SeenFlow, what: string, cure: string): Found => ({
     link,
     verdict: "broken",
-    text: `${what}: ${flow.destination}:${flow.port} from ${flow.source}${flow.vlan === 0 ? "" : ` in VLAN ${flow.vlan}`} on ${flow.interface}, ${rate(flow.packets_per_s)}`,
+    text: `${what}: ${flow.destination}:${flow.port} from ${flow.source}${flow.vlan === 0 ? "" : ` in ${formatVlan(flow.vlan, "VLAN")}`} on ${flow.interface}, ${rate(flow.packets_per_s)}`,
     cure,
   });
   if (otherSource)
@@ -196,7 +196,9 @@ function judgeWire(evidence: Evidence): Found {
       "right group, wrong VLAN",
       otherVlan.vlan === 0
         ? "in the rule: leave vlan out"
-        : `in the rule: interface = "${name}.${otherVlan.vlan}"`,
+        : otherVlan.vlan > 4095
+          ? "at the switch: mcr relays what is untagged or tagged by 802.1Q"
+          : `in the rule: interface = "${name}.${otherVlan.vlan}"`,
     );
   if (otherInterface)
     return miss(

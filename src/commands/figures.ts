@@ -54,3 +54,8 @@ export function formatNumber(value: number): string {
 export function plural(count: number, noun: string): string {
   return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;
 }
+
+/** As `mcr show flows` has it: above 4095 it is a tag of another kind. */
+export function formatVlan(vlan: number, word: "vlan" | "VLAN"): string {
+  return vlan > 4095 ? `tag ${vlan - 4096} (not 802.1Q)` : `${word} ${vlan}`;
+}

@@ -7,7 +7,14 @@ import { parseConfig } from "../config/parse.ts";
 import { type Egress, type Rule, RuleSchema } from "../config/schema.ts";
 import { ExitCode, fail, McrError } from "../error.ts";
 import { type Address, isLinkLocalMulticast, offsetAddress } from "../net/address.ts";
-import { compareAddresses, formatKind, type Scan, type ScanFlow, type ScanKind } from "../net/scan.ts";
+import {
+  compareAddresses,
+  formatKind,
+  isDropped,
+  type Scan,
+  type ScanFlow,
+  type ScanKind,
+} from "../net/scan.ts";
 import { formatBitRate } from "./figures.ts";
 import { takersOf } from "./taker.ts";
 
@@ -72,7 +79,7 @@ export function streamsOn(scan: Scan, interfaceName: string): readonly Stream[] 
   );
   const byTarget = new Map<string, ScanFlow[]>();
   for (const flow of flows) {
-    const key = `${flow.vlan} ${flow.group} ${flow.port}`;
+    const key = `${flow.vlan} ${flow.other_tag} ${flow.group} ${flow.port}`;
     byTarget.set(key, [...(byTarget.get(key) ?? []), flow]);
   }
   return [...byTarget.values()].flatMap((senders) => {
@@ -93,9 +100,19 @@ export function streamsOn(scan: Scan, interfaceName: string): readonly Stream[] 
         ...relayedBy(senders),
       },
     };
-    const refusal = refusalOf(stream);
+    const refusal = refusalOnWire(senders) ?? refusalOf(stream);
     return [refusal === undefined ? stream : { ...stream, refusal }];
   });
+}
+
+/** Why a rule would take nothing, or another stream. */
+function refusalOnWire(senders: readonly ScanFlow[]): string | undefined {
+  if (senders.some(({ other_tag }) => other_tag !== null)) return "its tag is not 802.1Q: no rule takes it";
+  if (!senders.every(isDropped)) return undefined;
+  const cause = senders.every(({ checksums: { wrong, unwritten } }) => wrong === unwritten)
+    ? " (they were left to a device that never wrote them, as in a capture that was taken at its sender)"
+    : "";
+  return `its UDP checksums are wrong: receivers drop it, and so does mcr${cause}`;
 }
 
 /** What stays on its link, and announcements of what does not, is nobody's stream. */
@@ -273,6 +290,13 @@ const slugs: Readonly<Record<ScanKind, string>> = {
   sap: "sap",
   mdns: "mdns",
   ptp: "ptp",
+  sacn: "sacn",
+  "art-net": "art-net",
+  ssdp: "ssdp",
+  "ws-discovery": "ws-discovery",
+  knx: "knx",
+  dante: "dante",
+  "market-data": "market-data",
 };
 
 /** An announced name in lower case, or kind and group: `rtp-239.1.1.1`, `ts-239.1.1.1-x50` for fifty. */

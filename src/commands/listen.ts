@@ -5,6 +5,8 @@ import { scanInterfacesMax } from "../native/layouts.ts";
 import { ListenError, type ScanState, type Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { type Address, addressBytes, offsetAddress, parseAddressRange } from "../net/address.ts";
+import { firstSamples, sapPort } from "../net/heard-flows.ts";
+import { Hearing, type HearingShim } from "../net/hearing.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import { type Scan, toScan } from "../net/scan.ts";
 import { runSlices } from "./slices.ts";
@@ -18,10 +20,8 @@ export interface ListenOptions {
   readonly onProgress?: (state: ScanState, elapsedMs: number) => void;
 }
 
-export type ListenShim = Pick<
-  Shim,
-  "openScan" | "runScan" | "scanState" | "readScan" | "closeScan" | "openMember" | "join" | "close"
->;
+export type ListenShim = Pick<Shim, "openScan" | "runScan" | "closeScan" | "openMember" | "join" | "close"> &
+  HearingShim;
 
 export async function listen(shim: ListenShim, command: string, options: ListenOptions): Promise<Scan> {
   const { interfaces, durationMs, join = [], isEnough = () => false, onProgress } = options;
@@ -30,17 +30,19 @@ export async function listen(shim: ListenShim, command: string, options: ListenO
   try {
     for (const { name, ifindex } of join.length > 0 ? interfaces : [])
       joinAll(shim, command, { name, ifindex }, join, sockets);
+    const hearing = new Hearing(shim, scan);
     const startMs = performance.now();
     await runSlices({
       run: (budgetMs) => {
         shim.runScan(scan, budgetMs);
+        hearing.take();
         return isEnough();
       },
       progress: () => onProgress?.(shim.scanState(scan), performance.now() - startMs),
       deadlineMs: durationMs,
     });
     const heard = interfaces.map(({ name, address, mtu }) => ({ name, address, mtu }));
-    return toScan(shim.readScan(scan), heard, performance.now() - startMs);
+    return toScan(hearing.all(), heard, performance.now() - startMs);
   } finally {
     for (const fd of sockets) shim.close(fd);
     shim.closeScan(scan);
@@ -68,7 +70,10 @@ export function parseGroups(text: string, countMax: number): readonly Address[] 
 
 function openScan(shim: ListenShim, command: string, interfaces: readonly ListedInterface[]) {
   try {
-    return shim.openScan(interfaces.map(({ ifindex }) => ifindex));
+    return shim.openScan(
+      interfaces.map(({ ifindex }) => ifindex),
+      { samples: firstSamples, wholePort: sapPort },
+    );
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     if (error.code === "EPERM" || error.code === "EACCES")

@@ -1,10 +1,17 @@
 // What a scan heard, as people read it: tables of streams, queriers and members, what the list lacks, and rules ready
 // to edit. Pure.
 import { isLinkLocalMulticast } from "../net/address.ts";
-import { compareAddresses, formatKind, type Scan, type ScanFlow } from "../net/scan.ts";
+import {
+  compareAddresses,
+  formatKind,
+  isDropped,
+  type Scan,
+  type ScanFlow,
+  wrongChecksums,
+} from "../net/scan.ts";
 import { formatTable } from "../table.ts";
 import { formatBitRate, formatNumber, plural } from "./figures.ts";
-import { planRules, streamsOn } from "./init-plan.ts";
+import { planRules, type Stream, streamsOn } from "./init-plan.ts";
 import { fileHeader, formatPlanned } from "./init-text.ts";
 
 export function formatScan(scan: Scan, columns: number): string {
@@ -14,11 +21,26 @@ export function formatScan(scan: Scan, columns: number): string {
 
 /** One rule for each stream of each interface, or for each run of streams that count up. */
 export function formatScanToml(scan: Scan, egress: string): string {
-  const rules = scan.interfaces.flatMap(({ name }) => {
-    const streams = streamsOn(scan, name).filter(({ refusal }) => refusal === undefined);
+  const heard = scan.interfaces.map(({ name }) => ({ name, streams: streamsOn(scan, name) }));
+  const rules = heard.flatMap(({ name, streams: all }) => {
+    const streams = all.filter(({ refusal }) => refusal === undefined);
     return planRules({ ingress: name, egresses: [egress], streams, mapping: { kind: "same" } }, []);
   });
-  return `${fileHeader}${rules.map(formatPlanned).join("")}`;
+  const left = heard.map(({ name, streams }) => formatLeftOut(name, streams));
+  return `${fileHeader}${rules.map(formatPlanned).join("")}${left.join("")}`;
+}
+
+/**
+ * Comments, and no rules that are commented out: those would be tried one by one, and drop everything. A scan after the
+ * sender was mended writes the rules.
+ */
+function formatLeftOut(interfaceName: string, streams: readonly Stream[]): string {
+  const byReason = Map.groupBy(streams, ({ refusal }) => refusal?.replace(/^[\w.[\]]+: (?:"[^"]*" )?/, ""));
+  const parts = [...byReason].map(([reason, left]) => {
+    const targets = left.map(({ group, port = 0 }) => `#   ${formatTarget({ group, port })}\n`);
+    return reason === undefined ? "" : `\n# Left out of ${interfaceName}: ${reason}\n${targets.join("")}`;
+  });
+  return parts.join("");
 }
 
 export function formatTarget({ group, port }: { readonly group: string; readonly port: number }): string {
@@ -35,18 +57,20 @@ function flowTable({ flows }: Scan, columns: number): string {
     "RATE",
     "SIZE",
     "KIND",
+    "WRONG CHECKSUMS",
     "NAME",
     "RELAYED BY",
     "ALSO ON",
   ];
   const rows = flows.map((flow) => [
-    `${flow.interface}${flow.vlan === null ? "" : ` vlan ${flow.vlan}`}`,
+    placeOf(flow),
     formatTarget(flow),
     flow.direction === "egress" ? `${flow.source} (this host)` : flow.source,
     Math.round(flow.packets_per_second * 10) / 10,
     formatBitRate(flow.bits_per_second),
     sizeOf(flow),
     formatKind(flow),
+    wrongChecksums(flow) ?? "",
     flow.name ?? "",
     flow.relayed_by ?? "",
     flow.elsewhere
@@ -57,6 +81,11 @@ function flowTable({ flows }: Scan, columns: number): string {
   const kept = headings.flatMap((_, i) => (rows.some((row) => row[i] !== "") ? [i] : []));
   const pick = <T>(row: readonly T[]) => kept.flatMap((i) => row[i] ?? []);
   return formatTable(pick(headings), rows.map(pick), columns);
+}
+
+function placeOf({ interface: name, vlan, other_tag }: ScanFlow): string {
+  if (other_tag !== null) return `${name} tag ${other_tag} (not 802.1Q)`;
+  return vlan === null ? name : `${name} vlan ${vlan}`;
 }
 
 function sizeOf({ bytes_min, bytes_max }: ScanFlow): string {
@@ -94,6 +123,7 @@ function memberTable({ members }: Scan): string {
 function notes({ seconds, interfaces, flows, queriers, missed }: Scan): readonly string[] {
   const where = interfaces.map(({ name }) => name).join(", ");
   const streams = flows.filter(({ direction }) => direction === "ingress").length;
+  const dropped = flows.filter(isDropped).length;
   const unasked = interfaces.filter(({ name }) => !queriers.some((querier) => querier.interface === name));
   return [
     `${plural(streams, "stream")} heard in ${seconds} s on ${where}\n`,
@@ -102,6 +132,9 @@ function notes({ seconds, interfaces, flows, queriers, missed }: Scan): readonly
       : "",
     unasked.length > 0 && streams > 0
       ? `no querier heard on ${unasked.map(({ name }) => name).join(", ")} (they ask every 125 s): without one, a snooping switch may stop a stream after some minutes\n`
+      : "",
+    dropped > 0
+      ? `UDP checksums of ${plural(dropped, "stream")} are wrong: receivers drop such packets, and so does mcr\n`
       : "",
     missed.ring_full > 0
       ? `${formatNumber(missed.ring_full)} packets came faster than they were read: rates are too low\n`

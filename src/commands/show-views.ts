@@ -13,7 +13,7 @@ import { membershipMs } from "../net/queriers.ts";
 import { sumOfDeviceDrops, sumOfLosses } from "../stats/reasons.ts";
 import { formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
-import { formatAge, formatBits, formatRate } from "./figures.ts";
+import { formatAge, formatBits, formatRate, formatVlan } from "./figures.ts";
 
 /** Flows that a rule takes first, in the order of the rules; "-" where none does. */
 export function formatFlows(
@@ -28,7 +28,7 @@ export function formatFlows(
           ["RULE", "INTERFACE", "SOURCE", "DESTINATION", "   PPS", " BIT/S", "SIZE", "PACKETS"],
           flows.map((flow) => [
             flow.rule ?? "-",
-            flow.vlan === 0 ? flow.interface : `${flow.interface} vlan ${flow.vlan}`,
+            flow.vlan === 0 ? flow.interface : `${flow.interface} ${formatVlan(flow.vlan, "vlan")}`,
             flow.source,
             `${flow.destination}:${flow.port}`,
             formatRate(flow.packets_per_s).padStart(6),

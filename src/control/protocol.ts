@@ -243,7 +243,7 @@ export const FlowSchema = v.object({
   /** That takes it; null: no rule wants this stream. */
   rule: v.nullable(v.string()),
   interface: v.string(),
-  /** 0: untagged. */
+  /** 0: untagged. Above 4095: 4096 more than the id of a tag that is not 802.1Q, which no rule takes. */
   vlan: count,
   source: v.string(),
   destination: v.string(),

@@ -27,8 +27,14 @@ export const counterArea = {
 /** Of one scan. */
 export const scanInterfacesMax = constants.MCR_SCAN_INTERFACES_MAX;
 export const scanFlowsMax = constants.MCR_SCAN_FLOWS_MAX;
-/** Room of each announcement of a scan, its struct included. */
-export const scanAnnouncementBytes = constants.MCR_SCAN_ANNOUNCEMENT_BYTES;
+/** Room of each packet that C hands over unread, its struct included. */
+export const rawPacketBytes = constants.MCR_RAW_PACKET_BYTES;
+/** Of a raw packet: one of no flow. */
+export const rawOther = constants.MCR_RAW_OTHER;
+/** Of one look at a query ring. */
+export const queriesMax = constants.MCR_QUERIES_MAX;
+/** An id of the shim's that no 802.1Q tag has: this, and that of another tag (c/ring.h). */
+export const vlanOther = 0x1000;
 
 export { layouts };
 export const { encode, decode } = codecOf(layouts);

@@ -10,8 +10,9 @@ import {
   decode,
   encode,
   layouts,
+  queriesMax,
+  rawPacketBytes,
   type Struct,
-  scanAnnouncementBytes,
   scanFlowsMax,
 } from "./layouts.ts";
 import { extractLibrary, type Library, openLibrary } from "./library.ts";
@@ -36,17 +37,21 @@ export const exclusiveKinds = {
   fragment: constants.MCR_EXCLUSIVE_FRAGMENT,
 } as const;
 export type QueryRingHandle = Handle<"query ring">;
-export type Query = Decoded<"mcr_query">;
 export type Interface = Decoded<"mcr_interface">;
 export type ScanHandle = Handle<"scan">;
 export type ScanState = Decoded<"mcr_scan_state">;
+export type CountedFlow = Decoded<"mcr_scan_flow">;
+export type ScanWish = Struct<"mcr_scan_wish">;
+/** As it came, from its network header on; nothing of it was read. */
+export type RawPacket = Decoded<"mcr_raw_packet"> & { readonly bytes: Uint8Array };
 
-/** Everything that a scan has heard so far. */
-export interface ScanRecord {
-  readonly state: ScanState;
-  readonly flows: readonly Decoded<"mcr_scan_flow">[];
-  readonly members: readonly Decoded<"mcr_scan_member">[];
-  readonly announcements: readonly (Decoded<"mcr_scan_announcement"> & { readonly datagram: Uint8Array })[];
+export interface ScanOptions {
+  /** Only the IPv4 that arrives here anyway, and of each packet the beginning. */
+  readonly ingressOnly?: boolean;
+  /** The first packets of each flow that `takeScanPackets` gives. */
+  readonly samples?: number;
+  /** It gives all packets to this port. */
+  readonly wholePort?: number;
 }
 
 /** The parts of one rule table; indices are checked by the shim. */
@@ -87,6 +92,13 @@ const netlinkBytesMax = 8_388_608;
 
 function cString(text: string): Buffer {
   return Buffer.from(`${text}\0`);
+}
+
+/** A copy: the memory goes on changing. */
+function rawPacket(room: ArrayBuffer, at: number): RawPacket {
+  const head = decode("mcr_raw_packet", new DataView(room, at, layouts.mcr_raw_packet.size));
+  const start = at + layouts.mcr_raw_packet.size;
+  return { ...head, bytes: new Uint8Array(room, start, head.captured).slice() };
 }
 
 export class Shim {
@@ -316,11 +328,13 @@ export class Shim {
     return opened((error) => this.#c.mcr_query_ring_open(ifindex, error));
   }
 
-  /** The newest that came since the last call; undefined: none did. No system call. */
-  readQueryRing(ring: QueryRingHandle): Query | undefined {
-    const out = new Uint8Array(layouts.mcr_query.size);
-    const count = this.#c.mcr_query_ring_read(ring, out);
-    return count > 0 ? decode("mcr_query", new DataView(out.buffer)) : undefined;
+  /** The queries since the last call, the newest one first, and no more than `queriesMax` of them. No system call. */
+  readQueryRing(ring: QueryRingHandle): readonly RawPacket[] {
+    const packets = new Uint8Array(queriesMax * rawPacketBytes);
+    const count = this.#c.mcr_query_ring_read(ring, packets);
+    const slot = (index: number) =>
+      rawPacket(packets.buffer, ((count - 1 - index) % queriesMax) * rawPacketBytes);
+    return Array.from({ length: Math.min(count, queriesMax) }, (_, index) => slot(index));
   }
 
   closeQueryRing(ring: QueryRingHandle): void {
@@ -329,11 +343,11 @@ export class Shim {
 
   // -- scan.c
 
-  /**
-   * Listens from now on; `ingressOnly`: only to what arrives anyway, and to the beginning of each packet. Throws
-   * ListenError where one interface is to blame.
-   */
-  openScan(ifindexes: readonly number[], { ingressOnly = false } = {}): ScanHandle {
+  /** Listens from now on. Throws ListenError where one interface is to blame. */
+  openScan(
+    ifindexes: readonly number[],
+    { ingressOnly = false, samples = 0, wholePort = 0 }: ScanOptions = {},
+  ): ScanHandle {
     const indexes = new Uint32Array(ifindexes);
     const options = encode("mcr_scan_options", [
       {
@@ -342,6 +356,8 @@ export class Shim {
         interface_count: indexes.length,
         flows_max: scanFlowsMax,
         ingress_only: Number(ingressOnly),
+        samples,
+        whole_port: wholePort,
       },
     ]);
     const failed = new Uint32Array(1);
@@ -365,24 +381,26 @@ export class Shim {
     return this.#structs("mcr_scan_state", this.#c.mcr_scan_state(scan), 1)[0] as ScanState;
   }
 
-  readScan(scan: ScanHandle): ScanRecord {
-    const state = this.scanState(scan);
-    const announcements = this.#c.mcr_scan_announcements(scan);
-    return {
-      state,
-      flows: this.#structs("mcr_scan_flow", this.#c.mcr_scan_flows(scan), state.flow_count),
-      members: this.#structs("mcr_scan_member", this.#c.mcr_scan_members(scan), state.member_count),
-      announcements: Array.from({ length: state.announcement_count }, (_, i) => {
-        const room = toArrayBuffer(
-          announcements as Pointer,
-          i * scanAnnouncementBytes,
-          scanAnnouncementBytes,
-        );
-        const head = decode("mcr_scan_announcement", new DataView(room));
-        const start = layouts.mcr_scan_announcement.size;
-        return { ...head, datagram: new Uint8Array(room, start, head.bytes).slice() };
-      }),
-    };
+  /** From the position `first` on: flows are added behind, and stay where they are. */
+  scanFlows(scan: ScanHandle, first = 0): readonly CountedFlow[] {
+    const { size } = layouts.mcr_scan_flow;
+    const start = Number(this.#c.mcr_scan_flows(scan)) + first * size;
+    return this.#structs("mcr_scan_flow", start as Pointer, this.scanState(scan).flow_count - first);
+  }
+
+  /** The packets that were kept since the last call. */
+  takeScanPackets(scan: ScanHandle): readonly RawPacket[] {
+    const count = this.scanState(scan).packet_count;
+    if (count === 0) return [];
+    const room = toArrayBuffer(this.#c.mcr_scan_packets(scan) as Pointer, 0, count * rawPacketBytes);
+    const packets = Array.from({ length: count }, (_, i) => rawPacket(room, i * rawPacketBytes));
+    this.#c.mcr_scan_release(scan);
+    return packets;
+  }
+
+  wishForPackets(scan: ScanHandle, wishes: readonly ScanWish[]): void {
+    if (wishes.length > 0)
+      checked(this.#c.mcr_scan_wish(scan, encode("mcr_scan_wish", wishes), wishes.length));
   }
 
   closeScan(scan: ScanHandle): void {

@@ -3,9 +3,10 @@
 // from whom, is evidence. The last one is remembered by the interface's name, also while that is gone.
 import type { Clock } from "../clock.ts";
 import type { Log } from "../log.ts";
-import type { QueryRingHandle, Shim } from "../native/shim.ts";
+import type { QueryRingHandle, RawPacket, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
-import { type Address, addressOf } from "./address.ts";
+import { readIgmp } from "../wire/membership.ts";
+import type { Address } from "./address.ts";
 
 /** A member that nobody has asked for so long is forgotten: RFC 3376 section 8.4, with the usual timers. */
 export const membershipMs = 260_000;
@@ -72,10 +73,8 @@ export class Queriers {
     const elapsedMs = this.deps.clock.elapsedMs();
     for (const [name, network] of this.#networks) {
       const { ring, last, hasQuerier } = network;
-      const query = ring && this.deps.shim.readQueryRing(ring.handle);
-      if (query) {
-        const timeMs = Math.floor(query.time_ns / nsPerMs);
-        const heard = { timeMs, from: addressOf(query.source), version: query.version };
+      const heard = ring && newestQuery(this.deps.shim.readQueryRing(ring.handle));
+      if (heard) {
         network.last = heard;
         network.heardAtMs = elapsedMs;
         network.hasQuerier = true;
@@ -139,6 +138,16 @@ export class Queriers {
     log.warning("Network", `${silence}: a switch that snoops passes nothing on without a querier`);
     onChange("silent", name, last);
   }
+}
+
+/** @param packets the newest one first; some may be damaged. */
+function newestQuery(packets: readonly RawPacket[]): LastQuery | undefined {
+  for (const { bytes, time_ns } of packets) {
+    const query = readIgmp(bytes)?.find(({ kind }) => kind === "query");
+    const timeMs = Math.floor(time_ns / nsPerMs);
+    if (query) return { timeMs, from: bytes.subarray(12, 16).join("."), version: query.version };
+  }
+  return undefined;
 }
 
 function newNetwork(): Network {

@@ -1,12 +1,16 @@
 // What `mcr scan` heard, as data: flows with their rates and kinds, announced names, queriers and members, and the
 // interfaces it listened on. The schema is the form of `mcr scan --json`, which `mcr init --from` reads again.
 import * as v from "valibot";
-import type { ScanRecord } from "../native/shim.ts";
-import { type Address, addressOf, isMulticast, parseAddress } from "./address.ts";
+import { vlanOther } from "../native/layouts.ts";
+import { announcedHint } from "../wire/media.ts";
+import { type ScanKind, scanKinds } from "../wire/recognise.ts";
+import { type Address, isMulticast, parseAddress } from "./address.ts";
+import type { HeardFlow } from "./heard-flows.ts";
+import type { HeardMember } from "./heard-members.ts";
+import type { Heard } from "./hearing.ts";
 import { parseAnnouncement, printableName, type Session } from "./sdp.ts";
 
-export const scanKinds = ["unknown", "mcr", "rtp", "rtcp", "mpeg-ts", "sap", "mdns", "ptp"] as const;
-export type ScanKind = (typeof scanKinds)[number];
+export type { ScanKind };
 
 /** RTP payload types with a meaning of their own, RFC 3551 table 4 and 5: those that multicast carries. */
 const payloadNames: ReadonlyMap<number, string> = new Map([
@@ -32,18 +36,26 @@ const AddressText = v.pipe(
 const GroupText = v.pipe(AddressText, v.check(isMulticast, "is not a group"));
 const Port = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(65_535));
 const Vlan = v.nullable(v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(4095)));
+/** The id of a tag that is not 802.1Q, such as 802.1ad: a network of its own that no rule takes from. */
+const OtherTag = v.optional(
+  v.nullable(v.pipe(v.number(), v.integer(), v.maxValue(4095), v.minValue(0))),
+  null,
+);
 /** Names come from the network, and from files that anybody may have written. */
 const Text = v.pipe(v.string(), v.transform(printableName));
 
 const FlowSchema = v.object({
   interface: Text,
   vlan: Vlan,
+  other_tag: OtherTag,
   /** egress: this host sends it there. */
   direction: v.picklist(["ingress", "egress"]),
   group: GroupText,
   port: Port,
   source: AddressText,
   kind: v.picklist(scanKinds),
+  /** What more is known of it: `universe 7, Console`. */
+  detail: v.optional(v.nullable(Text), null),
   /** Of RTP. */
   payload_type: v.nullable(Count),
   /** Of MPEG-TS, also inside RTP; null where no table of them was seen. */
@@ -60,6 +72,10 @@ const FlowSchema = v.object({
   elsewhere: v.array(v.object({ interface: Text, direction: v.picklist(["ingress", "egress"]) })),
   /** The rule of an mcr that runs on this host and takes it here, or sends it. */
   relayed_by: v.optional(v.nullable(Text), null),
+  /** Of so many packets that were looked at, so many have a UDP checksum that makes every receiver drop them. */
+  checksums: v.optional(v.object({ checked: Count, wrong: Count, unwritten: Count }), {
+    ...{ checked: 0, wrong: 0, unwritten: 0 },
+  }),
 });
 
 const InterfaceSchema = v.object({ name: Text, address: v.nullable(AddressText), mtu: Count });
@@ -67,6 +83,7 @@ const InterfaceSchema = v.object({ name: Text, address: v.nullable(AddressText),
 const QuerierSchema = v.object({
   interface: Text,
   vlan: Vlan,
+  other_tag: OtherTag,
   address: AddressText,
   /** IGMPv3, MLDv2 … */
   protocol: v.picklist(["IGMPv1", "IGMPv2", "IGMPv3", "MLDv1", "MLDv2"]),
@@ -76,6 +93,7 @@ const QuerierSchema = v.object({
 const MemberSchema = v.object({
   interface: Text,
   vlan: Vlan,
+  other_tag: OtherTag,
   group: GroupText,
   address: AddressText,
   protocol: v.picklist(["IGMPv1", "IGMPv2", "IGMPv3", "MLDv1", "MLDv2"]),
@@ -98,23 +116,23 @@ export type ScanFlow = v.InferOutput<typeof FlowSchema>;
 export type ScanInterface = v.InferOutput<typeof InterfaceSchema>;
 
 /** @param interfaces in the order they were listened on. */
-export function toScan(record: ScanRecord, interfaces: readonly ScanInterface[], elapsedMs: number): Scan {
-  const names = announcedNames(record);
+export function toScan(heard: Heard, interfaces: readonly ScanInterface[], elapsedMs: number): Scan {
+  const announced = announcedStreams(heard);
   const nameOf = (index: number) => interfaces[index]?.name ?? "";
-  const heard = record.flows.map((flow): ScanFlow => {
-    const group = addressOf(flow.group);
-    const kind = scanKinds[flow.kind] ?? "unknown";
+  const flows = heard.flows.map((flow): ScanFlow => {
+    const { group, port, recognised } = flow;
+    const { kind, payloadType, programs } = recognised;
+    const { name, encoding } = announced.get(`${group} ${port}`) ?? {};
+    const detail = kind === "rtp" && encoding !== undefined ? announcedHint(encoding) : recognised.detail;
     return {
       interface: nameOf(flow.interface),
-      vlan: flow.vlan || null,
-      direction: flow.is_egress ? "egress" : "ingress",
-      group,
-      port: flow.port,
-      source: addressOf(flow.source),
-      kind,
-      payload_type: kind === "rtp" ? flow.payload_type : null,
-      programs: flow.programs || null,
-      name: names.get(`${group} ${flow.port}`) ?? null,
+      ...tagOf(flow),
+      direction: flow.isEgress ? "egress" : "ingress",
+      ...{ group, port, source: flow.source, kind },
+      detail: detail ?? null,
+      payload_type: kind === "rtp" ? (payloadType ?? null) : null,
+      programs: programs ?? null,
+      name: name || null,
       packets: flow.packets,
       bytes: flow.bytes,
       bytes_min: flow.bytes_min,
@@ -122,59 +140,72 @@ export function toScan(record: ScanRecord, interfaces: readonly ScanInterface[],
       ...ratesOf(flow, elapsedMs),
       elsewhere: [],
       relayed_by: null,
+      checksums: flow.checksums,
     };
   });
-  const { state } = record;
+  const { missed } = heard;
   return {
     seconds: Math.round(elapsedMs / 100) / 10,
     interfaces: [...interfaces],
-    flows: withElsewhere(heard).sort(byGroup),
-    queriers: record.members
-      .filter(({ kind }) => kind === query)
+    flows: withElsewhere(flows).sort(byGroup),
+    queriers: heard.members
+      .filter(({ kind }) => kind === "query")
       .map((member) => ({
         interface: nameOf(member.interface),
-        vlan: member.vlan || null,
-        address: addressOf(member.address),
+        ...tagOf(member),
+        address: member.address,
         protocol: protocolOf(member),
         queries: member.packets,
       })),
-    members: record.members
-      .filter(({ kind, group }) => kind !== query && isMulticast(addressOf(group)))
+    members: heard.members
+      .filter(({ kind, group }) => kind !== "query" && isMulticast(group))
       .map((member) => ({
         interface: nameOf(member.interface),
-        vlan: member.vlan || null,
-        group: addressOf(member.group),
-        address: addressOf(member.address),
+        ...tagOf(member),
+        group: member.group,
+        address: member.address,
         protocol: protocolOf(member),
-        state: member.kind === leave ? ("left" as const) : ("member" as const),
-        is_this_host: member.is_egress === 1,
+        state: member.kind === "leave" ? ("left" as const) : ("member" as const),
+        is_this_host: member.isEgress,
       })),
     missed: {
-      ring_full: state.ring_drops,
-      table_full: state.flows_refused + state.members_refused + state.announcements_refused,
-      malformed: state.malformed,
+      ring_full: missed.ringFull,
+      table_full: missed.flowsFull + missed.othersFull,
+      malformed: missed.malformed,
     },
   };
 }
 
-// enum mcr_scan_member_kind
-const query = 0;
-const leave = 2;
+function tagOf({ vlan }: Pick<HeardFlow, "vlan">) {
+  const isOther = vlan >= vlanOther;
+  return { vlan: isOther ? null : vlan || null, other_tag: isOther ? vlan - vlanOther : null };
+}
 
-/** `RTP 33 (MPEG-TS), 2 programs` */
-export function formatKind({
-  kind,
-  payload_type,
-  programs,
-}: Pick<ScanFlow, "kind" | "payload_type" | "programs">): string {
-  const counted = programs === null ? "" : `, ${programs} program${programs === 1 ? "" : "s"}`;
+/** `4 of 4 packets`; undefined where all checksums that were looked at are good. */
+export function wrongChecksums({ checksums: { checked, wrong } }: ScanFlow): string | undefined {
+  return wrong === 0 ? undefined : `${wrong} of ${checked} packets`;
+}
+
+/** Nobody receives the stream: every packet of it that was looked at has a wrong checksum. */
+export function isDropped({ checksums: { checked, wrong } }: ScanFlow): boolean {
+  return wrong > 0 && wrong === checked;
+}
+
+/** `RTP 33 (MPEG-TS), 2 programs`, `sACN, universe 7` */
+export function formatKind(flow: Pick<ScanFlow, "kind" | "payload_type" | "programs" | "detail">): string {
+  const { programs, detail } = flow;
+  const counted = programs === null ? null : `${programs} program${programs === 1 ? "" : "s"}`;
+  return [kindName(flow), counted, detail].filter((part) => part !== null).join(", ");
+}
+
+function kindName({ kind, payload_type }: Pick<ScanFlow, "kind" | "payload_type">): string {
   switch (kind) {
     case "rtp": {
       const name = payloadNames.get(payload_type ?? -1);
-      return `RTP ${payload_type}${name === undefined ? "" : ` (${name})`}${counted}`;
+      return `RTP ${payload_type}${name === undefined ? "" : ` (${name})`}`;
     }
     case "mpeg-ts":
-      return `MPEG-TS${counted}`;
+      return "MPEG-TS";
     case "mcr":
       return "mcr send";
     case "rtcp":
@@ -185,6 +216,20 @@ export function formatKind({
       return "mDNS";
     case "ptp":
       return "PTP";
+    case "sacn":
+      return "sACN";
+    case "art-net":
+      return "Art-Net";
+    case "ssdp":
+      return "SSDP";
+    case "ws-discovery":
+      return "WS-Discovery";
+    case "knx":
+      return "KNX/IP";
+    case "dante":
+      return "Dante";
+    case "market-data":
+      return "market data";
     case "unknown":
       return "unknown";
   }
@@ -212,24 +257,27 @@ function round(value: number): number {
   return value >= 100 ? Math.round(value) : Math.round(value * 100) / 100;
 }
 
-function protocolOf({ address, version }: { readonly address: Uint8Array; readonly version: number }) {
-  const isIpv6 = addressOf(address).includes(":");
+function protocolOf({ address, version }: HeardMember) {
+  const isIpv6 = address.includes(":");
   if (isIpv6) return version === 2 ? "MLDv2" : "MLDv1";
   return version === 3 ? "IGMPv3" : version === 2 ? "IGMPv2" : "IGMPv1";
 }
 
 /** By "group port". A session of several streams numbers them, so that no two have one name. */
-function announcedNames({ announcements }: ScanRecord): ReadonlyMap<string, string> {
-  const names = new Map<string, string>();
+function announcedStreams({
+  announcements,
+}: Heard): ReadonlyMap<string, { readonly name: string; readonly encoding?: string | undefined }> {
+  const found = new Map<string, { readonly name: string; readonly encoding?: string | undefined }>();
   const sessions = announcements
-    .map(({ datagram }) => parseAnnouncement(datagram))
+    .map(parseAnnouncement)
     .filter((session): session is Session => session !== undefined);
-  for (const { name, streams } of sessions) {
-    if (name === "") continue;
-    for (const { group, port, media } of streams)
-      names.set(`${group} ${port}`, streams.length === 1 ? name : `${name} ${media}`);
-  }
-  return names;
+  for (const { name, streams } of sessions)
+    for (const { group, port, media, encoding } of streams) {
+      const whole = name === "" || streams.length === 1 ? name : `${name} ${media}`;
+      const before = found.get(`${group} ${port}`)?.name ?? "";
+      found.set(`${group} ${port}`, { name: whole || before, encoding });
+    }
+  return found;
 }
 
 function withElsewhere(flows: readonly ScanFlow[]): ScanFlow[] {
@@ -256,6 +304,7 @@ function byGroup(a: ScanFlow, b: ScanFlow): number {
   return (
     a.interface.localeCompare(b.interface) ||
     (a.vlan ?? 0) - (b.vlan ?? 0) ||
+    (a.other_tag ?? -1) - (b.other_tag ?? -1) ||
     compareAddresses(a.group, b.group) ||
     a.port - b.port ||
     compareAddresses(a.source, b.source)

@@ -12,6 +12,8 @@ export interface AnnouncedStream {
   readonly port: number;
   /** video, audio, application … */
   readonly media: string;
+  /** Of its first payload type: `L24/48000/2`. */
+  readonly encoding?: string | undefined;
 }
 
 /** Text longer than this is no name. */
@@ -38,9 +40,9 @@ const compressed = 0x01;
 
 export function parseSession(text: string): Session | undefined {
   let name = "";
-  let media: { readonly kind: string; readonly port: number } | undefined;
+  let media: Media | undefined;
   let common: readonly Address[] = [];
-  const found: { kind: string; port: number; groups: readonly Address[] }[] = [];
+  const found: (Media & { groups: readonly Address[]; encoding?: string | undefined })[] = [];
   for (const line of text.split(/\r?\n|\r|\0/)) {
     const value = line.slice(2);
     if (line.startsWith("s=")) name ||= printableName(value);
@@ -52,19 +54,36 @@ export function parseSession(text: string): Session | undefined {
       const last = found.at(-1);
       if (media === undefined) common = groups;
       else if (last) last.groups = groups;
+    } else if (line.startsWith("a=rtpmap:")) {
+      const last = found.at(-1);
+      if (media && last) last.encoding ??= readEncoding(value, last.payloadType);
     }
   }
-  const streams = found.flatMap(({ kind, port, groups }) =>
-    (groups.length > 0 ? groups : common).map((group) => ({ group, port, media: kind })),
+  const streams = found.flatMap(({ kind, port, groups, encoding }) =>
+    (groups.length > 0 ? groups : common).map((group) => ({ group, port, media: kind, encoding })),
   );
   return name === "" && streams.length === 0 ? undefined : { name, streams: streams.slice(0, streamsMax) };
 }
 
-/** `video 5004 RTP/AVP 33`, `audio 5004/2 RTP/AVP 96`: of several port pairs the first. */
-function readMedia(value: string): { kind: string; port: number } | undefined {
-  const [, kind = "", portText = ""] = /^([\w-]{1,16}) (\d{1,5})(?:\/\d+)? /.exec(`${value} `) ?? [];
+interface Media {
+  readonly kind: string;
+  readonly port: number;
+  /** The first of those it lists, as text. */
+  readonly payloadType: string;
+}
+
+/** `video 5004 RTP/AVP 33`, `audio 5004/2 RTP/AVP 96 97`: of several port pairs the first. */
+function readMedia(value: string): Media | undefined {
+  const [, kind = "", portText = "", payloadType = ""] =
+    /^([\w-]{1,16}) (\d{1,5})(?:\/\d+)? (?:\S+ (\d{1,3})\b)?/.exec(`${value} `) ?? [];
   const port = Number(portText);
-  return kind !== "" && port >= 1 && port <= 65_535 ? { kind, port } : undefined;
+  return kind !== "" && port >= 1 && port <= 65_535 ? { kind, port, payloadType } : undefined;
+}
+
+/** `rtpmap:97 L24/48000/2`; undefined for another payload type. */
+function readEncoding(value: string, payloadType: string): string | undefined {
+  const [, type, encoding] = /^rtpmap:(\d{1,3}) ([\w.-]{1,32}\/\d{1,9}(?:\/\d{1,3})?)\s*$/.exec(value) ?? [];
+  return type === payloadType ? encoding : undefined;
 }
 
 /** `IN IP4 239.1.1.1/32`, with `/3` behind the TTL for three groups in a row; IPv6 has no TTL. */

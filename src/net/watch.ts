@@ -2,14 +2,17 @@
 // `mcr show flows`, in the running mcr, and `mcr explain`. It leaves the interfaces as they are and the event loop free:
 // the rings are emptied now and then. It needs CAP_NET_RAW. IPv4 only, as the rules are.
 import { scanInterfacesMax } from "../native/layouts.ts";
-import { ListenError, type ScanHandle, type ScanRecord, type Shim } from "../native/shim.ts";
+import { ListenError, type ScanHandle, type Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
-import { type Address, addressFamily, addressOf } from "./address.ts";
+import type { Address } from "./address.ts";
+import type { HeardFlow } from "./heard-flows.ts";
+import type { HeardMember } from "./heard-members.ts";
+import { type Heard, Hearing, type HearingShim } from "./hearing.ts";
 
 /** Of one (interface, VLAN, source, destination, port). Sizes and bytes are of the UDP payload. */
 export interface WatchedFlow {
   readonly interface: string;
-  /** 0: untagged. */
+  /** 0: untagged. Above 4095: 4096 more than the id of a tag that is not 802.1Q. */
   readonly vlan: number;
   readonly source: Address;
   readonly destination: Address;
@@ -22,14 +25,11 @@ export interface WatchedFlow {
   readonly last_ms: number;
 }
 
-/** In the order of c/mcr.h, enum mcr_scan_member_kind. */
-const igmpKinds = ["query", "report", "leave"] as const;
-
 /** Of one (interface, VLAN, source, group), and whether it asks or answers. */
 export interface WatchedIgmp {
   readonly interface: string;
   readonly vlan: number;
-  readonly kind: (typeof igmpKinds)[number];
+  readonly kind: HeardMember["kind"];
   readonly source: Address;
   /** The group; of a query for any group 224.0.0.1, where it is sent to. */
   readonly destination: Address;
@@ -48,7 +48,7 @@ export interface Watched {
   readonly failures: readonly { readonly interface: string; readonly reason: string }[];
 }
 
-export type WatchShim = Pick<Shim, "openScan" | "runScan" | "readScan" | "closeScan">;
+export type WatchShim = Pick<Shim, "openScan" | "runScan" | "closeScan"> & HearingShim;
 
 interface Interface {
   readonly name: string;
@@ -71,6 +71,7 @@ const nsPerMs = 1_000_000;
 interface Opened {
   readonly names: readonly string[];
   readonly scan: ScanHandle;
+  readonly hearing: Hearing;
 }
 
 export async function watchWire({
@@ -89,18 +90,21 @@ export async function watchWire({
     let endedMs = beganMs;
     while (endedMs - beganMs < durationMs && opened.length > 0) {
       await pause(Math.min(readEveryMs, Math.max(1, durationMs - (endedMs - beganMs))));
-      for (const { scan } of opened) shim.runScan(scan, 0);
+      for (const { scan, hearing } of opened) {
+        shim.runScan(scan, 0);
+        hearing.take();
+      }
       endedMs = nowMs();
     }
-    const records = opened.map(({ names, scan }) => ({ names, record: shim.readScan(scan) }));
-    const total = (of: (state: ScanRecord["state"]) => number) =>
-      records.reduce((sum, { record }) => sum + of(record.state), 0);
+    const all = opened.map(({ names, hearing }) => ({ names, heard: hearing.all() }));
+    const total = (of: (missed: Heard["missed"]) => number) =>
+      all.reduce((sum, { heard }) => sum + of(heard.missed), 0);
     return {
       seconds: (endedMs - beganMs) / 1000,
-      flows: records.flatMap(({ names, record }) => flowsOf(names, record)),
-      igmp: records.flatMap(({ names, record }) => igmpOf(names, record)),
-      dropped: total((state) => state.ring_drops),
-      overflow: total((state) => state.flows_refused),
+      flows: all.flatMap(({ names, heard }) => heard.flows.map((flow) => watchedFlow(names, flow))),
+      igmp: all.flatMap(({ names, heard }) => heard.members.map((member) => watchedIgmp(names, member))),
+      dropped: total(({ ringFull }) => ringFull),
+      overflow: total(({ flowsFull }) => flowsFull),
       failures,
     };
   } finally {
@@ -121,7 +125,11 @@ function openAll(
       interfaces.map(({ ifindex }) => ifindex),
       { ingressOnly: true },
     );
-    opened.push({ names: interfaces.map(({ name }) => name), scan });
+    opened.push({
+      names: interfaces.map(({ name }) => name),
+      scan,
+      hearing: new Hearing(shim, scan),
+    });
   } catch (error) {
     if (!(error instanceof SystemError)) throw error;
     const isBad = (_: Interface, index: number) => !(error instanceof ListenError) || index === error.index;
@@ -144,33 +152,29 @@ function cure(name: string, { code }: SystemError): string {
   return code === "ENOMEM" ? "it takes 8 MiB of kernel memory" : `check ip link show ${name}`;
 }
 
-function flowsOf(names: readonly string[], { flows }: ScanRecord): readonly WatchedFlow[] {
-  return flows.filter(isIpv4).map((flow) => ({
+function watchedFlow(names: readonly string[], flow: HeardFlow): WatchedFlow {
+  return {
     interface: names[flow.interface] ?? "",
     vlan: flow.vlan,
-    source: addressOf(flow.source),
-    destination: addressOf(flow.group),
+    source: flow.source,
+    destination: flow.group,
     port: flow.port,
     packets: flow.packets,
     bytes: flow.bytes,
     size_min: flow.bytes_min,
     size_max: flow.bytes_max,
     last_ms: flow.last_ns / nsPerMs,
-  }));
+  };
 }
 
-function igmpOf(names: readonly string[], { members }: ScanRecord): readonly WatchedIgmp[] {
-  return members.filter(isIpv4).map((member) => ({
+function watchedIgmp(names: readonly string[], member: HeardMember): WatchedIgmp {
+  return {
     interface: names[member.interface] ?? "",
     vlan: member.vlan,
-    kind: igmpKinds[member.kind] ?? "report",
-    source: addressOf(member.address),
-    destination: addressOf(member.group).replace("0.0.0.0", "224.0.0.1"),
+    kind: member.kind,
+    source: member.address,
+    destination: member.group.replace("0.0.0.0", "224.0.0.1"),
     packets: member.packets,
     last_ms: member.last_ns / nsPerMs,
-  }));
-}
-
-function isIpv4({ group }: { readonly group: Uint8Array }): boolean {
-  return addressFamily(addressOf(group)) === 4;
+  };
 }

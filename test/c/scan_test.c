@@ -1,6 +1,6 @@
 /*
  * c/scan.c: a scan of lo, which both sends and receives what is sent there,
- * and the options that it refuses. What becomes of frames: heard_test.c.
+ * and the options that it refuses. What becomes of frames: flow_table_test.c.
  */
 #define _GNU_SOURCE
 #include "check.h"
@@ -27,14 +27,14 @@ static void test_refused(void)
 		int32_t error;
 		uint32_t failed;
 	} rows[] = {
-		{ "no interface", { indexes, 0, 0, 16, 0, 0 }, -EINVAL, UINT32_MAX },
+		{ "no interface", { indexes, 0, 0, 16, 0, 0, 0 }, -EINVAL, UINT32_MAX },
 		{ "too many interfaces",
-		  { indexes, 0, MCR_SCAN_INTERFACES_MAX + 1, 16, 0, 0 },
+		  { indexes, 0, MCR_SCAN_INTERFACES_MAX + 1, 16, 0, 0, 0 },
 		  -EINVAL,
 		  UINT32_MAX },
-		{ "no room for flows", { indexes, 0, 1, 0, 0, 0 }, -EINVAL, UINT32_MAX },
-		{ "any interface", { indexes, 0, 2, 16, 0, 0 }, -ENODEV, 1 },
-		{ "an interface that is not there", { indexes + 2, 0, 1, 16, 1, 0 }, -ENODEV, 0 },
+		{ "no room for flows", { indexes, 0, 1, 0, 0, 0, 0 }, -EINVAL, UINT32_MAX },
+		{ "any interface", { indexes, 0, 2, 16, 0, 0, 0 }, -ENODEV, 1 },
+		{ "an interface that is not there", { indexes + 2, 0, 1, 16, 1, 0, 0 }, -ENODEV, 0 },
 	};
 
 	for (size_t i = 0; i < COUNT(rows); i++) {

@@ -1,9 +1,9 @@
 // Who asks for members: what is remembered of an interface, when one listens there, and which queries are news.
 
 import { describe, expect, test } from "bun:test";
-import type { Query, QueryRingHandle } from "../../src/native/shim.ts";
-import { addressBytes } from "../../src/net/address.ts";
+import type { QueryRingHandle, RawPacket } from "../../src/native/shim.ts";
 import { type QuerierShim, Queriers } from "../../src/net/queriers.ts";
+import { igmpQuery, rawPacket } from "../support/control-packets.ts";
 import { type ErrnoName, queryRingHandle, recordedLog, startMs, systemError } from "../support/fakes.ts";
 
 class FakeQueryRings implements QuerierShim {
@@ -12,7 +12,7 @@ class FakeQueryRings implements QuerierShim {
   readonly open = new Map<QueryRingHandle, number>();
   opened = 0;
   /** ifindex → what the next read gives. */
-  readonly queries = new Map<number, Query>();
+  readonly queries = new Map<number, readonly RawPacket[]>();
 
   openQueryRing(ifindex: number): QueryRingHandle {
     if (this.refusal) throw systemError(this.refusal);
@@ -21,11 +21,11 @@ class FakeQueryRings implements QuerierShim {
     this.open.set(ring, ifindex);
     return ring;
   }
-  readQueryRing(ring: QueryRingHandle): Query | undefined {
+  readQueryRing(ring: QueryRingHandle): readonly RawPacket[] {
     const ifindex = this.#ifindexOf(ring);
-    const query = this.queries.get(ifindex);
+    const packets = this.queries.get(ifindex) ?? [];
     this.queries.delete(ifindex);
-    return query;
+    return packets;
   }
   closeQueryRing(ring: QueryRingHandle): void {
     this.#ifindexOf(ring);
@@ -55,7 +55,13 @@ function setUp() {
       new Map(Object.entries(captured).map(([name, ifindex]) => [name, { ifindex }])),
     );
   const hear = (ifindex: number, from: string, version = 2) => {
-    shim.queries.set(ifindex, { source: addressBytes(from), time_ns: recorded.clock.nowMs() * 1e6, version });
+    const time_ns = recorded.clock.nowMs() * 1e6;
+    const damaged = igmpQuery("10.9.9.9", 2).with(27, 1);
+    shim.queries.set(ifindex, [
+      rawPacket({ bytes: damaged, time_ns }),
+      rawPacket({ bytes: igmpQuery(from, version), time_ns }),
+      rawPacket({ bytes: igmpQuery("10.8.8.8", 2), time_ns: time_ns - 1e9 }),
+    ]);
     queriers.take();
   };
   const pass = (ms: number) => {
@@ -95,7 +101,7 @@ describe("an interface where groups are joined", () => {
     listen(["veth1"], { veth1: 3 });
     listen(["veth1"], { veth1: 3 });
     expect(shim.opened).toBe(1);
-    shim.queries.set(3, { source: addressBytes("10.0.0.1"), time_ns: startMs * 1e6, version: 2 });
+    shim.queries.set(3, [rawPacket({ bytes: igmpQuery("10.0.0.1", 2), time_ns: startMs * 1e6 })]);
     pass(1_000);
     listen(["veth1"], { veth1: 9 });
     expect([...shim.open.values()]).toEqual([9]);

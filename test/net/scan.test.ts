@@ -7,37 +7,38 @@ import { planRules, streamsOn } from "../../src/commands/init-plan.ts";
 import { markRelayed } from "../../src/commands/relayed.ts";
 import { formatScan, formatScanToml } from "../../src/commands/scan-report.ts";
 import { parseConfig } from "../../src/config/parse.ts";
-import type { ScanRecord } from "../../src/native/shim.ts";
-import { addressBytes } from "../../src/net/address.ts";
+import type { HeardFlow } from "../../src/net/heard-flows.ts";
+import type { HeardMember } from "../../src/net/heard-members.ts";
+import type { Heard } from "../../src/net/hearing.ts";
 import { ScanSchema, toScan } from "../../src/net/scan.ts";
 import { heardFlow, heardScan } from "../support/scans.ts";
 
-const state = {
-  ...{ frames: 100, flow_count: 1, member_count: 2, announcement_count: 1, flows_refused: 0 },
-  ...{ members_refused: 0, announcements_refused: 0, malformed: 0, ring_drops: 0 },
+const flow: HeardFlow = {
+  ...{
+    group: "239.1.1.1",
+    source: "10.0.0.1",
+    packets: 501,
+    bytes: 501_000,
+    interface: 0,
+    vlan: 0,
+    port: 5004,
+  },
+  ...{ first_ns: 1e18, last_ns: 1e18 + 5e9, bytes_min: 1000, bytes_max: 1000, isEgress: false },
+  recognised: { kind: "rtp", payloadType: 96, ssrc: 1 },
+  checksums: { checked: 4, wrong: 0, unwritten: 0 },
 };
-const flow = {
-  ...{ group: addressBytes("239.1.1.1"), source: addressBytes("10.0.0.1"), packets: 501, bytes: 501_000 },
-  ...{ first_ns: 1e18, last_ns: 1e18 + 5e9, bytes_min: 1000, bytes_max: 1000, interface: 0, ssrc: 1 },
-  ...{ port: 5004, vlan: 0, programs: 0, kind: 2, payload_type: 96, is_egress: 0 },
-};
-const member = {
-  ...{ address: addressBytes("10.0.0.9"), group: addressBytes("239.1.1.1"), packets: 2, last_ns: 1 },
-  ...{ interface: 1, vlan: 0, kind: 1, version: 3, is_egress: 0 },
+const member: HeardMember = {
+  ...{ address: "10.0.0.9", group: "239.1.1.1", packets: 2, last_ns: 1, interface: 1, vlan: 0 },
+  ...{ kind: "report", version: 3, isEgress: false },
 };
 const sap = Buffer.from(
   "\x20\0\0\x01\x0a\0\0\x01v=0\ns=Studio A\nc=IN IP4 239.1.1.1/8\nm=video 5004 RTP/AVP 96\n",
 );
-const record: ScanRecord = {
-  state,
-  flows: [flow, { ...flow, interface: 1, is_egress: 1, source: addressBytes("10.0.1.1") }],
-  members: [
-    member,
-    { ...member, kind: 0, group: addressBytes("0.0.0.0"), address: addressBytes("10.0.1.254") },
-  ],
-  announcements: [
-    { source: flow.source, last_ns: 1, interface: 0, vlan: 0, bytes: sap.length, datagram: sap },
-  ],
+const record: Heard = {
+  flows: [flow, { ...flow, interface: 1, isEgress: true, source: "10.0.1.1" }],
+  members: [member, { ...member, kind: "query", group: "0.0.0.0", address: "10.0.1.254" }],
+  announcements: [sap],
+  missed: { ringFull: 0, flowsFull: 0, othersFull: 0, malformed: 0 },
 };
 const interfaces = [
   { name: "eth0", address: "10.0.0.2", mtu: 1500 },
@@ -55,6 +56,13 @@ describe("a scan", () => {
     });
     expect(scan.queriers).toMatchObject([{ interface: "eth1", address: "10.0.1.254", protocol: "IGMPv3" }]);
     expect(scan.members).toMatchObject([{ group: "239.1.1.1", address: "10.0.0.9", state: "member" }]);
+  });
+
+  test("takes what RTP carries from its announcement", () => {
+    const text = sap.toString("latin1").replace("video", "audio");
+    const audio = Buffer.from(`${text}a=rtpmap:96 L24/48000/2\n`, "latin1");
+    const [first] = toScan({ ...record, announcements: [audio] }, interfaces, 5000).flows;
+    expect(first?.detail).toBe("L24/48000/2, hint: AES67 or ST 2110-30 audio");
   });
 
   test("reads again what it prints as JSON", () => {
@@ -101,6 +109,22 @@ describe("a scan", () => {
     expect(formatScan(heardScan(flows), 200)).not.toContain("RELAYED BY");
   });
 
+  test("says where checksums are wrong, and of a tag that is not 802.1Q that it is none", () => {
+    const flows = [
+      heardFlow({ checksums: { checked: 4, wrong: 4, unwritten: 4 } }),
+      heardFlow({ port: 5002, checksums: { checked: 4, wrong: 1, unwritten: 0 } }),
+      heardFlow({ port: 5003, other_tag: 7 }),
+    ];
+    const text = formatScan(heardScan(flows), 200);
+    expect(text).toMatch(/^eth0 +239\.1\.1\.1:5001 .* 4 of 4 packets$/m);
+    expect(text).toMatch(/^eth0 +239\.1\.1\.1:5002 .* 1 of 4 packets$/m);
+    expect(text).toMatch(/^eth0 tag 7 \(not 802\.1Q\) +239\.1\.1\.1:5003/m);
+    expect(text).toContain("UDP checksums of 1 stream are wrong: receivers drop such packets");
+    const tagged = toScan({ ...record, flows: [{ ...flow, vlan: 0x1000 | 7 }] }, interfaces, 5000);
+    expect(tagged.flows[0]).toMatchObject({ vlan: null, other_tag: 7 });
+    expect(v.parse(ScanSchema, JSON.parse(JSON.stringify(tagged)))).toEqual(tagged);
+  });
+
   test("of nothing says what to try", () => {
     expect(formatScan(heardScan([]), 200)).toContain("--join");
   });
@@ -121,6 +145,22 @@ describe("rules from a scan", () => {
       ["udp-239.1.1.1-x50", "239.1.1.1-239.1.1.50", "5001-5050"],
       ["bob-s-tv", "239.1.2.1", 5004],
     ]);
+  });
+
+  test("are left out with a sentence where they would take nothing", () => {
+    const flows = [
+      heardFlow({ checksums: { checked: 4, wrong: 4, unwritten: 4 } }),
+      heardFlow({ port: 5002, checksums: { checked: 3, wrong: 3, unwritten: 0 } }),
+      heardFlow({ port: 5003, other_tag: 7 }),
+      heardFlow({ port: 5004, checksums: { checked: 4, wrong: 1, unwritten: 0 } }),
+    ];
+    const text = formatScanToml(heardScan(flows), "eth1");
+    expect(parseConfig(text, "").rules.map(({ ingress }) => ingress.port)).toEqual([5004]);
+    expect(text).toMatch(
+      /^# Left out of eth0: its UDP checksums .* taken at its sender\)\n# {3}239\.1\.1\.1:5001$/m,
+    );
+    expect(text).toMatch(/^# Left out of eth0: its UDP checksums .* does mcr\n# {3}239\.1\.1\.1:5002$/m);
+    expect(text).toMatch(/^# Left out of eth0: its tag .*\n# {3}239\.1\.1\.1:5003$/m);
   });
 
   test("keep distances when they are mapped, and names apart from those that are taken", () => {

@@ -73,6 +73,18 @@ describe("a session", () => {
     expect(last?.streams).toHaveLength(1);
   });
 
+  test("names the encoding of each stream's first payload type", () => {
+    const text = [
+      ...["v=0", "s=x", "c=IN IP4 239.1.1.1/16", "m=video 20000 RTP/AVP 112", "a=rtpmap:112 raw/90000"],
+      ...["m=audio 5004 RTP/AVP 97 98", "a=rtpmap:98 L16/48000/2", "a=rtpmap:97 L24/48000/8"],
+      ...["m=audio 5006 RTP/AVP 96", "a=rtpmap:96 \x1b[31m/1", "m=audio 5008 RTP/AVP 0"],
+    ];
+    expect(parseSession(text.join("\r\n"))?.streams.map(({ encoding }) => encoding)).toEqual([
+      ...["raw/90000", "L24/48000/8"],
+      ...[undefined, undefined],
+    ]);
+  });
+
   test("of unicast, or of ports that are none, has no streams", () => {
     expect(parseSession("s=x\nc=IN IP4 10.0.0.1\nm=audio 5004 RTP/AVP 0\n")?.streams).toEqual([]);
     expect(

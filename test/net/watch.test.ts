@@ -1,50 +1,31 @@
 // Watching interfaces: read often, every scan closed, and one that cannot be opened named with its cure.
 
 import { expect, test } from "bun:test";
-import { ListenError, type ScanHandle, type ScanRecord } from "../../src/native/shim.ts";
+import { type CountedFlow, ListenError, type RawPacket, type ScanHandle } from "../../src/native/shim.ts";
 import { SystemError } from "../../src/native/system-error.ts";
 import { addressBytes } from "../../src/net/address.ts";
 import { type WatchShim, watchWire } from "../../src/net/watch.ts";
+import { igmpLeave, igmpQuery, rawPacket } from "../support/control-packets.ts";
 
-const record: ScanRecord = {
-  state: {
-    ...{ frames: 1000, flow_count: 2, member_count: 3, announcement_count: 0, flows_refused: 3 },
-    ...{ members_refused: 1, announcements_refused: 1, malformed: 1, ring_drops: 2 },
-  },
-  flows: [
-    {
-      ...{ group: addressBytes("239.1.1.1"), source: addressBytes("10.0.0.1"), interface: 1, vlan: 5 },
-      ...{ packets: 1000, bytes: 1_024_000, bytes_min: 1000, bytes_max: 1100, port: 5001 },
-      ...{
-        first_ns: 1e18,
-        last_ns: 1e18 + 1e9,
-        ssrc: 0,
-        programs: 0,
-        kind: 0,
-        payload_type: 0,
-        is_egress: 0,
-      },
-    },
-    {
-      ...{ group: addressBytes("ff02::fb"), source: addressBytes("fe80::1"), interface: 0, vlan: 0 },
-      ...{ packets: 1, bytes: 100, bytes_min: 100, bytes_max: 100, port: 5353 },
-      ...{ first_ns: 1e18, last_ns: 1e18, ssrc: 0, programs: 0, kind: 6, payload_type: 0, is_egress: 0 },
-    },
-  ],
-  members: [
-    { address: "10.0.0.254", group: "0.0.0.0", kind: 0, version: 3 },
-    { address: "10.0.0.9", group: "239.1.1.1", kind: 2, version: 2 },
-    { address: "fe80::1", group: "ff15::1", kind: 1, version: 2 },
-  ].map(({ address, group, ...rest }) => ({
-    ...{ address: addressBytes(address), group: addressBytes(group), ...rest },
-    ...{ packets: 2, last_ns: 1e18, interface: 0, vlan: 0, is_egress: 0 },
-  })),
-  announcements: [],
+const state = {
+  ...{ frames: 1000, flow_count: 1, packet_count: 2, flows_refused: 3, packets_refused: 1 },
+  ...{ malformed: 1, ring_drops: 2 },
 };
+const counted: CountedFlow = {
+  ...{ group: addressBytes("239.1.1.1"), source: addressBytes("10.0.0.1"), interface: 1, vlan: 5 },
+  ...{ packets: 1000, bytes: 1_024_000, bytes_min: 1000, bytes_max: 1100, port: 5001 },
+  ...{ first_ns: 1e18, last_ns: 1e18 + 1e9, is_egress: 0 },
+};
+const packets: readonly RawPacket[] = [
+  rawPacket({ bytes: igmpQuery("10.0.0.254", 3) }),
+  rawPacket({ bytes: igmpLeave("10.0.0.9", "239.1.1.1") }),
+  rawPacket({ bytes: igmpQuery("10.0.0.254", 3) }),
+];
 
 /** Of scans that are numbered as they are opened. */
 function fakeShim(failing: ReadonlyMap<number, number> = new Map()) {
   const calls = { reads: 0, open: 0, opened: [] as (readonly number[])[] };
+  const taken = new Set<ScanHandle>();
   const shim: WatchShim = {
     openScan(ifindexes, options) {
       expect(options).toEqual({ ingressOnly: true });
@@ -57,7 +38,14 @@ function fakeShim(failing: ReadonlyMap<number, number> = new Map()) {
       expect(budgetMs).toBe(0);
       calls.reads += 1;
     },
-    readScan: () => record,
+    scanState: () => state,
+    scanFlows: (_, first = 0) => [counted].slice(first),
+    takeScanPackets: (scan) => {
+      const isFirst = !taken.has(scan);
+      taken.add(scan);
+      return isFirst ? packets : [];
+    },
+    wishForPackets: (_, wishes) => expect(wishes).toEqual([]),
     closeScan() {
       calls.open -= 1;
     },
@@ -109,7 +97,14 @@ test("IGMP stands by itself, with the group that it is about", async () => {
   const { igmp } = await watch(fakeShim().shim);
   expect(igmp).toMatchObject([
     { interface: "eth0", kind: "query", source: "10.0.0.254", destination: "224.0.0.1", packets: 2 },
-    { interface: "eth0", kind: "leave", source: "10.0.0.9", destination: "239.1.1.1", last_ms: 1e12 },
+    {
+      interface: "eth0",
+      kind: "leave",
+      source: "10.0.0.9",
+      destination: "239.1.1.1",
+      packets: 1,
+      last_ms: 1e12,
+    },
   ]);
 });
 

@@ -5,12 +5,12 @@ import type { Scan, ScanFlow } from "../../src/net/scan.ts";
 export function heardFlow(changes: Partial<ScanFlow> = {}): ScanFlow {
   return {
     interface: "eth0",
-    vlan: null,
+    ...{ vlan: null, other_tag: null },
     direction: "ingress",
     group: "239.1.1.1",
     port: 5001,
     source: "10.0.0.1",
-    kind: "unknown",
+    ...{ kind: "unknown", detail: null },
     payload_type: null,
     programs: null,
     name: null,
@@ -20,7 +20,7 @@ export function heardFlow(changes: Partial<ScanFlow> = {}): ScanFlow {
     bytes_max: 1316,
     packets_per_second: 100,
     bits_per_second: 1_052_800,
-    ...{ elsewhere: [], relayed_by: null },
+    ...{ elsewhere: [], relayed_by: null, checksums: { checked: 4, wrong: 0, unwritten: 0 } },
     ...changes,
   };
 }
