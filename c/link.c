@@ -184,9 +184,10 @@ static int send_as_frame(int fd, const struct mcr_header *run, uint16_t number,
 	return sendmsg(fd, &message, MSG_DONTWAIT) < 0 ? errno : 0;
 }
 
+/* ENXIO: the interface was taken away, and the kernel has unbound the socket for good. */
 static bool refuses_frames(int error)
 {
-	return error == EINVAL || error == EIO || error == EOPNOTSUPP;
+	return error == EINVAL || error == EIO || error == EOPNOTSUPP || error == ENXIO;
 }
 
 /* How sending one datagram of a message ended: 0 or an errno, and by which way. */
@@ -293,7 +294,7 @@ static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
 				count_sent(worker, &queue->entries[first]);
 		} else if (error == EINTR) {
 			continue;
-		} else if (mcr_refuses_run(error)) {
+		} else if (mcr_refuses_run(error) || error == ENXIO) {
 			if (send_singly(worker, queue, first++) && run)
 				queue->runs_refused_until_ns = mcr_coarse_ns() + MCR_RUN_RETRY_NS;
 		} else if (!mcr_is_full(error) && tried != first) {

@@ -285,6 +285,16 @@ int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 	return (int32_t)ring->fanout_id;
 }
 
+int32_t mcr_ring_is_bound(const struct mcr_ring *ring)
+{
+	struct sockaddr_ll bound = { 0 };
+	socklen_t bytes = sizeof(bound);
+
+	/* The kernel writes -1 over the index when the device is unregistered. */
+	return getsockname(ring->fd, (struct sockaddr *)&bound, &bytes) == 0 &&
+	       bound.sll_ifindex > 0;
+}
+
 /* -- what became of the frames ------------------------------------------------------ */
 
 void mcr_ring_release(struct mcr_ring *ring)

@@ -362,7 +362,14 @@ export class Relay {
       rule.ingress.interface,
       ...rule.egress.map((egress) => egress.interface),
     ]);
-    return new Map([...new Set(names)].map((name) => [name, readInterface(this.#deps.shim, name)]));
+    return new Map([...new Set(names)].map((name) => [name, this.#readInterface(name)]));
+  }
+
+  /** One that was away for a moment is not there yet, so that nothing of it is kept: the next tick finds it. */
+  #readInterface(name: string): InterfaceState | Unusable {
+    const state = readInterface(this.#deps.shim, name);
+    if (!isUsable(state) || !this.#ingresses.wasTaken(name)) return state;
+    return { name, unusable: `interface ${name} was taken away for a moment; what ran on it is opened anew` };
   }
 
   #interface(name: string): InterfaceState | Unusable {
@@ -435,7 +442,7 @@ export class Relay {
     if ((this.#memberships.nextRetryMs ?? Number.POSITIVE_INFINITY) <= elapsedMs) return true;
     if (this.#links.hasRefusal) return true;
     for (const [name, before] of this.#interfaces)
-      if (!Bun.deepEquals(before, readInterface(this.#deps.shim, name))) return true;
+      if (!Bun.deepEquals(before, this.#readInterface(name))) return true;
     if (elapsedMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||
