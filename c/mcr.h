@@ -271,7 +271,7 @@ MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_addre
  * counts a super-frame as one.
  */
 MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
-/* Blocks, or frames by frame, that a worker has ever taken. */
+/* Blocks, or frames by frame, that a worker has ever taken, or learnt that they cannot be described. */
 MCR_EXPORT int64_t mcr_ring_taken(const struct mcr_ring *ring);
 /*
  * Frames that lie in the ring: the kernel has put them there, in the block that

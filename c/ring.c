@@ -320,7 +320,9 @@ void mcr_ring_release(struct mcr_ring *ring)
 
 int64_t mcr_ring_taken(const struct mcr_ring *ring)
 {
-	return (int64_t)__atomic_load_n(&ring->taken, __ATOMIC_RELAXED);
+	/* A block holds those that could not be described; from a queue a worker takes their error. */
+	return (int64_t)(__atomic_load_n(&ring->taken, __ATOMIC_RELAXED) +
+			 __atomic_load_n(&ring->undescribed, __ATOMIC_RELAXED));
 }
 
 int64_t mcr_ring_drops(struct mcr_ring *ring)
