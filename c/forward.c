@@ -93,6 +93,17 @@ static void ports_look_again(const struct mcr_port *ports, uint32_t port_count)
 		ports[i].ring->is_empty = false;
 }
 
+/* Nothing that was there when the batch began is left in a ring. */
+static bool are_drained(const struct mcr_worker *worker, const struct mcr_port *ports,
+			uint32_t port_count)
+{
+	bool are = worker->block_count < MCR_BATCH_BLOCKS_MAX;
+
+	for (uint32_t i = 0; i < port_count; i++)
+		are &= !ports[i].ring->is_held || ports[i].ring->is_empty;
+	return are;
+}
+
 static void blocks_release(struct mcr_worker *worker, const struct mcr_port *ports,
 			   uint32_t port_count)
 {
@@ -206,6 +217,7 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 
 	worker->began_ns = *at_ns;
 	ports_gather(table, worker, scratch, ports, port_count);
+	worker->is_drained = are_drained(worker, ports, port_count);
 	if (worker->block_count == 0)
 		return false;
 	if (worker->block_count == MCR_BATCH_BLOCKS_MAX) /* more is waiting */
@@ -252,7 +264,9 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}
-		mcr_reassembly_expire(worker->reassembly, at_ns);
+		/* After the host stood still, the rest of a datagram may have come long ago. */
+		if (worker->is_drained)
+			mcr_reassembly_expire(worker->reassembly, began_ns);
 		if (busy)
 			naps = 0;
 		if (stopping && !busy) {
