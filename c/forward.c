@@ -35,9 +35,9 @@ static bool block_gather(const struct mcr_table *table, struct mcr_worker *worke
 	return true;
 }
 
-/* Once in a batch: the messages hold what was taken until it is sent. */
-static bool queue_gather(const struct mcr_table *table, struct mcr_worker *worker,
-			 struct mcr_scratch *scratch, const struct mcr_port *port)
+/* Once in a batch: what was taken stays where it is until it is sent. */
+static bool frames_gather(const struct mcr_table *table, struct mcr_worker *worker,
+			  struct mcr_scratch *scratch, const struct mcr_port *port)
 {
 	struct mcr_interface_counters *counters = &worker->interfaces[port->interface];
 	struct mcr_ring *ring = port->ring;
@@ -46,12 +46,12 @@ static bool queue_gather(const struct mcr_table *table, struct mcr_worker *worke
 
 	if (ring->is_held || ring->is_empty)
 		return false;
-	count = mcr_queue_take(ring);
+	count = mcr_frames_take(ring);
 	if (__builtin_expect(ring->undescribed != undescribed, 0))
 		MCR_COUNT(counters->undescribed, ring->undescribed - undescribed);
 	for (uint32_t i = 0; i < count; i++) {
 		struct mcr_frame frame;
-		enum mcr_read read = mcr_queue_frame(ring, i, &frame);
+		enum mcr_read read = mcr_frames_read(ring, i, &frame);
 
 		mcr_gather(table, worker, scratch, port->interface, read, &frame);
 	}
@@ -62,8 +62,8 @@ static bool queue_gather(const struct mcr_table *table, struct mcr_worker *worke
 static bool port_gather(const struct mcr_table *table, struct mcr_worker *worker,
 			struct mcr_scratch *scratch, const struct mcr_port *port)
 {
-	bool found = port->ring->messages ? queue_gather(table, worker, scratch, port) :
-					    block_gather(table, worker, scratch, port);
+	bool found = port->ring->frames ? frames_gather(table, worker, scratch, port) :
+					  block_gather(table, worker, scratch, port);
 
 	worker->block_count += found;
 	return found;
@@ -86,11 +86,22 @@ static void ports_gather(const struct mcr_table *table, struct mcr_worker *worke
 	}
 }
 
-/* A queue that the batch before has emptied is not asked again before the worker has slept. */
+/* A socket that the batch before has emptied is not asked again before the worker has slept. */
 static void ports_look_again(const struct mcr_port *ports, uint32_t port_count)
 {
 	for (uint32_t i = 0; i < port_count; i++)
 		ports[i].ring->is_empty = false;
+}
+
+/* Nothing that was there when the batch began is left in a ring. */
+static bool are_drained(const struct mcr_worker *worker, const struct mcr_port *ports,
+			uint32_t port_count)
+{
+	bool are = worker->block_count < MCR_BATCH_BLOCKS_MAX;
+
+	for (uint32_t i = 0; i < port_count; i++)
+		are &= !ports[i].ring->is_held || ports[i].ring->is_empty;
+	return are;
 }
 
 static void blocks_release(struct mcr_worker *worker, const struct mcr_port *ports,
@@ -135,7 +146,7 @@ static int sleep_until_ready(struct mcr_worker *worker, const struct mcr_port *p
 		socklen_t bytes = sizeof(error);
 
 		/* An error stays until it is read, and would end every sleep at once. */
-		if (fds[i].revents & POLLERR && !ports[i].ring->messages)
+		if (fds[i].revents & POLLERR && !ports[i].ring->frames)
 			getsockopt(fds[i].fd, SOL_SOCKET, SO_ERROR, &error, &bytes);
 	}
 	return 0;
@@ -206,6 +217,7 @@ static bool batch_run(const struct mcr_table *table, struct mcr_worker *worker,
 
 	worker->began_ns = *at_ns;
 	ports_gather(table, worker, scratch, ports, port_count);
+	worker->is_drained = are_drained(worker, ports, port_count);
 	if (worker->block_count == 0)
 		return false;
 	if (worker->block_count == MCR_BATCH_BLOCKS_MAX) /* more is waiting */
@@ -252,7 +264,9 @@ int32_t mcr_worker_run(struct mcr_relay *relay, uint32_t index, int32_t budget_m
 			busy = batch_run(table, worker, &table->scratch[index], ports, port_count,
 					 &at_ns);
 		}
-		mcr_reassembly_expire(worker->reassembly, at_ns);
+		/* After the host stood still, the rest of a datagram may have come long ago. */
+		if (worker->is_drained)
+			mcr_reassembly_expire(worker->reassembly, began_ns);
 		if (busy)
 			naps = 0;
 		if (stopping && !busy) {

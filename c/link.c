@@ -281,7 +281,7 @@ static void queue_flush(struct mcr_worker *worker, struct mcr_queue *queue)
 				count_sent(worker, &queue->entries[first]);
 		} else if (error == EINTR) {
 			continue;
-		} else if (mcr_refuses_run(error)) {
+		} else if (mcr_refuses_run(error) || error == ENXIO) {
 			if (send_singly(worker, queue, first++) && run)
 				queue->runs_refused_until_ns = mcr_coarse_ns() + MCR_RUN_RETRY_NS;
 		} else if (!mcr_is_full(error) && tried != first) {

@@ -274,7 +274,7 @@ MCR_EXPORT int32_t mcr_ring_filter(struct mcr_ring *ring, const struct mcr_addre
  * counts a super-frame as one.
  */
 MCR_EXPORT int64_t mcr_ring_drops(struct mcr_ring *ring);
-/* Blocks, or frames by frame, that a worker has ever taken. */
+/* Blocks, or frames by frame, that a worker has ever taken, or learnt that they cannot be described. */
 MCR_EXPORT int64_t mcr_ring_taken(const struct mcr_ring *ring);
 /*
  * Frames that lie in the ring: the kernel has put them there, in the block that
@@ -286,6 +286,11 @@ MCR_EXPORT int64_t mcr_ring_taken(const struct mcr_ring *ring);
 MCR_EXPORT int64_t mcr_ring_unread(const struct mcr_ring *ring);
 /* Of a ring that no worker reads any more: the frames that are left, which are lost. */
 MCR_EXPORT int64_t mcr_ring_discard(struct mcr_ring *ring);
+/*
+ * 0: its interface has been taken from this namespace, and the kernel has unbound the ring for good.
+ * One that comes back may have the same index.
+ */
+MCR_EXPORT int32_t mcr_ring_is_bound(const struct mcr_ring *ring);
 MCR_EXPORT void mcr_ring_close(struct mcr_ring *ring);
 
 /* -- exclusive.c, exclusive_nft.c: what a ring captured goes no further ------- */
@@ -474,7 +479,8 @@ MCR_EXPORT struct mcr_link *mcr_link_open(const struct mcr_relay *relay,
 /*
  * 0, or the errno with which the device has refused a single frame, unless for
  * its size: since then what is queued here leaves by the egress's socket. A new
- * link tries again.
+ * link tries again. ENXIO: the interface was taken from this namespace, and the
+ * link with it, whether or not it is back.
  */
 MCR_EXPORT int32_t mcr_link_refusal(const struct mcr_link *link);
 /* Only when no worker has a table with this link any more. */

@@ -450,7 +450,6 @@ bool mcr_reassembly_take(struct mcr_reassembly *reassembly, const struct mcr_fra
 	struct datagram *datagram;
 	struct found found;
 
-	mcr_reassembly_expire(reassembly, now_ns);
 	if (wrong) {
 		count_dropped(counters, wrong, 1);
 		return false;

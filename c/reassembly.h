@@ -98,7 +98,7 @@ static inline void mcr_reassembly_release(struct mcr_reassembly *reassembly)
 	reassembly->whole_bytes = 0;
 }
 
-/* Drops as late what has waited until now_ns or longer. */
+/* Drops as late what has waited until now_ns or longer; the rings have been read to their end by then. */
 void mcr_reassembly_drop_late(struct mcr_reassembly *reassembly, int64_t now_ns);
 
 static inline void mcr_reassembly_expire(struct mcr_reassembly *reassembly, int64_t now_ns)

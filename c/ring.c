@@ -73,7 +73,7 @@ static int blocks_map(struct mcr_ring *ring, const struct mcr_capture *capture)
 }
 
 /* SO_TIMESTAMPNS: the time of arrival, which a ring by block tells by itself. */
-static int messages_open(struct mcr_ring *ring, const struct mcr_capture *capture)
+static int frames_open(struct mcr_ring *ring, const struct mcr_capture *capture)
 {
 	const int bytes = capture->receive_bytes > INT32_MAX / 2 ? INT32_MAX / 2 :
 								   (int)capture->receive_bytes;
@@ -84,8 +84,8 @@ static int messages_open(struct mcr_ring *ring, const struct mcr_capture *captur
 	/* Beyond net.core.rmem_max where we may. */
 	if (!error && mcr_set_option(ring->fd, SOL_SOCKET, SO_RCVBUFFORCE, bytes))
 		error = mcr_set_option(ring->fd, SOL_SOCKET, SO_RCVBUF, bytes);
-	ring->messages = error ? NULL : mcr_queue_open();
-	return error || ring->messages ? error : -ENOMEM;
+	ring->frames = error ? NULL : mcr_frames_open();
+	return error || ring->frames ? error : -ENOMEM;
 }
 
 static int ring_setup(struct mcr_ring *ring, const struct mcr_capture *capture)
@@ -101,7 +101,7 @@ static int ring_setup(struct mcr_ring *ring, const struct mcr_capture *capture)
 		error = mcr_set_filter(ring->fd, capture->filter);
 	if (error)
 		return error;
-	return capture->block_bytes > 0 ? blocks_map(ring, capture) : messages_open(ring, capture);
+	return capture->block_bytes > 0 ? blocks_map(ring, capture) : frames_open(ring, capture);
 }
 
 struct mcr_ring *mcr_ring_prepare(const struct mcr_capture *capture, int32_t *error)
@@ -144,7 +144,7 @@ void mcr_ring_close(struct mcr_ring *ring)
 		munmap(ring->map, ring->map_bytes);
 	if (ring->fd >= 0)
 		close(ring->fd);
-	mcr_queue_close(ring->messages);
+	mcr_frames_close(ring->frames);
 	free(ring);
 }
 
@@ -195,7 +195,7 @@ static struct mcr_ring *ring_prepare(const struct mcr_ring_options *options, int
 		return NULL;
 	ring = mcr_ring_prepare(&capture, error);
 	if (ring)
-		ring->sleep_us = ring->messages ? options->sleep_us : 0;
+		ring->sleep_us = ring->frames ? options->sleep_us : 0;
 	return ring;
 }
 
@@ -263,7 +263,7 @@ int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring)
 	int bytes = 0;
 	socklen_t length = sizeof(bytes);
 
-	if (!ring->messages)
+	if (!ring->frames)
 		return 0;
 	if (getsockopt(ring->fd, SOL_SOCKET, SO_RCVBUF, &bytes, &length) < 0)
 		return -errno;
@@ -273,6 +273,16 @@ int32_t mcr_ring_receive_bytes(const struct mcr_ring *ring)
 int32_t mcr_ring_fanout_id(const struct mcr_ring *ring)
 {
 	return (int32_t)ring->fanout_id;
+}
+
+int32_t mcr_ring_is_bound(const struct mcr_ring *ring)
+{
+	struct sockaddr_ll bound = { 0 };
+	socklen_t bytes = sizeof(bound);
+
+	/* The kernel writes -1 over the index when the device is unregistered. */
+	return getsockname(ring->fd, (struct sockaddr *)&bound, &bytes) == 0 &&
+	       bound.sll_ifindex > 0;
 }
 
 /* -- what became of the frames ------------------------------------------------------ */
@@ -300,7 +310,9 @@ void mcr_ring_release(struct mcr_ring *ring)
 
 int64_t mcr_ring_taken(const struct mcr_ring *ring)
 {
-	return (int64_t)__atomic_load_n(&ring->taken, __ATOMIC_RELAXED);
+	/* A block holds those that could not be described; from a queue a worker takes their error. */
+	return (int64_t)(__atomic_load_n(&ring->taken, __ATOMIC_RELAXED) +
+			 __atomic_load_n(&ring->undescribed, __ATOMIC_RELAXED));
 }
 
 int64_t mcr_ring_drops(struct mcr_ring *ring)
@@ -326,7 +338,7 @@ int64_t mcr_ring_unread(const struct mcr_ring *ring)
 	for (uint32_t i = 0; i < ring->block_count; i++)
 		frames += mcr_block_frames(ring->map + (size_t)i * ring->block_bytes,
 					   ring->block_bytes);
-	if (!ring->messages)
+	if (!ring->frames)
 		return frames;
 	/* What a worker takes from the queue it holds before it is gone from there. */
 	if (ioctl(ring->fd, SIOCINQ, &bytes) == 0 && bytes > 0)
@@ -339,7 +351,7 @@ int64_t mcr_ring_discard(struct mcr_ring *ring)
 	int64_t frames = 0;
 	uint8_t begin[sizeof(struct virtio_net_hdr)]; /* with less room the kernel gives nothing */
 
-	if (!ring->messages)
+	if (!ring->frames)
 		return mcr_ring_unread(ring);
 	for (;;) {
 		if (recv(ring->fd, begin, sizeof(begin), MSG_DONTWAIT | MSG_TRUNC) >= 0)
@@ -347,6 +359,6 @@ int64_t mcr_ring_discard(struct mcr_ring *ring)
 		else if (errno == EAGAIN || errno == EBADF)
 			return frames;
 		else
-			mcr_queue_error(ring, errno);
+			mcr_frames_error(ring, errno);
 	}
 }

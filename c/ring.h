@@ -175,17 +175,17 @@ static inline enum mcr_read mcr_block_next(struct mcr_block_reader *reader, stru
 
 /* -- rings --------------------------------------------------------------------- */
 
-/* Frames that one look at a queue takes at most: a batch is a few hundred. */
-#define MCR_QUEUE_FRAMES_MAX 64u
+/* Frames that one look at a socket takes at most: a batch is a few hundred. */
+#define MCR_FRAMES_MAX 64u
 
-struct mcr_queue_messages; /* queue.c */
+struct mcr_frames; /* frames.c */
 
 struct mcr_ring {
 	int fd;
 	uint32_t fanout_id;
 	bool splits_flows; /* over the workers: MCR_FANOUT_CPU, MCR_FANOUT_QM */
 	bool has_offload; /* PACKET_VNET_HDR */
-	uint64_t taken; /* blocks, or frames of a queue; only grows; its worker's, read by anyone */
+	uint64_t taken; /* blocks, or by frame frames; only grows; its worker's, read by anyone */
 	/* By block: */
 	uint8_t *map;
 	size_t map_bytes;
@@ -195,7 +195,7 @@ struct mcr_ring {
 	uint32_t blocks_held; /* taken and not given back: those before block_next */
 	int64_t pause_ns; /* from one batch of full blocks to the next */
 	/* By frame: */
-	struct mcr_queue_messages *messages; /* NULL: by block */
+	struct mcr_frames *frames; /* NULL: by block */
 	uint32_t sleep_us;
 	uint32_t is_held; /* 1: frames were taken, or are about to be, and are not sent yet */
 	bool is_empty; /* the last look took all that was there: not worth another before a sleep */
@@ -222,15 +222,15 @@ struct mcr_ring *mcr_ring_prepare(const struct mcr_capture *capture, int32_t *er
 /* 0 or -errno. */
 int32_t mcr_ring_start(struct mcr_ring *ring, const struct mcr_capture *capture);
 
-/* queue.c: the messages of a ring by frame. */
-struct mcr_queue_messages *mcr_queue_open(void);
-void mcr_queue_close(struct mcr_queue_messages *messages);
-/* Takes what has come, at most MCR_QUEUE_FRAMES_MAX frames; held until mcr_ring_release. */
-uint32_t mcr_queue_take(struct mcr_ring *ring);
+/* frames.c: what a ring by frame has taken last. */
+struct mcr_frames *mcr_frames_open(void);
+void mcr_frames_close(struct mcr_frames *frames);
+/* Takes what has come, at most MCR_FRAMES_MAX frames; held until mcr_ring_release. */
+uint32_t mcr_frames_take(struct mcr_ring *ring);
 /* One of those taken last. */
-enum mcr_read mcr_queue_frame(const struct mcr_ring *ring, uint32_t index, struct mcr_frame *frame);
+enum mcr_read mcr_frames_read(const struct mcr_ring *ring, uint32_t index, struct mcr_frame *frame);
 /* An error that waited on the socket: of a frame that could not be described, it is counted. */
-void mcr_queue_error(struct mcr_ring *ring, int error);
+void mcr_frames_error(struct mcr_ring *ring, int error);
 
 /*
  * The next block of the ring once the kernel has handed it over, else NULL. It

@@ -35,10 +35,13 @@ static inline bool mcr_refuses_run(int error)
 	return error == EINVAL || error == EIO || error == EMSGSIZE || error == EOPNOTSUPP;
 }
 
-/* The same of a single frame: then the device takes none. One that is too large says nothing. */
+/*
+ * The same of a single frame: then the device takes none. One that is too large says nothing. ENXIO:
+ * the interface was taken away, and the kernel has unbound the socket for good.
+ */
 static inline bool mcr_refuses_frames(int error)
 {
-	return error == EINVAL || error == EIO || error == EOPNOTSUPP;
+	return error == EINVAL || error == EIO || error == EOPNOTSUPP || error == ENXIO;
 }
 
 static inline void mcr_set_last_error(struct mcr_egress_counters *counters, int error)

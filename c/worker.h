@@ -60,6 +60,7 @@ struct mcr_worker {
 	uint32_t block_count; /* held: turns that rings gave to this batch */
 	int64_t began_ns; /* when the batch was begun: CLOCK_MONOTONIC */
 	int64_t pause_ns; /* of the rings that gave it full blocks, the longest */
+	bool is_drained; /* the batch has read all that was in the rings when it began */
 	struct mcr_reassembly *reassembly;
 	struct mcr_sender *sender;
 	struct mcr_queue *queues; /* of links that have something to send */

@@ -362,7 +362,14 @@ export class Relay {
       rule.ingress.interface,
       ...rule.egress.map((egress) => egress.interface),
     ]);
-    return new Map([...new Set(names)].map((name) => [name, readInterface(this.#deps.shim, name)]));
+    return new Map([...new Set(names)].map((name) => [name, this.#readInterface(name)]));
+  }
+
+  /** One that was away for a moment is not there yet, so that nothing of it is kept: the next tick finds it. */
+  #readInterface(name: string): InterfaceState | Unusable {
+    const state = readInterface(this.#deps.shim, name);
+    if (!isUsable(state) || !this.#ingresses.wasTaken(name)) return state;
+    return { name, unusable: `interface ${name} was taken away for a moment; what ran on it is opened anew` };
   }
 
   #interface(name: string): InterfaceState | Unusable {
@@ -412,15 +419,17 @@ export class Relay {
     const isStuck = this.#ingresses.look();
     this.#queriers.take();
     this.#ticks += 1;
+    const mustSettle = isStuck || this.#needsSettling();
     if (this.#ticks % ticksPerLook === 0) {
       warnOfDrops(this.#rules, this.#counters, this.#deps.log);
       const slots = this.#ingresses.statistics.map(({ slot }) => slot);
       this.#loops.warn(this.#counters, slots);
-      this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
+      // An interface that has changed is settled first: its neighbours went with it, and did not answer.
+      if (!mustSettle) this.#neighbours.look(this.#rules, this.#interfaces, this.#deps.clock.nowMs());
       this.#updateStates();
     }
     this.statistics.take(this.#counting, this.#deps.events);
-    if (this.#isTicking || this.#isStopping || !(isStuck || this.#needsSettling())) return;
+    if (this.#isTicking || this.#isStopping || !mustSettle) return;
     this.#isTicking = true;
     this.inTurn(() => this.#settle())
       .catch((error) => this.#deps.onFatal(messageOf(error)))
@@ -435,7 +444,7 @@ export class Relay {
     if ((this.#memberships.nextRetryMs ?? Number.POSITIVE_INFINITY) <= elapsedMs) return true;
     if (this.#links.hasRefusal) return true;
     for (const [name, before] of this.#interfaces)
-      if (!Bun.deepEquals(before, readInterface(this.#deps.shim, name))) return true;
+      if (!Bun.deepEquals(before, this.#readInterface(name))) return true;
     if (elapsedMs < this.#retryAtMs) return false;
     return (
       this.#ingresses.hasFailure ||

@@ -292,6 +292,7 @@ export const symbols = {
   mcr_ring_taken: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_unread: { args: [T.ptr], returns: T.i64_fast },
   mcr_ring_discard: { args: [T.ptr], returns: T.i64_fast },
+  mcr_ring_is_bound: { args: [T.ptr], returns: T.i32 },
   mcr_ring_close: { args: [T.ptr], returns: T.void },
   mcr_exclusive_probe: { args: [T.u32], returns: T.i32 },
   mcr_exclusive_open: { args: [T.u32, T.u32, T.ptr], returns: T.ptr },

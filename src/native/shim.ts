@@ -204,6 +204,11 @@ export class Shim {
     return Number(this.#c.mcr_ring_taken(ring));
   }
 
+  /** Its interface has not been taken from this namespace since the ring was opened. */
+  isRingBound(ring: RingHandle): boolean {
+    return this.#c.mcr_ring_is_bound(ring) !== 0;
+  }
+
   /** Frames that lie in the ring, captured and not sent yet; by frame 1 stands for any number. */
   ringUnread(ring: RingHandle): number {
     return Number(this.#c.mcr_ring_unread(ring));

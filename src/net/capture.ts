@@ -22,6 +22,7 @@ export type RingShim = Pick<
   | "filterRing"
   | "takeRingDrops"
   | "ringTaken"
+  | "isRingBound"
   | "ringUnread"
   | "discardRing"
 >;
@@ -128,6 +129,11 @@ export class Capture {
       progress.droppedBefore = progress.dropped;
     }
     return this.#progress.some((progress) => progress.stuckLooks >= stuckLooks);
+  }
+
+  /** False once the interface was taken from this namespace: also when it is back, with the same index. */
+  get isBound(): boolean {
+    return this.rings.every((ring) => this.shim.isRingBound(ring));
   }
 
   /** Frames that lie in the rings, captured and not sent yet. */

@@ -58,7 +58,7 @@ export class Ingresses {
       const { capture } = ingress;
       if (!wanted.has(name)) ingress.failure = undefined;
       // Down is not gone: the kernel keeps ring and filter for when the interface comes up again.
-      const isSame = capture && this.shim.readInterface(name)?.ifindex === capture.ifindex;
+      const isSame = capture?.isBound && this.shim.readInterface(name)?.ifindex === capture.ifindex;
       if (!capture || (wanted.has(name) && isSame && !ingress.isStuck)) continue;
       if (ingress.isStuck) this.#tellStuck(name, ingress);
       admitNothing(capture);
@@ -165,6 +165,11 @@ export class Ingresses {
       "error",
       `a ring on ${name} lost every frame, and no worker could take any from it: the rings are opened anew`,
     );
+  }
+
+  /** It was taken from this namespace since it captures, and may be back: whatever was opened on it is of no use. */
+  wasTaken(name: string): boolean {
+    return this.#ingresses.get(name)?.capture?.isBound === false;
   }
 
   /** Why there is no capture on an interface that is there and up. */

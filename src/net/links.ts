@@ -1,5 +1,6 @@
 // The interfaces that frames of our own leave by: a link each, opened where an egress may use it, given up when the
 // interface changes. Where a device refuses frames its egresses send by sockets, until the relay tries again.
+import { constants as osConstants } from "node:os";
 import type { Log } from "../log.ts";
 import type { LinkHandle, RelayHandle, Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
@@ -16,6 +17,9 @@ interface Link {
   /** Why there is none: tried again with the next refresh. */
   readonly failure: string | undefined;
 }
+
+/** ENXIO: the interface was taken away for a moment, and the link with it. */
+const gone = osConstants.errno.ENXIO;
 
 export class Links {
   readonly #links = new Map<string, Link>();
@@ -37,7 +41,8 @@ export class Links {
       if (isSame && refusal === 0 && link.handle !== undefined) continue;
       if (link.handle !== undefined) stale.push(link.handle);
       this.#links.delete(name);
-      if (isSame && refusal !== 0) this.#refuse(state, refusal);
+      if (isSame && refusal === gone) this.#open(state, "info");
+      else if (isSame && refusal !== 0) this.#refuse(state, refusal);
       else if (isSame) this.#open(state, "debug");
     }
     for (const state of wanted.values()) if (!this.#links.has(state.name)) this.#open(state, "info");

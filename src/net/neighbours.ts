@@ -41,13 +41,18 @@ export class Neighbours {
     for (const [name, targets] of Map.groupBy(targetsOf(rules), ({ egress }) => egress.egress.interface)) {
       const state = interfaces.get(name);
       if (!state || !isUsable(state)) continue;
-      const silent = this.#silentOn(state.ifindex);
-      if (silent === undefined) continue; // nothing is known, and nothing changes
+      const known = this.#readOn(state.ifindex);
+      if (known === undefined) continue; // nothing is known, and nothing changes
+      const { silent, answering } = known;
       const isUrgent = ({ egress, host }: Target) => silent.has(host) || egress.status.state === "failing";
       const inOrder = [...targets.filter(isUrgent), ...targets.filter((each) => !isUrgent(each))];
       for (const { running, egress, host } of inOrder) {
         if (silent.size > 0 && routes.isSpent) break;
-        const hop = silent.size === 0 ? undefined : routes.hopTo(host, state.ifindex);
+        const isAsked = silent.size > 0 || egress.status.state === "failing";
+        const hop = isAsked ? routes.hopTo(host, state.ifindex) : undefined;
+        // Whom nobody has asked for lately the kernel forgets: that is no answer.
+        const isForgotten = hop !== undefined && !silent.has(hop) && !answering.has(hop);
+        if (egress.status.state === "failing" && isForgotten) continue;
         const trouble = hop !== undefined && silent.has(hop) ? describeSilence(host, hop, name) : null;
         if (trouble !== null) suspects.add(egress);
         if (trouble !== null && !this.#suspects.has(egress)) continue;
@@ -58,11 +63,17 @@ export class Neighbours {
     this.#suspects = suspects;
   }
 
-  /** Who has been asked for there and has not answered; undefined where the kernel does not tell. */
-  #silentOn(ifindex: number): ReadonlySet<Address> | undefined {
+  /** Who has been asked for there and has not answered, and who has; undefined where the kernel does not tell. */
+  #readOn(
+    ifindex: number,
+  ): { readonly silent: ReadonlySet<Address>; readonly answering: ReadonlySet<Address> } | undefined {
     try {
       const neighbours = readNeighbours(this.shim, ifindex);
-      return new Set(neighbours.filter(isUnresolved).map(({ address }) => address));
+      const addresses = (found: typeof neighbours) => new Set(found.map(({ address }) => address));
+      return {
+        silent: addresses(neighbours.filter(isUnresolved)),
+        answering: addresses(neighbours.filter((each) => !isUnresolved(each))),
+      };
     } catch (error) {
       if (!(error instanceof SystemError)) throw error;
       return undefined;

@@ -658,6 +658,40 @@ static void test_verdicts(void)
 	end();
 }
 
+/* Two fragments of one datagram: 24 bytes, and 16 more. Its UDP header speaks of the first only. */
+static void test_fragments(void)
+{
+	const struct frame first = { ONE, .payload_bytes = 16, .fragment = 0x2000 };
+	const struct frame last = { ONE, .payload_bytes = 8, .fragment = 24 / 8 };
+
+	start("a datagram in fragments is one packet");
+	put(first);
+	put(last);
+	forward();
+	arrives(0, 1, 16);
+	EXPECT(worker->interfaces[0].packets, 1);
+	end();
+
+	start("the rest of a datagram is not late while it lies in the ring unread");
+	put(first);
+	forward();
+	put(last);
+	usleep(2100000); /* the host stands still */
+	forward();
+	arrives(0, 1, 16);
+	EXPECT(worker->interfaces[0].fragment_late, 0);
+	end();
+
+	start("the rest of a datagram that never came is late");
+	put(first);
+	forward();
+	usleep(2100000);
+	forward();
+	EXPECT(worker->interfaces[0].fragment_late, 1);
+	EXPECT(worker->interfaces[0].packets, 1);
+	end();
+}
+
 /* Header fields that the kernel never writes so; three frames, the middle one lies. */
 static void test_lies(void)
 {
@@ -985,6 +1019,7 @@ int main(void)
 	test_large_batches();
 	test_routes();
 	test_verdicts();
+	test_fragments();
 	test_lies();
 	test_early_vnet_header();
 	test_broken_chains();

@@ -1020,7 +1020,9 @@ static void test_down(int fd)
 		queue(table, i, 100);
 	send_queue(table);
 	EXPECT(sent->error_packets, 70);
-	EXPECT(sent->last_errno, ENXIO);
+	EXPECT(sent->last_errno,
+	       ENODEV); /* of the egress's socket, which is asked in the link's place */
+	EXPECT(mcr_link_refusal(link), ENXIO);
 	mcr_table_free(table);
 	mcr_link_close(link);
 }

@@ -64,7 +64,10 @@ static void compare(void)
 static void take_both(const struct mcr_fragment *fragment, bool *is_whole)
 {
 	struct mcr_assembled assembled = { 0 };
-	bool expected = model_take(&model, fragment, now_ns);
+	bool expected;
+
+	mcr_reassembly_expire(reassembly, now_ns);
+	expected = model_take(&model, fragment, now_ns);
 
 	*is_whole = mcr_reassembly_take(reassembly, fragment, now_ns, &assembled);
 	EXPECT(*is_whole, expected);

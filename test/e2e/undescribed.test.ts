@@ -38,6 +38,29 @@ async function link(topology: Topology, state: "up" | "down"): Promise<void> {
 }
 
 describe.each(profiles)("with profile %s", (profile) => {
+  test("a ring to which nothing else comes is not opened anew: a worker has taken note of each", async () => {
+    const count = 150;
+    await using topology = await openTopology("chain");
+    const tap = await openTap(topology, "tap0", "10.0.2.1");
+    await using relay = await startRelay(topology, rule, {
+      settings: `profile = "${profile}"`,
+      workers: 1,
+    });
+    // Longer than a ring may only drop.
+    await injectPaced(
+      tap,
+      Array.from({ length: count }, () => odd),
+      40,
+    );
+    await waitFor(
+      () => lostOf(relay),
+      ({ ring, undescribed }) => ring === count && undescribed === count,
+      { what: "each of them to be counted" },
+    );
+    const { interfaces } = await relay.stats();
+    expect(interfaces.map(({ reopened }) => reopened)).toEqual([0]);
+  }, 30_000);
+
   test("one such frame costs no other packet, before or after the link went down and up and the rules changed", async () => {
     const each = 1000;
     await using topology = await openTopology("chain");

@@ -84,6 +84,7 @@ static void give(const uint8_t *packet, size_t captured, size_t wire_bytes, uint
 
 	require(copy != NULL);
 	memcpy(copy, packet, captured);
+	mcr_reassembly_expire(reassembly, now_ns);
 	whole = mcr_reassembly_take(reassembly, &fragment, now_ns, &assembled);
 	require(whole == model_take(&model, &fragment, now_ns));
 	free(copy);

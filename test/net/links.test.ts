@@ -1,6 +1,7 @@
 // The links that frames leave by: when one is opened, kept, given up, and what a device that refuses frames does.
 
 import { describe, expect, test } from "bun:test";
+import { constants as osConstants } from "node:os";
 import type { LinkHandle, LinkOptions, RelayHandle } from "../../src/native/shim.ts";
 import type { InterfaceState } from "../../src/net/interfaces.ts";
 import { type LinkShim, Links } from "../../src/net/links.ts";
@@ -50,6 +51,17 @@ function fixture(...egress: readonly Readonly<Record<string, unknown>>[]) {
     links.refresh(rules, new Map(states.map((state) => [state.name, state])));
   return { shim, links, refresh, lines: recorded.lines };
 }
+
+describe("a link whose interface was taken away and is back with the same index", () => {
+  test("is opened anew at once: no device has refused anything", () => {
+    const { shim, links, refresh } = fixture();
+    refresh(interfaceState());
+    shim.refusing.set(linkHandle(1), osConstants.errno.ENXIO);
+    expect(links.hasRefusal).toBe(true);
+    expect(refresh(interfaceState())).toEqual([linkHandle(1)]);
+    expect(links.of("veth2")).toBe(linkHandle(2));
+  });
+});
 
 describe("a link", () => {
   test("is opened once for an interface, with its MAC", () => {

@@ -65,6 +65,19 @@ describe("a host that does not answer", () => {
     expect(changes).toEqual(["rule-0 failing", "rule-0 active"]);
   });
 
+  test("that the kernel has forgotten, since nobody sends, has not answered", () => {
+    const { kernel, look, states } = relaying({ address: host });
+    kernel.neighbours.set(host, "FAILED");
+    look();
+    look();
+    kernel.neighbours.delete(host);
+    look();
+    expect(states()).toEqual(["failing"]);
+    kernel.neighbours.set(host, "STALE");
+    look();
+    expect(states()).toEqual(["active"]);
+  });
+
   test("and answers in between is asked for twice anew", () => {
     const { kernel, look, states } = relaying({ address: host });
     for (const state of ["INCOMPLETE", "REACHABLE", "INCOMPLETE"] as const) {

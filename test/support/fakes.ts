@@ -338,6 +338,11 @@ export class FakeRings implements RingShim {
   ringTaken(ring: RingHandle): number {
     return this.taken.get(ring) ?? 0;
   }
+  /** Their interface was taken away. */
+  readonly unbound = new Set<RingHandle>();
+  isRingBound(ring: RingHandle): boolean {
+    return !this.unbound.has(ring);
+  }
   ringUnread(ring: RingHandle): number {
     return this.unread.get(ring) ?? 0;
   }
