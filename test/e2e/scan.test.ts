@@ -73,7 +73,7 @@ describe("mcr scan", () => {
     await bridge("mcast_querier", "0", "mcast_query_interval", "100", "mcast_mld_version", "2");
     await bridge("mcast_querier", "1");
     const { queriers } = await waitFor(
-      () => scanJson(topology, "--duration", "1500ms"),
+      () => scanJson(topology, "veth1", "--duration", "1500ms"),
       (heard) => new Set(heard.queriers.map(({ protocol }) => protocol)).size === 2,
       { what: "both queriers", deadlineMs: 30_000 },
     );
