@@ -254,7 +254,7 @@ test("every command says in one sentence what is wrong with its words", async ()
     check --diff
       mcr check: <file> is missing; usage: mcr check <file> [options]
     show nothing --json=x
-      mcr show: surplus argument 'x'; usage: mcr show [what] [options]
+      mcr show: --json takes no value
     stats x
       mcr stats: surplus argument 'x'; usage: mcr stats [options]
     top x
