@@ -190,13 +190,10 @@ describe("wrong use is one line on stderr and exit code 64", () => {
       ["add", "--name", "a", "--ingress", "eth0:ff05::1:5001", "--egress", "eth1"],
       "mcr add: --ingress 'eth0:ff05::1:5001' has more than two colons: an IPv6 address goes into brackets, INTERFACE:[ADDRESS]:PORT, such as eth0:239.1.1.1:5001",
     ],
-    [["show", "--socket"], "mcr show: --socket takes one path (a name of digits as ./42)"],
-    [["show", "--socket", ""], "mcr show: --socket takes one path (a name of digits as ./42)"],
-    [["show", "--socket="], "mcr show: --socket takes one path (a name of digits as ./42)"],
-    [
-      ["show", "--socket", "a", "--socket", "b"],
-      "mcr show: --socket takes one path (a name of digits as ./42)",
-    ],
+    [["show", "--socket"], "mcr show: --socket takes one path"],
+    [["show", "--socket", ""], "mcr show: --socket takes one path"],
+    [["show", "--socket="], "mcr show: --socket takes one path"],
+    [["show", "--socket", "a", "--socket", "b"], "mcr show: --socket takes one path"],
   ];
   for (const [words, line] of cases)
     test(JSON.stringify(words.join(" ")), async () => {
@@ -257,7 +254,7 @@ test("every command says in one sentence what is wrong with its words", async ()
     check --diff
       mcr check: <file> is missing; usage: mcr check <file> [options]
     show nothing --json=x
-      mcr show: surplus argument 'x'; usage: mcr show [what] [options]
+      mcr show: --json takes no value
     stats x
       mcr stats: surplus argument 'x'; usage: mcr stats [options]
     top x

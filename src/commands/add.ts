@@ -22,8 +22,7 @@ function texts(message: string) {
 const OptionsSchema = v.object({
   name: v.optional(
     v.pipe(
-      v.union([v.string(), v.number()], "takes one name, such as studio-a"),
-      v.transform(String),
+      v.string("takes one name, such as studio-a"),
       v.nonEmpty("is missing: give the rule its own name, such as --name studio-a"),
     ),
     "",

@@ -40,7 +40,7 @@ export const Switch = v.optional(
   false,
 );
 
-/** The options of a command, through its own schema: the command line parser guesses types and checks nothing. */
+/** The options of a command, through its own schema: the command line parser checks nothing. */
 export function parseOptions<const S extends v.GenericSchema>(
   command: string,
   schema: S,

@@ -31,7 +31,7 @@ import type { Evidence, Link, Path, Running } from "./explain-evidence.ts";
 import { formatJson, parseRemote, remoteOptions } from "./remote.ts";
 import { whole } from "./values.ts";
 
-const OptionsSchema = v.object({ seconds: v.optional(whole(1, 3600), 2) });
+const OptionsSchema = v.object({ seconds: v.optional(whole(1, 3600), "2") });
 
 export const explainCommand: Command = {
   name: "explain",

@@ -2,7 +2,9 @@
 // which neighbours become one rule with ranges, and what the rules are called. Pure; used by `mcr scan --toml` and
 // `mcr init`.
 import * as v from "valibot";
+import { expandFlows } from "../config/flows.ts";
 import { formatRule } from "../config/format.ts";
+import { matcherOf } from "../config/matcher.ts";
 import { parseConfig } from "../config/parse.ts";
 import { type Egress, type Rule, RuleSchema } from "../config/schema.ts";
 import { ExitCode, fail, McrError } from "../error.ts";
@@ -16,7 +18,6 @@ import {
   type ScanKind,
 } from "../net/scan.ts";
 import { formatBitRate } from "./figures.ts";
-import { takersOf } from "./taker.ts";
 
 /** A (group, port) on one interface, whoever sends it. */
 export interface Stream {
@@ -125,14 +126,18 @@ function relayedBy(senders: readonly ScanFlow[]): { readonly relayedBy?: string 
   return name === undefined ? {} : { relayedBy: name };
 }
 
-/** By which of these rules the stream is taken on the interface already. */
+/** By which of these rules the stream is taken on the interface already, from everybody who sends it. */
 export function takenBy(
   rules: readonly Rule[],
   interfaceName: string,
 ): (stream: Stream) => string | undefined {
-  const takers = takersOf(rules);
-  return ({ heard, ...stream }) =>
-    takers.takes({ ...stream, interface: interfaceName, sources: heard?.sources ?? [] });
+  const takerOf = matcherOf(rules.map((rule) => ({ rule, flows: expandFlows(rule) })));
+  return ({ heard, group, port = 0, vlan }) => {
+    const place = { interface: interfaceName, address: group, port, vlan: vlan ?? 0 };
+    // Who will send a typed stream is not known, so only a rule for any source takes it for certain.
+    const takers = (heard?.sources ?? [""]).map((source) => takerOf({ ...place, source }));
+    return takers.includes(undefined) ? undefined : takers[0];
+  };
 }
 
 /** Asked of the rule file's own checks, so that this never says otherwise. */

@@ -22,8 +22,8 @@ import { runCommand } from "./run.ts";
 import { Duration, whole, word } from "./values.ts";
 
 const Words = v.pipe(
-  v.union([v.string(), v.number(), v.array(v.union([v.string(), v.number()]))], "takes names"),
-  v.transform((given) => [given].flat().flatMap((each) => String(each).split(/[\s,]+/))),
+  v.union([v.string(), v.array(v.string())], "takes names"),
+  v.transform((given) => [given].flat().flatMap((each) => each.split(/[\s,]+/))),
   v.transform((words) => words.filter((each) => each !== "")),
 );
 

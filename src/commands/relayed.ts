@@ -4,12 +4,14 @@
 import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import * as v from "valibot";
+import { expandFlows, type Flow } from "../config/flows.ts";
+import { matcherOf } from "../config/matcher.ts";
 import { type Rule, RuleSchema } from "../config/schema.ts";
 import { defaultSocketPath, request } from "../control/client.ts";
 import { ConfigAnswerSchema } from "../control/protocol.ts";
-import type { Scan } from "../net/scan.ts";
+import type { Address } from "../net/address.ts";
+import type { Scan, ScanFlow } from "../net/scan.ts";
 import type { Io } from "./command.ts";
-import { takersOf } from "./taker.ts";
 
 /** Of one mcr; nobody wants to wait longer before anything is heard. */
 const answerMs = 500;
@@ -22,15 +24,35 @@ export async function runningRules(env: Io["env"]): Promise<readonly Rule[]> {
 
 export function markRelayed(scan: Scan, running: readonly Rule[]): Scan {
   if (running.length === 0) return scan;
-  const takers = takersOf(running);
+  const rules = running.map((rule) => ({ rule, flows: expandFlows(rule) }));
+  const [takerOf, senderOf] = [matcherOf(rules), sendersOf(rules)];
   return {
     ...scan,
     flows: scan.flows.map((flow) => {
-      const place = { ...flow, sources: [flow.source] };
-      const name = flow.direction === "egress" ? takers.sends(place) : takers.takes(place);
+      const name =
+        flow.direction === "egress"
+          ? senderOf(flow)
+          : takerOf({ ...flow, address: flow.group, vlan: flow.vlan ?? 0 });
       return { ...flow, relayed_by: name ?? null };
     }),
   };
+}
+
+/** The rule that sends a flow out of an interface. What a rule sends is untagged. */
+function sendersOf(
+  rules: readonly { readonly rule: Rule; readonly flows: readonly Flow[] }[],
+): (flow: ScanFlow) => string | undefined {
+  const keyOf = (name: string, address: Address, port: number) => `${name} ${address} ${port}`;
+  const names = new Map<string, string>();
+  for (const { rule, flows } of rules)
+    for (const { port, egress } of flows)
+      for (const [index, target] of egress.entries()) {
+        const to = rule.egress[index]?.interface ?? "";
+        // Without a port of its own, that of the ingress, which may be every port.
+        names.set(keyOf(to, target.address, target.port || port), rule.name);
+      }
+  return ({ interface: name, vlan, group, port }) =>
+    vlan === null ? (names.get(keyOf(name, group, port)) ?? names.get(keyOf(name, group, 0))) : undefined;
 }
 
 /** One for each instance. */

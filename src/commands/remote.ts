@@ -18,9 +18,8 @@ export const remoteOptions: readonly CommandOption[] = [
   instanceOption,
 ];
 
-const onePath = "takes one path (a name of digits as ./42)";
+const onePath = "takes one path";
 
-/** The command line parser makes 42 of "42", so a name of digits cannot be taken as it came. */
 const RemoteSchema = v.object({
   json: Switch,
   socket: v.optional(v.pipe(v.string(onePath), v.nonEmpty(onePath))),

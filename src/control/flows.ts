@@ -1,19 +1,14 @@
 // What was watched on the wire → the answer of /v1/flows: each flow with the rule that takes it. Pure.
+import { matcherOf } from "../config/matcher.ts";
 import type { RunningRule } from "../net/running.ts";
-import type { Watched, WatchedFlow } from "../net/watch.ts";
+import type { Watched } from "../net/watch.ts";
 import type { Flows } from "./protocol.ts";
-
-interface Wanted {
-  readonly rule: string;
-  /** Empty: any. */
-  readonly sources: readonly string[];
-}
 
 export function flowsSnapshot(watched: Watched, rules: readonly RunningRule[], nowMs: number): Flows {
   const { seconds, dropped, overflow, failures } = watched;
-  const wanted = wantedFlows(rules);
+  const takerOf = matcherOf(rules);
   const flows = watched.flows.map(({ last_ms, ...flow }) => ({
-    rule: ruleOf(flow, wanted),
+    rule: takerOf({ ...flow, address: flow.destination }) ?? null,
     ...flow,
     packets_per_s: perSecond(flow.packets, seconds),
     bits_per_s: perSecond(flow.bytes * 8, seconds),
@@ -34,37 +29,6 @@ export function flowsSnapshot(watched: Watched, rules: readonly RunningRule[], n
     })),
     failures: [...failures],
   };
-}
-
-/** By interface, address and port, as the data plane matches them; port 0 takes what no port of its own has. */
-function wantedFlows(rules: readonly RunningRule[]): ReadonlyMap<string, readonly Wanted[]> {
-  const wanted = new Map<string, Wanted[]>();
-  for (const { rule, flows } of rules)
-    for (const { address, port, sources } of flows) {
-      const key = keyOf(rule.ingress.interface, rule.ingress.vlan ?? 0, address, port);
-      const all = wanted.get(key) ?? [];
-      all.push({ rule: rule.name, sources });
-      wanted.set(key, all);
-    }
-  return wanted;
-}
-
-function ruleOf(
-  flow: Omit<WatchedFlow, "last_ms">,
-  wanted: ReadonlyMap<string, readonly Wanted[]>,
-): string | null {
-  for (const port of [flow.port, 0]) {
-    const candidates = wanted.get(keyOf(flow.interface, flow.vlan, flow.destination, port)) ?? [];
-    const found =
-      candidates.find(({ sources }) => sources.includes(flow.source)) ??
-      candidates.find(({ sources }) => sources.length === 0);
-    if (found) return found.rule;
-  }
-  return null;
-}
-
-function keyOf(name: string, vlan: number, address: string, port: number): string {
-  return `${name} ${vlan} ${address} ${port}`;
 }
 
 function perSecond(count: number, seconds: number): number {

@@ -1,4 +1,4 @@
-// The C unit tests: every program of this folder, built by `make test` with the shim under ASan and UBSan.
+// The C unit tests: every program NAME_test of this folder, built by `make test` with the shim under ASan and UBSan.
 // A program succeeds by exit code 0; what it had to skip, and why, it says on stderr in lines that begin with SKIP.
 
 import { describe, expect, test } from "bun:test";
@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 
 const root = join(import.meta.dir, "../..");
 const programs = readdirSync(import.meta.dir)
-  .filter((name) => name.endsWith(".c"))
+  .filter((name) => name.endsWith("_test.c"))
   .map((name) => basename(name, ".c"));
 
 describe("C unit tests", () => {

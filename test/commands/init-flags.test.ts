@@ -44,8 +44,8 @@ describe("mcr init --yes", () => {
     ["nothing more", {}, {}, { ttl: 1, dscp: 0, path: "auto" }],
     ["--ttl decrement", { ttl: "decrement" }, {}, { ttl: "decrement" }],
     ["--ttl keep", { ttl: "keep" }, {}, { ttl: "keep" }],
-    ["--ttl 8", { ttl: 8 }, {}, { ttl: 8 }],
-    ["--dscp 46", { dscp: 46 }, {}, { dscp: 46 }],
+    ["--ttl 8", { ttl: "8" }, {}, { ttl: 8 }],
+    ["--dscp 46", { dscp: "46" }, {}, { dscp: 46 }],
     ["--dscp keep", { dscp: "keep" }, {}, { dscp: "keep" }],
     ["--path socket", { path: "socket" }, {}, { path: "socket" }],
     ["--senders", { senders: true }, { source: ["10.0.0.1"] }, {}],
@@ -61,8 +61,8 @@ describe("mcr init --yes", () => {
   });
 
   test.each([
-    ["--ttl 0", { ttl: 0 }, ExitCode.usage],
-    ["--dscp 64", { dscp: 64 }, ExitCode.usage],
+    ["--ttl 0", { ttl: "0" }, ExitCode.usage],
+    ["--dscp 64", { dscp: "64" }, ExitCode.usage],
     ["--path wire", { path: "wire" }, ExitCode.usage],
     ["--path socket with --ttl keep, which needs frames", { path: "socket", ttl: "keep" }, ExitCode.config],
     [

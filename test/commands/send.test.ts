@@ -69,20 +69,20 @@ describe("what is asked for", () => {
     planSend(parseOptions("send", SendOptionsSchema, { interface: "eth0", ...options }), streamCount, mtu);
 
   test("the rate is of each stream unless it is the total", async () => {
-    expect((await plan({ rate: 2000 }, 50)).totalRate).toBe(100_000);
-    expect((await plan({ totalRate: 2000 }, 50)).totalRate).toBe(2000);
-    expect((await plan({ rate: 0 }, 50)).totalRate).toBe(0);
-    expect(plan({ rate: 1, totalRate: 1 })).rejects.toThrow("give --rate or --total-rate, not both");
+    expect((await plan({ rate: "2000" }, 50)).totalRate).toBe(100_000);
+    expect((await plan({ totalRate: "2000" }, 50)).totalRate).toBe(2000);
+    expect((await plan({ rate: "0" }, 50)).totalRate).toBe(0);
+    expect(plan({ rate: "1", totalRate: "1" })).rejects.toThrow("give --rate or --total-rate, not both");
   });
 
   test("a payload above the MTU needs --fragment", async () => {
-    expect((await plan({ size: 1472 })).payloadBytes).toBe(1472);
-    expect(plan({ size: 1473 })).rejects.toThrow(
+    expect((await plan({ size: "1472" })).payloadBytes).toBe(1472);
+    expect(plan({ size: "1473" })).rejects.toThrow(
       "mcr send: --size 1473 does not fit the MTU of eth0 (1500): give at most 1472, or --fragment to send fragments",
     );
-    expect((await plan({ size: 65_507, fragment: true })).payloadBytes).toBe(65_507);
-    expect(plan({ size: 2000, fragment: true, gso: 2 })).rejects.toThrow("exclude each other");
-    expect(plan({ size: 1472, gso: 64 })).rejects.toThrow(
+    expect((await plan({ size: "65507", fragment: true })).payloadBytes).toBe(65_507);
+    expect(plan({ size: "2000", fragment: true, gso: "2" })).rejects.toThrow("exclude each other");
+    expect(plan({ size: "1472", gso: "64" })).rejects.toThrow(
       "--gso 64 of --size 1472 is above 65507 bytes: at most 44",
     );
   });
@@ -101,11 +101,11 @@ describe("what is asked for", () => {
       { interface: "" },
       "mcr send: --interface is missing: give the name of an interface (ip link shows them)",
     ],
-    [{ size: 35 }, "mcr send: --size takes a whole number from 36 to 65,507"],
-    [{ count: 1.5 }, "mcr send: --count takes a whole number from 1 to 1,000,000,000,000"],
-    [{ duration: 10 }, "mcr send: --duration takes a time such as 500ms, 10s or 2m"],
+    [{ size: "35" }, "mcr send: --size takes a whole number from 36 to 65,507"],
+    [{ count: "1.5" }, "mcr send: --count takes a whole number from 1 to 1,000,000,000,000"],
+    [{ duration: "10" }, "mcr send: --duration takes a time such as 500ms, 10s or 2m"],
     [{ totalRate: "fast" }, "mcr send: --total-rate takes a whole number from 1 to 100,000,000"],
-    [{ ttl: [1, 2] }, "mcr send: --ttl takes a whole number from 1 to 255"],
+    [{ ttl: ["1", "2"] }, "mcr send: --ttl takes a whole number from 1 to 255"],
   ])("%p is refused", (options, message) => {
     expect(() => parseOptions("send", SendOptionsSchema, { interface: "eth0", ...options })).toThrow(message);
   });

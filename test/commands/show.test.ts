@@ -154,10 +154,10 @@ describe("mcr show", () => {
   });
 
   test("refuses a --socket that is no path", async () => {
-    for (const socket of [true, 42, ["/a", "/b"], { x: 1 }]) {
+    for (const socket of [true, "", ["/a", "/b"], { x: 1 }]) {
       const { exitCode, errors } = await runRemote(showCommand, {}, { socket });
       expect(exitCode).toBe(64);
-      expect(errors).toEqual(["mcr show: --socket takes one path (a name of digits as ./42)"]);
+      expect(errors).toEqual(["mcr show: --socket takes one path"]);
     }
   });
 });

@@ -417,7 +417,7 @@ describe("into a pipe", () => {
   });
 
   test("ends after --count looks", async () => {
-    const { exitCode, stdout } = await runRemote(topCommand, {}, { interval: "10ms", count: 2 });
+    const { exitCode, stdout } = await runRemote(topCommand, {}, { interval: "10ms", count: "2" });
     expect(exitCode).toBe(ExitCode.ok);
     expect(stdout.match(/rule="studio-a"/g)).toHaveLength(2);
   });
