@@ -279,8 +279,7 @@ test(
     expect(found.links.map(({ link }) => link)).toEqual([
       ...["rule", "interface", "loop", "membership", "querier", "wire", "match", "ring"],
       ...(variant.isExclusive ? ["exclusive"] : []),
-      ...["egress", "ttl", "sent",
-      ...["egress", "ttl", "reader", "mtu"],
+      ...["egress", "ttl", "sent", "reader", "mtu"],
     ]);
     const text = await relay.run("explain", "x", "--seconds", "1");
     expect(text.stdout).toContain('rule "x"\nok      rule        "x" runs, active\n');
