@@ -42,22 +42,6 @@ static inline bool mcr_rtp_read(const uint8_t *bytes, size_t captured, struct mc
 	return true;
 }
 
-/* Bytes in front of the payload, or 0: not RTP. */
-static inline size_t mcr_rtp_header_bytes(const uint8_t *bytes, size_t captured)
-{
-	size_t length;
-
-	if (!mcr_rtp_may_be(bytes, captured))
-		return 0;
-	length = MCR_RTP_HEADER_BYTES + (size_t)(bytes[0] & 0x0f) * 4;
-	if (bytes[0] & 0x10) { /* header extension */
-		if (length + 4 > captured)
-			return 0;
-		length += 4 + (size_t)mcr_get16(bytes + length + 2) * 4;
-	}
-	return length <= captured ? length : 0;
-}
-
 /*
  * RTCP, which RTP may share a port with (RFC 5761): sender report to transport feedback, and a
  * length that fits the datagram's, section 6.4.
