@@ -2,14 +2,12 @@
 // A cell may be a list: its elements go below each other, in step with those of the other cells of its row.
 // Where the terminal is too narrow the first column, which holds names, is cut, and then whole columns go, those that
 // the caller can do without. Nothing else is ever cut, nor wrapped: half of a number would be another one.
-import CliTable from "cli-table3";
 
 export type Cell = string | number;
 export type Row = readonly (Cell | readonly Cell[])[];
 
 const gap = 2;
 const nameWidthMin = 8;
-const pieceLines = 50;
 
 /** @param dispensable headings of columns that go where there is no room, in this order. */
 export function formatTable(
@@ -26,44 +24,21 @@ export function formatTable(
     return formatTable(headings.filter(stays), narrower, columns, others);
   }
   const lines = cutNames(whole, headings, columns);
-  const options = {
-    chars: noBorders,
-    style: { "padding-left": 0, "padding-right": gap, head: [], border: [], compact: true },
-    colAligns: headings.map((_, column) => alignmentOf(lines, column)),
-    colWidths: widthsOf(lines, headings).map((width) => width + gap),
-  };
-  const text: string[] = [];
-  // The library's time grows with the square of the rows (7 minutes for 75,000), so it gets them in pieces.
-  for (let from = 0; from <= lines.length; from += pieceLines) {
-    const table = new CliTable(options);
-    if (from === 0) table.push([...headings]);
-    table.push(...lines.slice(from, from + pieceLines).map((line) => [...line]));
-    if (table.length > 0) text.push(table.toString().replace(/[ \t]+$/gm, ""));
-  }
+  const widths = widthsOf(lines, headings);
+  const isRight = headings.map((_, column) => lines.some((line) => typeof line[column] === "number"));
+  const text = [headings, ...lines].map((line) =>
+    widths
+      .map((width, column) => pad(line[column], width, isRight[column] === true))
+      .join(" ".repeat(gap))
+      .replace(/[ \t]+$/, ""),
+  );
   return `${text.join("\n")}\n`;
 }
 
-function alignmentOf(lines: readonly (readonly Cell[])[], column: number): "left" | "right" {
-  return lines.some((line) => typeof line[column] === "number") ? "right" : "left";
+function pad(cell: Cell = "", width: number, isRight: boolean): string {
+  const blanks = " ".repeat(Math.max(0, width - widthOf(cell)));
+  return isRight ? `${blanks}${cell}` : `${cell}${blanks}`;
 }
-
-const noBorders = {
-  top: "",
-  "top-mid": "",
-  "top-left": "",
-  "top-right": "",
-  bottom: "",
-  "bottom-mid": "",
-  "bottom-left": "",
-  "bottom-right": "",
-  left: "",
-  "left-mid": "",
-  mid: "",
-  "mid-mid": "",
-  right: "",
-  "right-mid": "",
-  middle: "",
-};
 
 /** One line per element of the longest cell of the row. */
 function toLines(row: Row): Cell[][] {

@@ -54,16 +54,21 @@ describe("formatTable", () => {
     expect(at(1)).toBe("NAME       N\na-name-…  99\n");
   });
 
-  test("is the same for many rows as for few", () => {
-    const rows = Array.from({ length: 1_000 }, (_, i) => [`rule-${i}`, i]);
-    const lines = formatTable(["RULE", "N"], rows).trimEnd().split("\n");
-    expect(lines).toHaveLength(1_001);
-    expect(lines[0]).toBe("RULE        N");
-    expect(new Set(lines.map((line) => line.length))).toEqual(new Set([13]));
+  test("counts what takes no room as nothing", () => {
+    const rows = [
+      ["zero\u200bwidth", 1],
+      ["\u001b[31mred\u001b[0m", 22],
+    ];
+    expect(formatTable(["NAME", "N"], rows)).toBe(
+      "NAME        N\nzero\u200bwidth   1\n\u001b[31mred\u001b[0m        22\n",
+    );
   });
 
-  test("of 65,536 rows takes seconds, not minutes", () => {
-    const rows = Array.from({ length: 65_536 }, (_, i) => [`rule-${i}`, "eth0 239.1.1.1:5001", i, i]);
-    expect(formatTable(["RULE", "INGRESS", "N", "M"], rows).split("\n")).toHaveLength(65_538);
-  }, 60_000);
+  test("is the same for many rows as for few", () => {
+    const rows = Array.from({ length: 65_536 }, (_, i) => [`rule-${i}`, i]);
+    const lines = formatTable(["RULE", "N"], rows).trimEnd().split("\n");
+    expect(lines).toHaveLength(65_537);
+    expect(lines[0]).toBe("RULE            N");
+    expect(new Set(lines.map((line) => line.length))).toEqual(new Set([17]));
+  });
 });

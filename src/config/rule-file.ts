@@ -129,9 +129,10 @@ export async function replaceFile(
 
 /** With owner and mode of what it is to replace; of a new file as every user's are. */
 async function writeNew(path: string, text: string, before: Stamp | undefined, fs: FileSystem) {
-  const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
+  // With O_EXCL nothing is followed either: a symbolic link under this name is a refusal (open(2)).
+  const { O_CREAT, O_EXCL, O_WRONLY } = constants;
   const mode = before === undefined ? 0o644 : 0o600;
-  const handle = await fs.open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode);
+  const handle = await fs.open(path, O_WRONLY | O_CREAT | O_EXCL, mode);
   try {
     await handle.writeFile(text);
     if (before !== undefined) {

@@ -110,6 +110,15 @@ describe("a cycle", () => {
     expect(parseRules({ ingress: `${ingress}, source = ["10.0.0.8"]`, egress: [own] })).toHaveLength(1);
   });
 
+  test("of an egress that keeps any source, at every rule that takes such packets, named sources or not", () => {
+    const keeping = { name: "a", ingress: endpoint("eth0 239.1.1.1 5001") };
+    const kept = [`${endpoint("eth1 239.1.1.1 5001")}, source = "keep"`];
+    for (const ingress of ["eth1 239.1.1.1 5001 10.0.0.1", "eth1 239.1.1.1 5001"])
+      expect(mistakesOf({ ...keeping, egress: kept }, rule("b", ingress, "eth0 239.1.1.1 5001"))).toEqual([
+        `4:11: rule "a": egress[1]: ${chain("a", "b", "a")}`,
+      ]);
+  });
+
   test("of hundreds of rules is one line with the middle left out", () => {
     const count = 300;
     const ring = Array.from({ length: count }, (_, i) =>

@@ -145,6 +145,16 @@ describe("updateRules", () => {
     expect(() => updateRules(text, [])).toThrow("write each rule as a [[rule]] table");
   });
 
+  test("gives out no text that says something else than was wanted", () => {
+    const [rule] = rulesOf(whole);
+    if (!rule) throw new Error("the file has a rule");
+    // Not canonical: read again, the sources come sorted.
+    const ingress = { ...rule.ingress, source: ["10.0.0.2", "10.0.0.1"] };
+    expect(() => updateRules(whole, [{ ...rule, ingress }])).toThrow("the edit says what was wanted");
+    expect(() => updateRules("", [{ ...rule, ingress }])).toThrow("the edit says what was wanted");
+    expect(() => updateRules("", [rule, rule])).toThrow("has this name already");
+  });
+
   test("after any sequence of changes the file says exactly what was wanted, and other lines are as they were", () => {
     for (let seed = 1; seed <= 40; seed += 1) {
       const random = new Random(seed);

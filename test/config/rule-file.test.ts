@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import * as fileSystem from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { formatRule } from "../../src/config/format.ts";
 import { parseConfig } from "../../src/config/parse.ts";
 import {
@@ -153,6 +153,50 @@ describe("saveRules", () => {
     expect((await refusalOf(save({}, { open }))).lines[0]).toContain("by somebody else meanwhile");
     expect(await readFile(file, "utf8")).toBe(`${text}# by hand\n`);
     expect(await readdir(directory)).toEqual(["rules.toml"]);
+  });
+
+  test("has the text on disk before it takes the name, and the name before it says so", async () => {
+    const steps: string[] = [];
+    const open: FileSystem["open"] = async (path, ...words) => {
+      const handle = await fileSystem.open(path, ...words);
+      const sync = handle.sync.bind(handle);
+      return Object.assign(handle, {
+        sync: async () => {
+          steps.push(`sync ${basename(String(path))}: ${(await readdir(directory)).sort().join(" ")}`);
+          await sync();
+        },
+      });
+    };
+    const rename: FileSystem["rename"] = async (from, to) => {
+      steps.push("rename");
+      await fileSystem.rename(from, to);
+    };
+    await save({}, { open, rename });
+    expect(steps).toEqual([
+      "sync .rules.toml.mcr-save: .rules.toml.mcr-save rules.toml",
+      "rename",
+      `sync ${basename(directory)}: rules.toml`,
+    ]);
+  });
+
+  test("writes into nothing that somebody else puts under its temporary name", async () => {
+    const theirs = join(directory, "theirs");
+    for (const plant of [
+      (path: string) => symlink(theirs, path),
+      (path: string) => fileSystem.link(theirs, path),
+    ]) {
+      await writeFile(theirs, "theirs");
+      let isPlanted = false;
+      const planting: FileSystem["rm"] = async (path, options) => {
+        await rm(path, options);
+        if (!isPlanted) await plant(String(path));
+        isPlanted = true;
+      };
+      const { lines } = await refusalOf(save({}, { rm: planting }));
+      expect(lines[0]).toStartWith(`cannot save ${file}: file already exists, and the file is as it was`);
+      expect(await readFile(theirs, "utf8")).toBe("theirs");
+      expect(await readFile(file, "utf8")).toBe(text);
+    }
   });
 
   test("puts no directory in the place of a leftover out of the way", async () => {

@@ -1,7 +1,10 @@
-// The head of a request as bytes: what is taken, what waits for more, what is refused.
+// The head of a request as bytes: what is taken, what waits for more, what is refused; and what a connection may hold.
 
-import { describe, expect, test } from "bun:test";
-import { limits, parseRequest } from "../../src/control/http.ts";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createConnection, type Socket } from "node:net";
+import { type HttpAnswer, HttpServer, limits, parseRequest } from "../../src/control/http.ts";
+import { waitUntil } from "../support/wait.ts";
+import { SocketDirectory } from "./fake-relay.ts";
 
 const parse = (text: string) => parseRequest(Buffer.from(text));
 
@@ -48,5 +51,79 @@ describe("a request", () => {
     ["y".repeat(limits.headBytesMax + 1), 431],
   ])("%# is refused", (text, status) => {
     expect(parse(text)).toMatchObject({ status });
+  });
+});
+
+describe("a server", () => {
+  const request = "GET /v1/rules HTTP/1.1\r\nhost: mcr\r\n\r\n";
+  let directory: SocketDirectory;
+  let server: HttpServer;
+  let asked: ((answer: HttpAnswer) => void)[];
+  let sockets: Socket[];
+  beforeEach(() => {
+    directory = new SocketDirectory();
+    asked = [];
+    sockets = [];
+    server = new HttpServer({
+      path: directory.socket,
+      refusalOf: () => undefined,
+      answer: () => new Promise((resolve) => void asked.push(resolve)),
+      onSlowStream: () => {},
+    });
+  });
+  afterEach(() => {
+    for (const socket of sockets) socket.destroy();
+    server.stop();
+    directory[Symbol.dispose]();
+  });
+
+  /** A client whose request has arrived, and which reads nothing. */
+  async function ask(): Promise<Socket> {
+    const count = asked.length;
+    const socket = createConnection(directory.socket);
+    sockets.push(socket);
+    socket.on("error", () => {});
+    socket.pause();
+    socket.write(request);
+    await waitUntil(() => asked.length > count, { what: "the request to arrive" });
+    return socket;
+  }
+
+  function read(socket: Socket): { bytes: number; isClosed: boolean } {
+    const seen = { bytes: 0, isClosed: false };
+    socket.on("data", (data) => {
+      seen.bytes += data.length;
+    });
+    socket.once("close", () => {
+      seen.isClosed = true;
+    });
+    socket.resume();
+    return seen;
+  }
+
+  test("throws away what comes behind a request, and beyond the limit the connection too", async () => {
+    const socket = await ask();
+    const seen = read(socket);
+    const isSent = new Promise<void>((resolve) => {
+      socket.write(Buffer.alloc(limits.surplusBytesMax), () => resolve());
+    });
+    await isSent;
+    // Another client's request comes behind it.
+    await ask();
+    expect(seen).toEqual({ bytes: 0, isClosed: false });
+    socket.write("x");
+    await waitUntil(() => seen.isClosed, { what: "the connection to be cut" });
+    expect(seen.bytes).toBe(0);
+  });
+
+  test("of answers that nobody reads keeps so much in all: the one that waits longest goes", async () => {
+    const text = "x".repeat(limits.unreadBytesMax * 0.3);
+    for (let count = 0; count < 4; count += 1) {
+      await ask();
+      asked[count]?.({ status: 200, json: text });
+    }
+    const seen = sockets.map(read);
+    await waitUntil(() => seen.every(({ isClosed }) => isClosed), { what: "all answers to end" });
+    expect(seen.map(({ bytes }) => bytes > text.length)).toEqual([false, true, true, true]);
   });
 });

@@ -207,3 +207,14 @@ test("what is remembered of removed rules is bounded: the oldest goes first", ()
   expect([of("rule-0"), of("rule-99"), of("rule-96")]).toEqual([0, 5, 5]);
   expect(of("rule-90")).toBe(0);
 });
+
+test("of removed rules the one that counted longest ago goes first, whenever it came", () => {
+  const past = new PastCounts(8);
+  const add = (name: string) => past.add(counted(5, { name, egress: [], rtp: null }));
+  const of = (name: string) => past.of(received.replace("studio-a", name));
+  for (const name of ["a", "b", "c", "d"]) add(name);
+  expect(["a", "b", "c", "d"].map(of)).toEqual([5, 5, 5, 5]);
+  add("a");
+  add("e");
+  expect(["a", "b", "c", "d", "e"].map(of)).toEqual([10, 0, 5, 5, 5]);
+});

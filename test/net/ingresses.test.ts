@@ -298,6 +298,27 @@ describe("the filters", () => {
     expect(host.filters.at(-1)).toEqual({ ring: first, ranges: [] });
   });
 
+  test("that the kernel refuses leave the interface capturing, but not wholly", () => {
+    const { refresh, ingresses, host } = setUp();
+    refresh("veth1", "veth5");
+    const rules = [runningRule(ruleOf({}))];
+    const { filterRing } = host;
+    host.filterRing = (...words) => {
+      if (words[0] === first) throw systemError("ENOMEM");
+      filterRing.apply(host, words);
+    };
+    ingresses.admit(rules);
+    expect(ingresses.failureOf("veth1")).toStartWith("cannot set the filter on veth1: not enough memory");
+    expect([...ingresses.capturing.keys()]).toEqual(["veth1", "veth5"]);
+    expect([...ingresses.whollyCaptured]).toEqual([["veth5", 8]]);
+    host.filterRing = filterRing;
+    ingresses.admit(rules);
+    expect([...ingresses.whollyCaptured]).toEqual([
+      ["veth1", 3],
+      ["veth5", 8],
+    ]);
+  });
+
   test("are set on new rings, also where the groups are those of before", () => {
     const { refresh, ingresses, host } = setUp();
     const rules = [runningRule(ruleOf({}))];
