@@ -2,6 +2,7 @@
 
 import { describe, expect, test } from "bun:test";
 import { checkEgressCount, countFlows, expandFlows } from "../../src/config/flows.ts";
+import { cpuMsOf } from "../support/cpu-time.ts";
 import { mistakesOf, parseRule, type RuleParts, ruleText } from "./rules.ts";
 
 describe("flows of a rule", () => {
@@ -126,34 +127,35 @@ describe("a file may have 65,536 flows", () => {
   });
 
   test("and a range of millions, or of an IPv6 prefix, is refused at once", () => {
-    const begin = performance.now();
-    expect(mistakesOf({ ingress: 'interface = "eth0", group = "239.0.0.0/8"' })).toEqual([
-      '3:41: rule "a": ingress.group: stands for 16,777,216 flows: a file may have 65,536 in all',
-    ]);
-    expect(mistakesOf({ ingress: 'interface = "eth0", group = "ff3e::/16"' })).toContain(
-      '3:41: rule "a": ingress.group: stands for far too many flows: a file may have 65,536 in all',
-    );
-    expect(performance.now() - begin).toBeLessThan(500);
+    const cpuMs = cpuMsOf(() => {
+      expect(mistakesOf({ ingress: 'interface = "eth0", group = "239.0.0.0/8"' })).toEqual([
+        '3:41: rule "a": ingress.group: stands for 16,777,216 flows: a file may have 65,536 in all',
+      ]);
+      expect(mistakesOf({ ingress: 'interface = "eth0", group = "ff3e::/16"' })).toContain(
+        '3:41: rule "a": ingress.group: stands for far too many flows: a file may have 65,536 in all',
+      );
+    });
+    expect(cpuMs).toBeLessThan(500);
   });
 
-  test("which all parse and expand in well under a second", () => {
-    const begin = performance.now();
-    expandFlows(
-      parseRule({
-        ...block,
-        ingress: 'interface = "eth0", group = "239.5.0.0/16", port = 5001, source = ["10.0.0.1"]',
-        egress: ['interface = "eth1", group = "239.6.0.0/16"'],
-      }),
+  test("which all parse and expand at a cost that grows with them, not with their square", () => {
+    const cpuMs = cpuMsOf(() =>
+      expandFlows(
+        parseRule({
+          ...block,
+          ingress: 'interface = "eth0", group = "239.5.0.0/16", port = 5001, source = ["10.0.0.1"]',
+          egress: ['interface = "eth1", group = "239.6.0.0/16"'],
+        }),
+      ),
     );
-    expect(performance.now() - begin).toBeLessThan(5_000);
+    expect(cpuMs).toBeLessThan(5_000);
   });
 });
 
 test("what is too large is not expanded for the other checks either", () => {
   const text = { ingress: 'interface = "eth0", group = "239.0.0.0/8"', egress: ['interface = "eth0"'] };
-  const begin = performance.now();
-  expect(mistakesOf(text)).toHaveLength(2);
-  expect(performance.now() - begin).toBeLessThan(500);
+  const cpuMs = cpuMsOf(() => expect(mistakesOf(text)).toHaveLength(2));
+  expect(cpuMs).toBeLessThan(500);
   expect(ruleText(text)).toContain("239.0.0.0/8");
 });
 

@@ -10,6 +10,7 @@ import { parseConfig, readConfig } from "../../src/config/parse.ts";
 import { RuleSchema } from "../../src/config/schema.ts";
 import { ExitCode, McrError } from "../../src/error.ts";
 import { asOrdinaryUser } from "../control/fake-relay.ts";
+import { cpuMsOf } from "../support/cpu-time.ts";
 import { Random } from "./random.ts";
 import { file, mistakesIn, mistakesOf, parseRule, ruleText } from "./rules.ts";
 
@@ -459,7 +460,7 @@ describe("text", () => {
   });
 });
 
-test("5,000 rules parse in well under a second, also when one of them is wrong", () => {
+test("the cost of parsing grows with the rules, not with their square, also when one of them is wrong", () => {
   const rules = Array.from({ length: 5_000 }, (_, i) =>
     ruleText({
       name: `rule-${i}`,
@@ -467,16 +468,15 @@ test("5,000 rules parse in well under a second, also when one of them is wrong",
       egress: [`interface = "eth1", group = "239.2.${i >> 8}.${i & 255}"`, 'interface = "eth2"'],
     }),
   ).join("");
-  const begin = performance.now();
-  expect(parseConfig(rules, file).rules).toHaveLength(5_000);
-  expect(performance.now() - begin).toBeLessThan(5_000);
-  const again = performance.now();
-  expect(
-    mistakesIn(`${rules}${ruleText({ name: "rule-0", ingress: 'interface = "eth9", group = "239.1.1.1"' })}`),
-  ).toEqual([
-    'rules.toml:20002:8: rule "rule-0": name: rule 1 (line 2) has this name already: give every rule its own',
-  ]);
-  expect(performance.now() - again).toBeLessThan(10_000);
+  const good = cpuMsOf(() => expect(parseConfig(rules, file).rules).toHaveLength(5_000));
+  const second = ruleText({ name: "rule-0", ingress: 'interface = "eth9", group = "239.1.1.1"' });
+  const bad = cpuMsOf(() =>
+    expect(mistakesIn(`${rules}${second}`)).toEqual([
+      'rules.toml:20002:8: rule "rule-0": name: rule 1 (line 2) has this name already: give every rule its own',
+    ]),
+  );
+  expect(good).toBeLessThan(5_000);
+  expect(bad).toBeLessThan(10_000);
 });
 
 describe("a file that cannot be read is a mistake of the configuration", () => {

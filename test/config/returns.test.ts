@@ -3,6 +3,7 @@
 import { describe, expect, test } from "bun:test";
 import { findReturns, returnsMax } from "../../src/config/returns.ts";
 import type { Rule } from "../../src/config/schema.ts";
+import { cpuMsOf } from "../support/cpu-time.ts";
 import { ruleOf } from "../support/fakes.ts";
 
 const address: Readonly<Record<string, string>> = { eth0: "10.0.0.1", eth1: "10.0.1.1" };
@@ -87,16 +88,17 @@ describe("what may come back", () => {
   });
 });
 
-test("32,768 rules that nothing joins have nothing to come back, in well under a second", () => {
+test("32,768 rules that nothing joins have nothing to come back, and are not all compared with each other", () => {
   const rules = Array.from({ length: 32_768 }, (_, i) =>
     ruleOf({
       ingress: { interface: "eth0", group: `239.1.${i >> 8}.${i & 255}`, port: 5001 },
       egress: [{ interface: "eth1", group: `239.129.${i >> 8}.${i & 255}` }],
     }),
   );
-  const start = performance.now();
-  expect(findReturns(rules, () => undefined)).toEqual({ returns: [], isCut: false });
-  expect(performance.now() - start).toBeLessThan(2_000);
+  const cpuMs = cpuMsOf(() =>
+    expect(findReturns(rules, () => undefined)).toEqual({ returns: [], isCut: false }),
+  );
+  expect(cpuMs).toBeLessThan(5_000);
 });
 
 test("rules that could all feed each other are looked at up to a bound, and it says so", () => {

@@ -90,13 +90,23 @@ describe("spans", () => {
   });
 });
 
-test("5,000 spans on one group are searched in well under a second", () => {
+test("of 5,000 spans on one group a search looks at those near it", () => {
   const index = new SpanIndex();
+  let looks = 0;
+  /** Whoever compares a span reads where it begins. */
+  const counted = (span: Span): Span => ({
+    ...span,
+    get from() {
+      looks += 1;
+      return span.from;
+    },
+  });
   const spans = Array.from({ length: 5_000 }, (_, i) =>
     spansOf(endpoint("239.1.1.1", 1, { first: i + 1, size: 1 })),
   );
-  for (const [i, [span]] of spans.entries()) if (span) index.add("key", span, i);
-  const begin = performance.now();
+  for (const [i, [span]] of spans.entries()) if (span) index.add("key", counted(span), i);
+  looks = 0;
   for (const [i, [span]] of spans.entries()) expect(span && [...index.find("key", span)]).toEqual([i]);
-  expect(performance.now() - begin).toBeLessThan(5_000);
+  expect(looks).toBeGreaterThan(0);
+  expect(looks).toBeLessThan(10 * spans.length);
 });

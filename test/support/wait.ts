@@ -4,6 +4,7 @@
 export interface WaitOptions {
   /** Completes "waited for …". */
   readonly what: string;
+  /** Only a failure waits that long, so it may be far beyond what a busy machine needs. */
   readonly deadlineMs?: number;
   readonly intervalMs?: number;
 }
@@ -12,7 +13,7 @@ export interface WaitOptions {
 export async function waitFor<T>(
   probe: () => T | Promise<T>,
   accepts: (value: T) => boolean,
-  { what, deadlineMs = 5000, intervalMs = 10 }: WaitOptions,
+  { what, deadlineMs = 30_000, intervalMs = 10 }: WaitOptions,
 ): Promise<T> {
   const deadline = performance.now() + deadlineMs;
   for (;;) {
