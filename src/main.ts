@@ -14,8 +14,8 @@
 //   worker.ts   one of them: a thread in one native call; the second entry point, beside this one
 //   native/     the C shim of c/, and the only importer of bun:ffi; native/measure/ the instruments of c/measure/, which
 //               send and receive map beside it; abi.ts of both is what `make abi` writes from their C headers
-//   clock.ts error.ts log.ts table.ts terminal.ts   time, trouble as a sentence with an exit code, log lines, columns of
-//               text, screens
+//   clock.ts error.ts log.ts numbers.ts table.ts terminal.ts   time, trouble as a sentence with an exit code, log lines,
+//               sums and counts, columns of text, screens
 //
 // A packet never gets here: it stays in the C shim. A rule goes from the file down to the shim's rule table.
 import packageJson from "../package.json" with { type: "json" };

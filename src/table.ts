@@ -71,11 +71,12 @@ function cutNames(
   return lines.map(([name = "", ...cells]) => [typeof name === "string" ? cut(name, limit) : name, ...cells]);
 }
 
-function cut(text: string, widthMax: number): string {
+/** No wider than this on a terminal; what is cut ends with an ellipsis. */
+export function cut(text: string, widthMax: number): string {
   if (widthOf(text) <= widthMax) return text;
   const characters = Array.from(text);
-  while (widthOf(characters.join("")) >= widthMax) characters.pop();
-  return `${characters.join("")}…`;
+  while (characters.length > 0 && widthOf(characters.join("")) >= widthMax) characters.pop();
+  return widthMax > 0 ? `${characters.join("")}…` : "";
 }
 
 function widthOf(cell: Cell = ""): number {

@@ -12,6 +12,7 @@ import { probeExclusive } from "../net/exclusive.ts";
 import { hostAttachments } from "../net/one-network.ts";
 import { describeRing } from "../net/profile.ts";
 import { socketReason, typeReason } from "../net/send-path.ts";
+import { plural } from "../numbers.ts";
 import { formatTable } from "../table.ts";
 import { loopWarnings } from "./check-loops.ts";
 import { type Command, parseOptions, Switch } from "./command.ts";
@@ -134,7 +135,7 @@ function summarize(config: Config): Summary {
 
 function formatSummary(file: string, rules: number, { flows, egresses }: Summary): string {
   if (rules === 0) return `${file}: no rules: ok, but nothing would be relayed\n`;
-  return `${file}: ${count(rules, "rule")}, ${count(flows, "flow")}, ${count(egresses, "egress")}: ok\n`;
+  return `${file}: ${plural(rules, "rule")}, ${plural(flows, "flow")}, ${plural(egresses, "egress", "egresses")}: ok\n`;
 }
 
 function formatConfig({ rules }: Config, columns: number | undefined, typeOf: TypeReader): string {
@@ -202,9 +203,4 @@ function formatEndpoint(endpoint: {
 }): string {
   const target = endpoint.address ?? endpoint.group ?? "";
   return `${endpoint.interface} ${target.includes(":") ? `[${target}]` : target}:${endpoint.port ?? "*"}`;
-}
-
-function count(n: number, noun: "rule" | "flow" | "egress"): string {
-  if (n === 1) return `1 ${noun}`;
-  return `${n.toLocaleString("en-US")} ${noun === "egress" ? "egresses" : `${noun}s`}`;
 }

@@ -2,6 +2,7 @@
 // `mcr check --diff` says would be done. One line a rule with its details below, and what is not touched.
 import type { Change } from "../config/changes.ts";
 import type { DifferenceSnapshot, Unsaved } from "../control/protocol.ts";
+import { plural } from "../numbers.ts";
 
 const signs = { added: "+", removed: "-", changed: "~" } as const;
 
@@ -14,7 +15,7 @@ export function formatDifference(
     unchanged === 0 || changes.length === 0
       ? []
       : [
-          `not touched: ${count(unchanged, "rule")}, ${count(unchanged_flows, "flow")}: packets, counters and memberships go on`,
+          `not touched: ${plural(unchanged, "rule")}, ${plural(unchanged_flows, "flow")}: packets, counters and memberships go on`,
         ];
   return toText([
     `${title}: ${difference ?? "done"}`,
@@ -44,8 +45,4 @@ export function formatUnsaved({ added, changed, removed }: Unsaved): readonly st
 
 export function toText(lines: readonly string[]): string {
   return lines.map((line) => `${line}\n`).join("");
-}
-
-function count(n: number, noun: string): string {
-  return `${n.toLocaleString("en-US")} ${noun}${n === 1 ? "" : "s"}`;
 }

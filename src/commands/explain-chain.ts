@@ -7,6 +7,7 @@ import { isLinkLocalMulticast, isMulticast } from "../net/address.ts";
 import { undescribedFrames } from "../net/ingresses.ts";
 import { loopCures } from "../net/loops.ts";
 import { membershipMs } from "../net/queriers.ts";
+import { formatNumber, sum } from "../numbers.ts";
 import { lossReasons } from "../stats/reasons.ts";
 import { explainEgress } from "./explain-egress.ts";
 import {
@@ -18,7 +19,7 @@ import {
   type SeenFlow,
   sift,
 } from "./explain-evidence.ts";
-import { formatAge, formatNumber, formatVlan } from "./figures.ts";
+import { formatAge, formatVlan } from "./figures.ts";
 
 export function explain(evidence: Evidence): readonly Link[] {
   const links: Link[] = [];
@@ -401,8 +402,4 @@ function seconds(value: number): string {
 
 function unique(values: readonly string[]): readonly string[] {
   return [...new Set(values)];
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -12,7 +12,7 @@ import type {
 } from "../control/protocol.ts";
 import { type InterfaceState, isUsable, type Unusable } from "../net/interfaces.ts";
 
-export const linkNames = [
+const linkNames = [
   "rule",
   "interface",
   "membership",

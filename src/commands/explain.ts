@@ -222,7 +222,7 @@ function pathTo(shim: Shim, host: string, state: InterfaceState | Unusable | und
 
 const signs = { ok: "ok", warn: "look", broken: "BROKEN", unknown: "?" } as const;
 
-export function formatExplanation(rule: string, links: readonly Link[], colors: Colors): string {
+function formatExplanation(rule: string, links: readonly Link[], colors: Colors): string {
   const paints = { ok: colors.good, warn: colors.warn, broken: colors.bad, unknown: colors.warn };
   const lines: string[] = [];
   let egress: string | null = null;

@@ -45,16 +45,6 @@ function scaled(bitsPerSecond: number): readonly [value: string, prefix: string]
   return [prefix === 0 ? String(Math.round(value)) : value.toPrecision(3), prefixes[prefix] ?? ""];
 }
 
-/** 1,234,567 */
-export function formatNumber(value: number): string {
-  return Math.round(value).toLocaleString("en-US");
-}
-
-/** `1 stream`, `1,234 streams`. */
-export function plural(count: number, noun: string): string {
-  return `${formatNumber(count)} ${noun}${count === 1 ? "" : "s"}`;
-}
-
 /** As `mcr show flows` has it: above 4095 it is a tag of another kind. */
 export function formatVlan(vlan: number, word: "vlan" | "VLAN"): string {
   return vlan > 4095 ? `tag ${vlan - 4096} (not 802.1Q)` : `${word} ${vlan}`;

@@ -1,5 +1,6 @@
 // What is typed for `mcr init`, in a prompt or behind a flag, made into streams, mappings and numbers, or into the
 // sentence that says what is wrong with it. Pure.
+import { isInterfaceName } from "../config/field.ts";
 import { McrError } from "../error.ts";
 import {
   type Address,
@@ -16,7 +17,7 @@ import { parseStreams } from "./streams.ts";
 export type Read<T> = { readonly value: T } | { readonly wrong: string };
 
 const streamsMax = 4096;
-export const streamsHint =
+const streamsHint =
   "239.1.1.1:5001, 239.1.1.1:5001+50, 239.1.1.1-239.1.1.50:5001-5050, or a group alone for every port";
 
 /** Words between blanks or commas. */
@@ -42,7 +43,9 @@ function readStream(word: string): Read<readonly Stream[]> {
     if (range.size > streamsMax) return { wrong: `${word}: more than ${streamsMax} streams` };
     return {
       value: Array.from({ length: range.size }, (_, i) => ({
-        ...{ group: offsetAddress(range.first, i), vlan: null, name: null },
+        group: offsetAddress(range.first, i),
+        vlan: null,
+        name: null,
       })),
     };
   }
@@ -76,9 +79,8 @@ export function readMapping(text: string): Read<Mapping> {
 }
 
 export function readInterfaceName(text: string): Read<string> {
-  const isName =
-    /^[^\s/:\p{C}]+$/u.test(text) && Buffer.byteLength(text) <= 15 && text !== "." && text !== "..";
-  return isName ? { value: text } : { wrong: "give an interface name: 1-15 bytes without blanks, / or :" };
+  if (isInterfaceName(text)) return { value: text };
+  return { wrong: "give an interface name: 1-15 bytes without blanks, / or :" };
 }
 
 /** Empty is none. What goes to a host has a value of its own. */

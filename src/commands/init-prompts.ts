@@ -3,6 +3,7 @@
 // Streams are given, so that tests type the keys.
 import type { Readable, Writable } from "node:stream";
 import * as clack from "@clack/prompts";
+import { cut } from "../table.ts";
 
 export type Answer<T> =
   | { readonly kind: "given"; readonly value: T }
@@ -139,9 +140,9 @@ export class Prompts {
       return {
         value,
         disabled,
-        ...(hint === "" || hintWidth < 10 ? {} : { hint: cut(hint, hintWidth) }),
+        ...(hint === "" || hintWidth < 10 ? {} : { hint: shortened(hint, hintWidth) }),
         get label() {
-          return isEntered() ? short : cut(label, width);
+          return isEntered() ? short : shortened(label, width);
         },
       };
     });
@@ -186,11 +187,9 @@ export class Prompts {
   }
 }
 
-function cut(text: string, width: number): string {
-  if (Bun.stringWidth(text) <= width) return text;
-  const characters = Array.from(text);
-  while (Bun.stringWidth(characters.join("")) >= width) characters.pop();
-  return `${characters.join("").trimEnd()}…`;
+/** Without a blank before the ellipsis. */
+function shortened(text: string, width: number): string {
+  return cut(text, width).replace(/\s+…$/, "…");
 }
 
 function wrapLine(line: string, width: number): readonly string[] {

@@ -4,7 +4,8 @@
 import { ExitCode, fail, McrError } from "../error.ts";
 import type { ListedInterface } from "../net/interface-list.ts";
 import type { Scan } from "../net/scan.ts";
-import { formatBitRate, plural } from "./figures.ts";
+import { plural } from "../numbers.ts";
+import { formatBitRate } from "./figures.ts";
 import { formatChange, type RuleFile, withRules } from "./init-file.ts";
 import { readInterfaceName, readMapping, readStreams, wrongWith } from "./init-input.ts";
 import {

@@ -7,9 +7,9 @@ import { ExitCode, fail, messageOf } from "../error.ts";
 import { Shim } from "../native/shim.ts";
 import { type ListedInterface, listInterfaces } from "../net/interface-list.ts";
 import { type Scan, ScanSchema } from "../net/scan.ts";
+import { plural } from "../numbers.ts";
 import { checkCommand } from "./check.ts";
 import { type Command, type Io, parseOptions, Switch } from "./command.ts";
-import { plural } from "./figures.ts";
 import { formatChange, openRuleFile, type RuleFile, withRules, writeRuleFile } from "./init-file.ts";
 import { type HostFacts, hintsFor } from "./init-hints.ts";
 import { readMapping, readStreams } from "./init-input.ts";
@@ -113,7 +113,10 @@ async function runWithoutQuestions({ io, options, file, scan, shim, interfaces }
       ExitCode.usage,
     );
   const choices: Choices = {
-    ...{ ingress, egresses: egress, streams, mapping: mapping.value },
+    ingress,
+    egresses: egress,
+    streams,
+    mapping: mapping.value,
     settings: settingsOf(options),
   };
   const planned = planRules(
@@ -133,7 +136,8 @@ function settingsOf({ ttl, dscp, path, senders, exclusive }: Options): Settings 
     ...(ttl === undefined ? {} : { ttl }),
     ...(dscp === undefined ? {} : { dscp }),
     ...(path === undefined ? {} : { path }),
-    ...{ bySource: senders, exclusive },
+    bySource: senders,
+    exclusive,
   };
 }
 
@@ -175,7 +179,9 @@ async function runWithQuestions(run: Run): Promise<ExitCode> {
   let next: string | undefined;
   try {
     const outcome = await runWizard(prompts, {
-      ...{ interfaces, file, scan },
+      interfaces,
+      file,
+      scan,
       listen: () => hearWithProgress(run, prompts),
       hints: (choices, heard) => hintsFor(choices, heard, interfaces, hostFacts(shim)),
     });

@@ -56,7 +56,7 @@ function find<T extends string>(words: readonly T[], text: string): T | undefine
   return words.find((word) => word.toLowerCase() === text.toLowerCase());
 }
 
-export function formatLevels({ level, facility: own }: LogLevels, only?: Facility): string {
+function formatLevels({ level, facility: own }: LogLevels, only?: Facility): string {
   const shown = only === undefined ? facilities : [only];
   return formatTable(
     ["FACILITY", "LEVEL", ""],

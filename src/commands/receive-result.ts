@@ -1,7 +1,7 @@
 // What `mcr receive` found: counters → result, what is wrong with it as sentences, and the table. Pure.
+import { formatNumber, plural } from "../numbers.ts";
 import { type Kind, kinds, type Latency, type StreamCounters } from "../stats/instruments.ts";
 import { formatTable } from "../table.ts";
-import { formatNumber, plural } from "./figures.ts";
 import type { Ending } from "./slices.ts";
 import { formatStream, type Stream } from "./streams.ts";
 

@@ -22,6 +22,6 @@ export const reloadCommand: Command = {
   },
 };
 
-export function formatReload(result: ReloadResult): string {
+function formatReload(result: ReloadResult): string {
   return formatDifference("reload", result, result.notes);
 }

@@ -4,7 +4,7 @@ import { defaultSocketPath, socketPath } from "../control/client.ts";
 import { type CommandOption, type Io, parseOptions, Switch } from "./command.ts";
 import { Instance } from "./values.ts";
 
-export const instanceOption: CommandOption = {
+const instanceOption: CommandOption = {
   flags: "-i, --instance <name>",
   description: "the mcr that runs with -i <name>: its socket is /run/mcr/<name>.sock",
 };

@@ -19,9 +19,9 @@ import { Log } from "../log.ts";
 import { Shim } from "../native/shim.ts";
 import { SystemError } from "../native/system-error.ts";
 import { parseProcIgmp } from "../net/igmp.ts";
+import { plural } from "../numbers.ts";
 import { Relay } from "../relay.ts";
 import { type Command, parseOptions } from "./command.ts";
-import { plural } from "./figures.ts";
 import { Instance } from "./values.ts";
 
 const OptionsSchema = v.object({ instance: v.optional(Instance), i: v.optional(v.unknown()) });

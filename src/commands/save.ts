@@ -29,7 +29,7 @@ export const saveCommand: Command = {
   },
 };
 
-export function formatSave({ file, changes }: EditResult): readonly string[] {
+function formatSave({ file, changes }: EditResult): readonly string[] {
   if (changes.length === 0) return [`${file} has the running rules already`];
   const rules = changes.length === 1 ? "1 rule" : `${changes.length} rules`;
   return [`saved ${file}: ${rules} changed in it`, ...formatChanges(changes)];

@@ -9,8 +9,9 @@ import {
   type ScanFlow,
   wrongChecksums,
 } from "../net/scan.ts";
+import { formatNumber, plural } from "../numbers.ts";
 import { formatTable } from "../table.ts";
-import { formatBitRate, formatNumber, plural } from "./figures.ts";
+import { formatBitRate } from "./figures.ts";
 import { planRules, type Stream, streamsOn } from "./init-plan.ts";
 import { fileHeader, formatPlanned } from "./init-text.ts";
 

@@ -2,10 +2,11 @@
 // the ranges of a rule in 100 columns; long names are cut. What keeps one from running, or drops its packets, is below.
 import { list } from "../config/changes.ts";
 import type { EgressSnapshot, Rate, RuleSnapshot, Status, Unsaved } from "../control/protocol.ts";
+import { plural } from "../numbers.ts";
 import { type Cell, formatTable } from "../table.ts";
 import { type Colors, paintState, plain } from "./color.ts";
 import { formatUnsaved, toText } from "./difference.ts";
-import { formatAge, formatBits, formatRate, plural } from "./figures.ts";
+import { formatAge, formatBits, formatRate } from "./figures.ts";
 
 const headings = ["RULE", "INGRESS, → EGRESS", "STATE", "SINCE", "LAST", "   PPS", " BIT/S", "PACKETS"];
 /** What goes where the longest ranges leave no room for everything. */
@@ -129,7 +130,7 @@ function formatDrops({ dropped, last_error }: EgressSnapshot): readonly string[]
 }
 
 /** Right-aligned text: a column of numbers, some of which have a unit. */
-export function rateCells(rate: Rate): readonly [string, string] {
+function rateCells(rate: Rate): readonly [string, string] {
   if (rate === null) return ["     -", "     -"];
   return [formatRate(rate.packets_per_s).padStart(6), formatBits(rate.bits_per_s).padStart(6)];
 }

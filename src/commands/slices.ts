@@ -3,7 +3,7 @@
 
 export type Ending = "done" | "deadline" | "signal";
 
-export const sliceMs = 100;
+const sliceMs = 100;
 
 export interface Slices {
   /** Blocks for about budgetMs; true when there is no more to do. */

@@ -1,6 +1,7 @@
 // What `mcr top` shows, from one statistics answer to the next: rates by subtraction, and each rule's last minute.
 // Pure: times come with the answers. A counter that went back belongs to a relay that was started again.
 import type { EgressSnapshot, RuleSnapshot, Stats } from "../control/protocol.ts";
+import { sum } from "../numbers.ts";
 import { egressReasons, lossReasons, sumOfDrops } from "../stats/reasons.ts";
 
 /** A rate; null: not known before there is a second answer. */
@@ -151,7 +152,10 @@ interface InterfaceTotals extends Pick<InterfaceLine, "name" | "direction"> {
 /** What matched, as in the line of totals. */
 function ingresses({ interfaces }: Stats): readonly InterfaceTotals[] {
   return interfaces.map(({ interface: name, matched, bytes, dropped }) => ({
-    ...{ name, direction: "in", packets: matched, bytes },
+    name,
+    direction: "in",
+    packets: matched,
+    bytes,
     dropped: lossReasons.map((reason) => [reason, dropped[reason]]),
   }));
 }
@@ -162,7 +166,8 @@ function egresses({ rules }: Stats): readonly InterfaceTotals[] {
     (egress) => egress.interface,
   );
   return [...byName].map(([name, all]) => ({
-    ...{ name, direction: "out" },
+    name,
+    direction: "out",
     packets: sum(all.map(({ sent_packets }) => sent_packets)),
     bytes: sum(all.map(({ sent_bytes }) => sent_bytes)),
     dropped: dropsOf(all),
@@ -198,8 +203,4 @@ function reasonsOf(counts: Reasons): string {
 
 function total(counts: Reasons): number {
   return sum(counts.map(([, packets]) => packets));
-}
-
-function sum(numbers: readonly number[]): number {
-  return numbers.reduce((total, number) => total + number, 0);
 }

@@ -1,9 +1,10 @@
 // The screen of `mcr top` as lines of text, and what the keys do to it. Pure; nothing is wider than the terminal.
+import { cut } from "../table.ts";
 import { ansi, type Colors, type Paint, plain } from "./color.ts";
 import { formatBitRate, formatBits, formatRate } from "./figures.ts";
 import { historyMax, type PerSecond, type RuleLine, type TopModel } from "./top-model.ts";
 
-export const sortings = ["rate", "dropped", "state", "name"] as const;
+const sortings = ["rate", "dropped", "state", "name"] as const;
 export type Sorting = (typeof sortings)[number];
 
 export interface TopView {
@@ -348,9 +349,5 @@ function pad(text: string, width: number): string {
 
 /** No control character of a rule's name or of a system's words reaches the terminal. */
 function fit(text: string, width: number): string {
-  const clean = text.replace(/\p{Cc}/gu, " ");
-  if (Bun.stringWidth(clean) <= width) return clean;
-  const characters = Array.from(clean);
-  while (characters.length > 0 && Bun.stringWidth(characters.join("")) >= width) characters.pop();
-  return width > 0 ? `${characters.join("")}…` : "";
+  return cut(text.replace(/\p{Cc}/gu, " "), width);
 }

@@ -1,5 +1,6 @@
 // The difference of two rule sets in words: for each rule that differs what it is, or what of it changes. Used by
 // reload, add, remove and save for what was done, and by `mcr check --diff` for what would be.
+import { plural } from "../numbers.ts";
 import { destinationOf, ingressOf } from "./destination.ts";
 import { diffRules, type RuleDiff } from "./diff.ts";
 import type { Egress, Rule } from "./schema.ts";
@@ -41,10 +42,6 @@ export function findUnsaved(inFile: readonly Rule[], running: readonly Rule[]): 
   };
 }
 
-export function isSaved({ added, changed, removed }: Unsaved): boolean {
-  return added.length + changed.length + removed.length === 0;
-}
-
 /** What becomes of edits made at run time when the rules of the file replace the running ones. */
 export function describeDropped(
   unsaved: Unsaved,
@@ -61,7 +58,7 @@ export function describeDropped(
   const [drops, undoes, returns] = words[tense];
   const cure = tense === "done" ? "mcr save before a reload keeps them" : "mcr save keeps them";
   const sentence = (verb: string, names: readonly string[], what: string) =>
-    names.length === 0 ? [] : [`${verb} ${count(names.length)} ${what}: ${list(names)} (${cure})`];
+    names.length === 0 ? [] : [`${verb} ${plural(names.length, "rule")} ${what}: ${list(names)} (${cure})`];
   return [
     ...sentence(
       drops,
@@ -86,10 +83,6 @@ export function list(names: readonly string[]): string {
   const most = 20;
   const shown = names.slice(0, most).join(", ");
   return names.length > most ? `${shown} and ${names.length - most} more` : shown;
-}
-
-function count(rules: number): string {
-  return `${rules.toLocaleString("en-US")} rule${rules === 1 ? "" : "s"}`;
 }
 
 function pathsOf(rule: Rule): readonly string[] {

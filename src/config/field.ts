@@ -63,15 +63,13 @@ export const RuleName = leaf((value) => {
       );
 });
 
-/** What dev_valid_name() in the kernel's net/core/dev.c refuses, and what no terminal could show. */
+/** What dev_valid_name() in the kernel's net/core/dev.c refuses, and what no terminal could show, is none. */
+export function isInterfaceName(text: string): boolean {
+  return /^[^\s/:\p{C}]+$/u.test(text) && Buffer.byteLength(text) <= 15 && text !== "." && text !== "..";
+}
+
 export const InterfaceName = leaf((value) => {
-  const isName =
-    typeof value === "string" &&
-    /^[^\s/:\p{C}]+$/u.test(value) &&
-    Buffer.byteLength(value) <= 15 &&
-    value !== "." &&
-    value !== "..";
-  return isName
+  return typeof value === "string" && isInterfaceName(value)
     ? value
     : new Refusal(
         `${quote(value)} is not an interface name: give 1-15 bytes without "/", ":" or blanks, such as "eth0"`,

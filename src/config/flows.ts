@@ -10,7 +10,7 @@ import type { Problem } from "./problem.ts";
 import type { Rule } from "./schema.ts";
 
 /** What one file may ask for in all: the size of the data plane's table. */
-export const flowsMax = 65_536;
+const flowsMax = 65_536;
 
 /** Half of the data plane's counter slots (c/mcr.h), because a reload has the old and the new rules at once. */
 const egressesMax = 131_072;

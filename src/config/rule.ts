@@ -1,6 +1,7 @@
 // What one rule must keep to across its keys: exactly one target, families that agree, ranges that pair up.
 // Called by parse.ts for every rule of the file. A key that is wrong by itself is null here and is left alone.
 import { addressFamily, parseAddressRange, touchesLinkLocal } from "../net/address.ts";
+import { plural } from "../numbers.ts";
 import { type DraftEgress, type DraftIngress, type DraftRule, egressesOf } from "./draft.ts";
 import { pairedSize, readEndpoint } from "./pairing.ts";
 import type { Path, Problem } from "./problem.ts";
@@ -49,7 +50,7 @@ function checkIngress(ingress: DraftIngress, report: Report): void {
   if (endpoint && pairedSize(endpoint) === undefined)
     report(
       ["ingress", "port"],
-      `${endpoint.ports?.size} ports do not pair with ${count(endpoint.addresses.size, "group")}: give as many of each, or one`,
+      `${endpoint.ports?.size} ports do not pair with ${plural(endpoint.addresses.size, "group")}: give as many of each, or one`,
     );
 }
 
@@ -112,12 +113,12 @@ function checkSizes(ingress: DraftIngress, egress: DraftEgress, path: Path, repo
   const cure = flows === 1 ? "give one" : `give ${expected}, or one`;
   const groups = rangeSize(egress.group);
   if (groups !== undefined && !fits(groups))
-    report([...path, "group"], `${count(groups, "group")} do not pair with ${pairedWith(flows)}: ${cure}`);
+    report([...path, "group"], `${plural(groups, "group")} do not pair with ${pairedWith(flows)}: ${cure}`);
   const ports = portCount(egress.port);
   if (ports === undefined || fits(ports)) return;
   const hint =
     from.ports === undefined && flows === 1 ? " (an ingress without a port keeps every port as it is)" : "";
-  report([...path, "port"], `${count(ports, "port")} do not pair with ${pairedWith(flows)}: ${cure}${hint}`);
+  report([...path, "port"], `${plural(ports, "port")} do not pair with ${pairedWith(flows)}: ${cure}${hint}`);
 }
 
 /** Two copies of one packet to one place are duplicates at every receiver. */
@@ -158,10 +159,7 @@ function portCount(port: PortText | null | undefined): number | undefined {
   return port === null || port === undefined ? undefined : parsePortRange(port)?.size;
 }
 function pairedWith(flows: number | undefined): string {
-  return flows === undefined ? "the ingress" : `the ${count(flows, "flow")} of the ingress`;
-}
-function count(n: number, noun: string): string {
-  return `${n.toLocaleString("en-US")} ${noun}${n === 1 ? "" : "s"}`;
+  return flows === undefined ? "the ingress" : `the ${plural(flows, "flow")} of the ingress`;
 }
 function familyName(address: string): string {
   return addressFamily(address) === 4 ? "IPv4" : "IPv6";

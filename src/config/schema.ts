@@ -89,7 +89,7 @@ export const ingressEntries = {
   protocol: v.optional(Protocol, "udp"),
   allow_link_local: v.optional(Flag, false),
 };
-export const ingressExample = 'ingress = { interface = "eth0", group = "239.1.1.1", port = 5001 }';
+const ingressExample = 'ingress = { interface = "eth0", group = "239.1.1.1", port = 5001 }';
 
 export const egressEntries = {
   interface: InterfaceName,
@@ -103,7 +103,7 @@ export const egressEntries = {
   dscp: v.optional(Dscp, 0),
   plain: v.optional(Flag, false),
 };
-export const egressExample = '{ interface = "eth1" }';
+const egressExample = '{ interface = "eth1" }';
 
 const EgressSchema = v.pipe(
   table(egressEntries, egressExample, interfaceMissing),

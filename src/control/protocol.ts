@@ -87,14 +87,14 @@ export const RuleSchema = v.object({
 
 const names = v.array(v.string());
 /** Where the running rules and the rule file differ: what was edited at run time and not saved. */
-export const UnsavedSchema = v.object({ added: names, changed: names, removed: names });
+const UnsavedSchema = v.object({ added: names, changed: names, removed: names });
 
 export const RulesSchema = v.object({
   rules: v.array(RuleSchema),
   unsaved: v.optional(UnsavedSchema, { added: [], changed: [], removed: [] }),
 });
 
-export const ChangeSchema = v.object({
+const ChangeSchema = v.object({
   kind: v.picklist(["added", "removed", "changed"]),
   name: v.string(),
   /** Where an added or removed rule sends what, or what of a changed one was and is. */
@@ -160,7 +160,7 @@ export const StatusSchema = v.object({
   last_reload: v.nullable(ReloadSchema),
 });
 
-export const InterfaceStatsSchema = v.object({
+const InterfaceStatsSchema = v.object({
   interface: v.string(),
   packets: count,
   matched: count,
@@ -175,7 +175,7 @@ export const InterfaceStatsSchema = v.object({
 });
 
 /** Of an interface that egresses send out of: what the kernel dropped of what all of this host sent there. */
-export const DeviceSchema = v.object({
+const DeviceSchema = v.object({
   interface: v.string(),
   /** veth, vxlan, tun …, as `ip -d link show` says it; null for a network card. */
   type: v.optional(v.nullable(v.string()), null),
@@ -283,7 +283,7 @@ export const FlowsSchema = v.object({
   failures: v.array(v.object({ interface: v.string(), reason: v.string() })),
 });
 
-export const MembershipSchema = v.object({
+const MembershipSchema = v.object({
   interface: v.string(),
   group: v.string(),
   /** Null: any source. */

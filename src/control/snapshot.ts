@@ -6,6 +6,7 @@ import { countFlows } from "../config/flows.ts";
 import type { Rule } from "../config/schema.ts";
 import { SystemError } from "../native/system-error.ts";
 import type { RunningEgress, RunningRule } from "../net/running.ts";
+import { sum } from "../numbers.ts";
 import type { Counters, InterfaceCounts, RuleCounts } from "../stats/counters.ts";
 import type { DropCounter } from "../stats/drops.ts";
 import { summaryOf } from "../stats/latency.ts";
@@ -253,10 +254,6 @@ function pairs(counts: Readonly<Record<string, number>>, prefix = ""): string {
   return Object.entries(counts)
     .map(([name, value]) => `${prefix}${name}=${value}`)
     .join(" ");
-}
-
-function sum(numbers: readonly number[], initial = 0): number {
-  return numbers.reduce((total, number) => total + number, initial);
 }
 
 /** What a reload, an add or a remove changes, or `mcr check --diff` says it would. */

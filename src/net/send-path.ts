@@ -16,7 +16,7 @@ export type SendPath =
 const etherType = 1; // ARPHRD_ETHER, linux/if_arp.h
 
 /** What a rule may take from the packet. */
-export const keepFlags = {
+const keepFlags = {
   source: constants.MCR_KEEP_SOURCE,
   sourcePort: constants.MCR_KEEP_SOURCE_PORT,
   ttl: constants.MCR_KEEP_TTL,
