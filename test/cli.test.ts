@@ -145,7 +145,7 @@ describe("help and version", () => {
       expect(await mcr(command, "-h", "surplus", "--unknown")).toEqual({ exitCode, stdout, stderr });
       expect(stdout).toMatchSnapshot(`mcr ${command} --help`);
     }
-  }, 30_000);
+  }, 60_000);
 
   test("fits 100 columns", async () => {
     for (const words of [[], ...(await commandNames()).map((name) => [name])]) {
@@ -153,7 +153,7 @@ describe("help and version", () => {
       const widest = Math.max(...stdout.split("\n").map((line) => Bun.stringWidth(line)));
       expect([words, widest <= 100]).toEqual([words, true]);
     }
-  }, 30_000);
+  }, 60_000);
 });
 
 describe("wrong use is one line on stderr and exit code 64", () => {
@@ -303,7 +303,7 @@ test("every command says in one sentence what is wrong with its words", async ()
       mcr receive: --interface is missing: give the name of an interface (ip link shows them)
     "
   `);
-}, 30_000);
+}, 60_000);
 
 describe("mcr check", () => {
   test("of a good file prints what would run", async () => {

@@ -1,9 +1,12 @@
 // The C unit tests: every program NAME_test of this folder, built by `make test` with the shim under ASan and UBSan.
 // A program succeeds by exit code 0; what it had to skip, and why, it says on stderr in lines that begin with SKIP.
 
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, readdirSync } from "node:fs";
 import { basename, join } from "node:path";
+
+// Under the sanitizers some take seconds, on a busy machine many; a program that hangs still ends here.
+setDefaultTimeout(600_000);
 
 const root = join(import.meta.dir, "../..");
 const programs = readdirSync(import.meta.dir)

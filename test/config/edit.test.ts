@@ -174,7 +174,7 @@ describe("updateRules", () => {
       expect(text.includes("[relay]")).toBe(start.includes("[relay]"));
       if (start.startsWith("#")) expect(text).toStartWith(header.trimEnd().replaceAll("\n", end));
     }
-  });
+  }, 60_000);
 });
 
 /** Some rules less, some more, some others under their names. */

@@ -32,7 +32,7 @@ test("random rules and packets: the C table gives every packet to the same rule"
   }
   // Were nearly all of them taken or left, little would have been compared.
   expect(Math.min(answers.taken, answers.left)).toBeGreaterThan((seeds * packetsPerSeed) / 10);
-});
+}, 60_000);
 
 test("of two mcr that take the same flow, the first is named", () => {
   const rules = ["first", "second"].map((name) => {

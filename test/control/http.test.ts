@@ -114,7 +114,7 @@ describe("a server", () => {
     socket.write("x");
     await waitUntil(() => seen.isClosed, { what: "the connection to be cut" });
     expect(seen.bytes).toBe(0);
-  });
+  }, 60_000);
 
   test("of answers that nobody reads keeps so much in all: the one that waits longest goes", async () => {
     const text = "x".repeat(limits.unreadBytesMax * 0.3);
@@ -125,5 +125,5 @@ describe("a server", () => {
     const seen = sockets.map(read);
     await waitUntil(() => seen.every(({ isClosed }) => isClosed), { what: "all answers to end" });
     expect(seen.map(({ bytes }) => bytes > text.length)).toEqual([false, true, true, true]);
-  });
+  }, 60_000);
 });

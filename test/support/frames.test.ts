@@ -36,4 +36,4 @@ test("a frame, fragments and a super-frame reach a plain socket byte for byte; a
   expect(faultsOf(received)).toEqual({ ...noFaults, socket_drops: received.socket_drops });
   expect(received.checksum_errors).toBe(1);
   expect(injector.refused()).toEqual([]);
-}, 20_000);
+}, 60_000);
