@@ -1,7 +1,7 @@
 // Columns of text: alignment, cells of several lines, and what gives way in a narrow terminal.
 
 import { describe, expect, test } from "bun:test";
-import { formatTable } from "../src/table.ts";
+import { cut, formatTable } from "../src/table.ts";
 
 describe("formatTable", () => {
   test("aligns words to the left, numbers to the right, without borders or trailing blanks", () => {
@@ -71,4 +71,9 @@ describe("formatTable", () => {
     expect(lines[0]).toBe("RULE            N");
     expect(new Set(lines.map((line) => line.length))).toEqual(new Set([17]));
   });
+});
+
+test("a text that is cut is never wider than asked, and says that it was cut where there is room", () => {
+  expect([4, 3, 2, 1, 0, -1].map((width) => cut("名前", width))).toEqual(["名前", "名…", "…", "…", "", ""]);
+  expect(cut("", 0)).toBe("");
 });

@@ -72,11 +72,9 @@ function checkOptions({ name, options }: Command, words: readonly string[]): voi
   );
   for (const word of words) {
     const { flag, value } = splitOption(word);
-    // `-hi` is -h and -i.
-    const flags = flag.startsWith("--") ? [flag] : Array.from(flag.slice(1), (letter) => `-${letter}`);
-    if (!flags.every((each) => takesValue.has(each)))
+    if (!takesValue.has(flag))
       fail(`mcr ${name}: unknown option ${flag}; mcr ${name} --help lists the options`, ExitCode.usage);
-    if (value !== undefined && !takesValue.get(flags.at(-1) ?? ""))
+    if (value !== undefined && !takesValue.get(flag))
       fail(`mcr ${name}: ${flag} takes no value`, ExitCode.usage);
   }
 }

@@ -140,9 +140,9 @@ export class Prompts {
       return {
         value,
         disabled,
-        ...(hint === "" || hintWidth < 10 ? {} : { hint: shortened(hint, hintWidth) }),
+        ...(hint === "" || hintWidth < 10 ? {} : { hint: cut(hint, hintWidth) }),
         get label() {
-          return isEntered() ? short : shortened(label, width);
+          return isEntered() ? short : cut(label, width);
         },
       };
     });
@@ -185,11 +185,6 @@ export class Prompts {
       this.#ended.signal.removeEventListener("abort", leave);
     }
   }
-}
-
-/** Without a blank before the ellipsis. */
-function shortened(text: string, width: number): string {
-  return cut(text, width).replace(/\s+…$/, "…");
 }
 
 function wrapLine(line: string, width: number): readonly string[] {

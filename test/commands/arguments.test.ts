@@ -60,7 +60,17 @@ describe.each(commands.map((command) => [command.name, command] as const))("mcr 
   });
 
   test("what is no option of it is said as it was typed", () => {
-    const unknown = ["--no-json", "--constructor", "--__proto__", "--socket.x", "--5", "-5", "--é", "-json"];
+    const unknown = [
+      "--no-json",
+      "--constructor",
+      "--__proto__",
+      "--socket.x",
+      "--5",
+      "-5",
+      "--é",
+      "-json",
+      "-ii",
+    ];
     for (const word of unknown)
       expect(() => parseArguments(command, [...needed, word])).toThrow(
         `mcr ${command.name}: unknown option ${word};`,

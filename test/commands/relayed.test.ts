@@ -35,6 +35,16 @@ test("what a rule sends goes by interface, group and port, and is untagged", () 
   ]);
 });
 
+test("a rule for every port sends on every port", () => {
+  const rule = ruleOf({
+    name: "sender",
+    ingress: { interface: "eth0", group: "239.1.1.1" },
+    egress: [{ interface: "eth1", group: "239.9.9.9" }],
+  });
+  const sent = heardFlow({ interface: "eth1", direction: "egress", group: "239.9.9.9", port: 7 });
+  expect(markRelayed(heardScan([sent]), [rule]).flows[0]?.relayed_by).toBe("sender");
+});
+
 test("a stream of several senders is taken when every one of them is", () => {
   const stream = (...sources: readonly string[]) => ({
     ...{ group: "239.1.1.1", port: 5001, vlan: null, name: null },

@@ -105,6 +105,10 @@ describe("what is asked for", () => {
     [{ count: "1.5" }, "mcr send: --count takes a whole number from 1 to 1,000,000,000,000"],
     [{ duration: "10" }, "mcr send: --duration takes a time such as 500ms, 10s or 2m"],
     [{ totalRate: "fast" }, "mcr send: --total-rate takes a whole number from 1 to 100,000,000"],
+    [{ size: "0100" }, "mcr send: --size takes a whole number from 36 to 65,507"],
+    [{ size: "1e3" }, "mcr send: --size takes a whole number from 36 to 65,507"],
+    [{ size: true }, "mcr send: --size takes a whole number from 36 to 65,507"],
+    [{ payload: "" }, "mcr send: --payload takes a text, or @FILE"],
     [{ ttl: ["1", "2"] }, "mcr send: --ttl takes a whole number from 1 to 255"],
   ])("%p is refused", (options, message) => {
     expect(() => parseOptions("send", SendOptionsSchema, { interface: "eth0", ...options })).toThrow(message);

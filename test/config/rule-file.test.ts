@@ -179,6 +179,18 @@ describe("saveRules", () => {
     ]);
   });
 
+  test("lets nobody else read the text before it has the mode of the old file", async () => {
+    await chmod(file, 0o640);
+    const modes: number[] = [];
+    const open: FileSystem["open"] = async (...words) => {
+      const handle = await fileSystem.open(...words);
+      modes.push((await handle.stat()).mode & 0o7777);
+      return handle;
+    };
+    await save({}, { open });
+    expect(modes[0]).toBe(0o600);
+  });
+
   test("writes into nothing that somebody else puts under its temporary name", async () => {
     const theirs = join(directory, "theirs");
     for (const plant of [
